@@ -1,0 +1,39 @@
+"""The seam to whatever runs a model: one merged call in, one answer out. No batching decisions here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from batchproxy.core.columns import Columns
+from batchproxy.core.request import BatchKey
+from batchproxy.core.shapes import Signature
+
+
+class Backend(Protocol):
+    """One endpoint's transport.
+
+    Attributes:
+        version: the concrete model version that answers.
+        signatures: signature name to what the model says of it.
+        threads: how many calls can run at once; more wait inside the backend.
+    """
+
+    version: int
+    signatures: Mapping[str, Signature]
+
+    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+        """Run one call; ``key`` names the signature and the outputs wanted.
+
+        When cancelled, it returns only once the work has really stopped, so that a slot is never
+        given away while its call still runs.
+
+        Raises:
+            BackendError: whatever went wrong, in our terms; nothing else escapes.
+        """
+
+    async def probe(self) -> None:
+        """Return if the model can be called, else raise ``BackendError``."""
+
+    async def aclose(self) -> None:
+        """Free threads, files and connections. Calls in flight are finished by the engine before."""

@@ -1,0 +1,108 @@
+"""Columns: named inputs and outputs that can be sliced and joined along axis 0. Nothing is parsed here.
+
+Two kinds: ``ArrayColumn`` over a numpy array (servers, arrays in the library) and ``ListColumn``
+over Python objects (lists in the library). Both are immutable by convention: views are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Column(Protocol):
+    """One named input or output of a request or a reply."""
+
+    @property
+    def rows(self) -> int | None:
+        """Length of axis 0; None for a value of rank 0, which has no rows."""
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate size in memory, for queue bounds."""
+
+    @property
+    def shape_class(self) -> Hashable:
+        """What must be equal, beside the signature, for two columns to be joined."""
+
+    def take(self, start: int, stop: int) -> Self:
+        """The rows from ``start`` up to ``stop``, as a view where that is possible."""
+
+    def concat(self, others: Sequence[Self]) -> Self:
+        """These rows, then those of ``others``: all of one shape class."""
+
+
+Columns = Mapping[str, Column]
+
+
+class ArrayColumn:
+    """A tensor. Strings are object arrays of ``bytes``."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    @property
+    def rows(self) -> int | None:
+        shape = self.array.shape
+        return shape[0] if shape else None
+
+    @property
+    def nbytes(self) -> int:
+        array = self.array
+        if array.dtype.hasobject:  # 33 bytes is CPython's own overhead of a bytes object
+            return sum(len(item) + 33 for item in array.flat)
+        return array.nbytes
+
+    @property
+    def shape_class(self) -> Hashable:
+        array = self.array
+        return (array.dtype.name, array.shape[1:])
+
+    def take(self, start: int, stop: int) -> ArrayColumn:
+        return ArrayColumn(self.array[start:stop])
+
+    def concat(self, others: Sequence[ArrayColumn]) -> ArrayColumn:
+        return ArrayColumn(np.concatenate([self.array, *(other.array for other in others)]))
+
+    def __repr__(self) -> str:
+        return f"ArrayColumn({self.array.dtype.name}, shape={self.array.shape})"
+
+
+class ListColumn:
+    """Python objects, one a row: what ``Batcher`` sends through a function over lists."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Sequence[object]) -> None:
+        self.items = items
+
+    @property
+    def rows(self) -> int | None:
+        return len(self.items)
+
+    @property
+    def nbytes(self) -> int:
+        return 8 * len(self.items)  # pointers: how much an object holds cannot be known cheaply
+
+    @property
+    def shape_class(self) -> Hashable:
+        return "list"
+
+    def take(self, start: int, stop: int) -> ListColumn:
+        return ListColumn(self.items[start:stop])
+
+    def concat(self, others: Sequence[ListColumn]) -> ListColumn:
+        joined = list(self.items)
+        for other in others:
+            joined.extend(other.items)
+        return ListColumn(joined)
+
+    def __repr__(self) -> str:
+        return f"ListColumn({len(self.items)} items)"

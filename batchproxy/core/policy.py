@@ -1,0 +1,37 @@
+"""The numbers that shape a model's batches, and the two questions they answer: full? due when?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How requests of one model are batched.
+
+    Args:
+        max_batch_rows: rows of a merged call at most; a larger request goes alone. TF Serving: ``max_batch_size``.
+        max_delay_s: how long the first request of a batch may wait for company while an endpoint
+            is free, in seconds. 0: not at all. TF Serving: ``batch_timeout_micros``.
+        max_queued_rows: rows of this model that may wait; beyond it requests are refused.
+            The default is 128 full batches. TF Serving: ``max_enqueued_batches``.
+        allowed_batch_sizes: ascending row counts; merged calls are padded up to the next one and the
+            padding is undone. Empty: any size. The last one equals ``max_batch_rows``.
+        batching: False sends every request alone, at once.
+        idempotent: False: nothing is ever run twice, so no bisecting and no retry (R3).
+    """
+
+    max_batch_rows: int = 64
+    max_delay_s: float = 0.0
+    max_queued_rows: int = 8192
+    allowed_batch_sizes: tuple[int, ...] = ()
+    batching: bool = True
+    idempotent: bool = True
+
+    def padded(self, rows: int) -> int:
+        """The row count that ``rows`` rows are sent as.
+
+        >>> Policy(max_batch_rows=8, allowed_batch_sizes=(1, 4, 8)).padded(3)
+        4
+        """
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)

@@ -1,0 +1,137 @@
+"""What travels through the core: Request and Reply, the BatchKey, and the Entry that waits in a queue.
+
+One object per request, carried whole. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from batchproxy.core.columns import Column, Columns
+from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.shapes import Signature
+
+
+class BatchKey(NamedTuple):
+    """The answer to "may these two ride together?": they may when their keys are equal.
+
+    Attributes:
+        model: the model's name.
+        version: the version that answers.
+        signature: the signature's name, after defaulting.
+        shapes: (input name, shape class) pairs, sorted by name.
+        outputs: the output filter, sorted; None for all outputs.
+    """
+
+    model: str
+    version: int
+    signature: str
+    shapes: Hashable = ()
+    outputs: tuple[str, ...] | None = None
+
+    @property
+    def target(self) -> tuple[str, int, str]:
+        """(model, version, signature): the grain at which batching is switched off for good."""
+        return self[0], self[1], self[2]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One inference call, decoded as far as batching needs.
+
+    Attributes:
+        key: what it may ride with.
+        columns: input alias to column.
+        rows: length of axis 0 that all inputs share; None where this request must travel alone:
+            rank 0, unequal or zero leading dimensions, or a model that leaves no open one.
+        nbytes: what it holds in memory, for the queue bounds.
+        deadline: on the engine's clock, in seconds; None for none.
+    """
+
+    key: BatchKey
+    columns: Columns
+    rows: int | None
+    nbytes: int
+    deadline: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What the model answered to one request.
+
+    Attributes:
+        columns: output alias to column.
+        version: the concrete version that answered.
+    """
+
+    columns: Columns
+    version: int
+
+
+class Waiter(Protocol):
+    """Whoever wants the Reply: an exchange on a connection, or an ``asyncio.Future``.
+
+    Exactly one of ``set_result`` and ``set_exception`` is called, once, unless ``done()`` was true.
+    """
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Reply, /) -> None: ...
+    def set_exception(self, exception: BatchProxyError, /) -> None: ...
+
+
+class State(enum.IntEnum):
+    """Where an entry is."""
+
+    QUEUED = 0
+    RUNNING = 1
+    DONE = 2
+
+
+class Entry:
+    """A Request in the scheduler's care, until it is settled."""
+
+    __slots__ = ("arrival", "attempts", "request", "state", "waiter")
+
+    def __init__(self, request: Request, waiter: Waiter, arrival: float) -> None:
+        self.request = request
+        self.waiter = waiter
+        self.arrival = arrival
+        self.attempts = 0
+        self.state = State.QUEUED
+
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        deadline = self.request.deadline
+        return deadline is not None and deadline <= now
+
+    def __repr__(self) -> str:
+        key = self.request.key
+        return f"Entry({key.model}, rows={self.request.rows}, {self.state.name}, arrival={self.arrival:.6f})"
+
+
+def build_request(
+    target: tuple[str, int, str],
+    signature: Signature,
+    columns: Mapping[str, Column],
+    outputs: tuple[str, ...] | None = None,
+    deadline: float | None = None,
+) -> Request:
+    """Key a decoded call and decide whether it may be batched.
+
+    Args:
+        target: (model, concrete version, signature name).
+        signature: what the model says of itself.
+        columns: input alias to column.
+        outputs: output aliases asked for; None for all.
+        deadline: on the engine's clock, in seconds.
+    """
+    names = sorted(columns)
+    counts = {columns[name].rows for name in names}
+    rows = counts.pop() if len(counts) == 1 else None
+    shapes = tuple((name, columns[name].shape_class) for name in names)
+    key = BatchKey(*target, shapes, tuple(sorted(outputs)) if outputs else None)
+    nbytes = sum(column.nbytes for column in columns.values())
+    return Request(key, columns, rows if rows and signature.batchable else None, nbytes, deadline)
