@@ -90,11 +90,12 @@ class CallableBackend:
 
 async def run_to_the_end(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: object) -> Any:
     """Run in a thread; if cancelled, still wait for the thread, since threads cannot be stopped."""
-    future = asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+    work = pool.submit(function, *arguments)
+    future = asyncio.wrap_future(work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        if not future.cancel():
+        if not work.cancel():
             await asyncio.wait([future])
         raise
 
