@@ -17,6 +17,7 @@
     |   +-- BackendUnavailable    could not be reached, nothing ran
     |   +-- BackendRejected       it answered, with an error
     |   +-- BackendProtocolError  it answered something that is no answer
+    |       +-- Unsplittable      rows out do not match rows in
     +-- ConfigError               a file or a flag is wrong; ends with exit status 2
 
 Codes are gRPC's numbers, as plain integers, so that no protocol library is needed here.
@@ -174,6 +175,10 @@ class BackendProtocolError(BackendError):
 
     code = Code.INTERNAL
     _http_status = 502
+
+
+class Unsplittable(BackendProtocolError):
+    """A merged call's outputs do not have one row for each row sent."""
 
 
 class ConfigError(BatchProxyError):

@@ -91,15 +91,22 @@ class State(enum.IntEnum):
 
 
 class Entry:
-    """A Request in the scheduler's care, until it is settled."""
+    """A Request in the scheduler's care, until it is settled.
 
-    __slots__ = ("arrival", "attempts", "request", "state", "waiter")
+    Attributes:
+        arrival: on the engine's clock, in seconds.
+        attempts: calls it was part of that did not run.
+        home: the lane or batch that holds it; the scheduler's book-keeping.
+    """
+
+    __slots__ = ("arrival", "attempts", "home", "request", "state", "waiter")
 
     def __init__(self, request: Request, waiter: Waiter, arrival: float) -> None:
         self.request = request
         self.waiter = waiter
         self.arrival = arrival
         self.attempts = 0
+        self.home: object = None
         self.state = State.QUEUED
 
     def expired(self, now: float) -> bool:

@@ -1,0 +1,60 @@
+"""Merging the members of a batch into one call and splitting its answer. Columns only: no queue, no wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import Unsplittable
+from batchproxy.core.policy import Policy
+from batchproxy.core.request import Entry, Request
+
+
+def merge(members: Sequence[Entry], policy: Policy) -> tuple[Columns, int]:
+    """Join the columns of requests with one key, in order.
+
+    A lone member's columns are passed on untouched. Where the policy names ``allowed_batch_sizes``, the result is
+    padded up to the next one with copies of row 0 of the last member, as TF Serving does.
+
+    Returns:
+        The merged columns, and how many rows they have with the padding.
+    """
+    first, *others = (member.request for member in members)
+    rows = sum(request.rows or 0 for request in (first, *others))
+    sent = policy.padded(rows) if first.rows is not None else rows
+    if not others and sent == rows:
+        return first.columns, rows
+    last = others[-1] if others else first
+    return {name: _join(name, first, others, last, sent - rows) for name in first.columns}, sent
+
+
+def _join(name: str, first: Request, others: Sequence[Request], last: Request, filler: int) -> Any:
+    parts: list[Any] = [request.columns[name] for request in others]
+    if filler:
+        parts += [last.columns[name].take(0, 1)] * filler
+    return first.columns[name].concat(parts)
+
+
+def split(members: Sequence[Entry], outputs: Columns, sent: int) -> list[Columns]:
+    """Cut the outputs of a merged call: one set of columns a member, in order. The padding is dropped.
+
+    Args:
+        members: as they were merged.
+        outputs: the answer.
+        sent: rows the call had.
+
+    Raises:
+        Unsplittable: an output does not have one row for each row sent, so it is nobody's in particular.
+    """
+    for name, column in outputs.items():
+        if column.rows != sent:
+            had = "no rows" if column.rows is None else f"{column.rows} rows"
+            raise Unsplittable(f"output {name!r} of a merged call has {had} where {sent} were sent")
+    parts: list[Columns] = []
+    start = 0
+    for member in members:
+        stop = start + (member.request.rows or 0)
+        parts.append({name: column.take(start, stop) for name, column in outputs.items()})
+        start = stop
+    return parts

@@ -1,0 +1,231 @@
+"""The asyncio shell around one Scheduler: it acts, the scheduler decides. No protocol and no policy here.
+
+After every input it drains what the scheduler wants sent and re-arms one timer; requests that arrive in the
+same turn of the loop therefore leave in the same batch, and a lone one leaves at the end of its own turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from batchproxy.core.assembly import merge, split
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, DeadlineExceeded, Draining
+from batchproxy.core.outcome import Outcome, outcome_of
+from batchproxy.core.request import Entry, Reply, Request, Waiter
+from batchproxy.core.scheduler import Scheduler
+from batchproxy.tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchproxy.backends.base import Backend
+    from batchproxy.core.balancer import Endpoint
+    from batchproxy.core.batch import Dispatch
+    from batchproxy.core.columns import Columns
+    from batchproxy.core.policy import Policy
+    from batchproxy.observe import Observer
+
+logger = logging.getLogger("batchproxy.engine")
+
+SWEEP_S = 0.05
+"""How late a caller may learn that its deadline has passed: one sweep a pool instead of a timer a request."""
+
+
+class Engine:
+    """Drives one scheduler and the backends of its pool.
+
+    Args:
+        name: the pool's name, for logs.
+        scheduler: decides.
+        backends: endpoint name to the backend that carries its calls.
+        policies: model name to policy, for padding.
+        observer: told of each call.
+        backend_timeout_s: how long a call may take where no member has a deadline; 0: for ever.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scheduler: Scheduler,
+        backends: Mapping[str, Backend],
+        policies: Mapping[str, Policy],
+        *,
+        observer: Observer,
+        backend_timeout_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.scheduler = scheduler
+        self.backends = backends
+        self.clock = clock
+        self._policies = policies
+        self._observer = observer
+        self._backend_timeout_s = backend_timeout_s
+        self._tasks = Tasks()
+        self._calls: dict[Dispatch, asyncio.Task[None]] = {}
+        self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._closed = False
+        self._idle = asyncio.Event()
+
+    # -- the callers' side -------------------------------------------------------------------------
+
+    def submit(self, request: Request, waiter: Waiter) -> Entry:
+        """Take a request in; its waiter is told the outcome exactly once, never from inside this call.
+
+        Raises:
+            Unavailable: shutting down, queue full, or no endpoint: nothing was taken in.
+            DeadlineExceeded: its time was up already.
+        """
+        if self._closed:
+            raise Draining("the proxy is shutting down; try another one")
+        now = self.clock()
+        entry = Entry(request, waiter, now)
+        if self.scheduler.submit(entry, now):
+            self._pump_soon()
+        elif request.deadline is not None:
+            self._arm(now)
+        return entry
+
+    def discard(self, entry: Entry) -> None:
+        """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
+        abandoned = self.scheduler.discard(entry)
+        if abandoned is not None and (task := self._calls.get(abandoned)) is not None:
+            task.cancel()
+
+    # -- the rhythm --------------------------------------------------------------------------------
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Start every call that may start, tell the late ones, and look again when the scheduler says."""
+        self._pumping = False
+        now = self.clock()
+        while (dispatch := self.scheduler.poll(now)) is not None:
+            self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
+        if self.scheduler.late():
+            self._sweep(now)
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """Keep one timer pending while anybody waits: for the next ripe lane, or the next sweep of deadlines."""
+        if not self.scheduler.busy:
+            self._idle.set()
+            return
+        self._idle.clear()
+        wake = self.scheduler.wake_at(now)
+        due = min(now + SWEEP_S, now + SWEEP_S if wake is None else wake)
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(due - now, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._sweep(self.clock())
+        self._pump()
+
+    def _sweep(self, now: float) -> None:
+        for entry in self.scheduler.overdue(now):
+            self.discard(entry)
+            if not entry.waiter.done():
+                entry.waiter.set_exception(DeadlineExceeded("Deadline Exceeded"))
+
+    # -- one call ----------------------------------------------------------------------------------
+
+    async def _run(self, dispatch: Dispatch) -> None:
+        members = tuple(dispatch.batch.entries)
+        parts: Sequence[Columns] = ()
+        outcome, error = Outcome.LATE, BatchProxyError("this is overwritten on every path")
+        self._observer.call_started(dispatch, members)
+        try:
+            parts = await self._call(dispatch, members)
+            outcome = Outcome.OK
+        except BatchProxyError as failure:
+            outcome, error = outcome_of(failure), failure
+        except asyncio.CancelledError:
+            error = Draining("the proxy shut down before the answer was there")
+        except Exception as failure:
+            logger.exception("model %r: a call failed in an unforeseen way. This is a bug.", dispatch.batch.key.model)
+            outcome = Outcome.REJECTED
+            error = BatchProxyError(f"internal error: {type(failure).__name__}. This is a bug.", code=Code.INTERNAL)
+        finally:
+            self._end(dispatch, members, parts, outcome, error)
+
+    async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Columns]:
+        columns, sent = merge(members, self._policies[dispatch.batch.key.model])
+        outputs = await self.backends[dispatch.endpoint.name].infer(dispatch.batch.key, columns)
+        if len(members) == 1 and sent == (members[0].request.rows or 0):
+            return [outputs]
+        return split(members, outputs, sent)
+
+    def _end(
+        self,
+        dispatch: Dispatch,
+        members: Sequence[Entry],
+        parts: Sequence[Columns],
+        outcome: Outcome,
+        error: BatchProxyError,
+    ) -> None:
+        """Settle a call and answer its members: on every path, cancellation included."""
+        del self._calls[dispatch]
+        now = self.clock()
+        self._observer.call_ended(dispatch, outcome, now - dispatch.started)
+        failures = self.scheduler.settle(dispatch, now, outcome, error)
+        version = dispatch.batch.key.version
+        for member, columns in zip(members, parts, strict=False):  # no parts unless OK
+            if not member.waiter.done():
+                member.waiter.set_result(Reply(columns, version))
+        for entry, why in failures:
+            if not entry.waiter.done():
+                entry.waiter.set_exception(why)
+        self._pump()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        """Ask every endpoint that is not up whether it is now."""
+        for endpoint in self.scheduler.balancer.endpoints:
+            if not endpoint.up:
+                await self._probe(endpoint)
+
+    async def _probe(self, endpoint: Endpoint) -> None:
+        try:
+            await self.backends[endpoint.name].probe()
+        except BackendError as error:
+            endpoint.last_error = error.message
+        else:
+            endpoint.up = True
+            endpoint.last_error = ""
+
+    async def drain(self) -> None:
+        """Take nothing new and return once everybody is answered."""
+        self._closed = True
+        self._arm(self.clock())
+        await self._idle.wait()
+
+    async def aclose(self) -> int:
+        """End at once: whoever still waits is told so. Returns how many that were."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        stranded = self.scheduler.stranded()
+        for entry in stranded:
+            self.discard(entry)
+            if not entry.waiter.done():
+                entry.waiter.set_exception(Draining("the proxy shut down before the answer was there"))
+        await self._tasks.aclose()
+        for backend in self.backends.values():
+            await backend.aclose()
+        return len(stranded)

@@ -1,0 +1,34 @@
+"""The moments an operator may want to know of, as one protocol. What is done with them is somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from batchproxy.core.batch import Dispatch
+from batchproxy.core.errors import Code
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.request import Entry
+
+
+class Observer(Protocol):
+    """Called at most once per request and twice per call: keep it cheap."""
+
+    def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None:
+        """A call leaves for its endpoint; ``dispatch.started`` less each member's arrival is its wait."""
+
+    def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        """A call ended ``seconds`` after it left."""
+
+    def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
+        """A caller was answered; ``model`` is empty unless it is served here."""
+
+
+class NullObserver:
+    """Looks away."""
+
+    def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None: ...
+
+    def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None: ...
+
+    def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None: ...
