@@ -69,6 +69,9 @@ TABLE: tuple[DType, ...] = (
     _row(28, "FLOAT8_E5M2FNUZ", ml_dtypes.float8_e5m2fnuz, "float8_val", "float8e5m2fnuz"),
     _row(29, "INT4", ml_dtypes.int4, "int_val", "int4"),
     _row(30, "UINT4", ml_dtypes.uint4, "int_val", "uint4"),
+    _row(31, "INT2", ml_dtypes.int2, "int_val", "int2"),
+    _row(32, "UINT2", ml_dtypes.uint2, "int_val", "uint2"),
+    _row(33, "FLOAT4_E2M1FN", ml_dtypes.float4_e2m1fn, "float8_val", "float4e2m1"),
 )
 """Every type we carry, by ascending number."""
 
@@ -80,9 +83,6 @@ UNSUPPORTED: dict[int, str] = {
     16: "DT_QUINT16",
     20: "DT_RESOURCE",
     21: "DT_VARIANT",
-    31: "DT_INT2",
-    32: "DT_UINT2",
-    33: "DT_FLOAT4_E2M1FN",
 }
 """Types of TensorFlow that no model of ours takes: numbers to names, for refusals."""
 
@@ -126,7 +126,7 @@ def by_onnx(text: str) -> DType | None:
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's dtype of ours: ``object`` for ``string``.
+    """The numpy dtype of ours: ``object`` for ``string``.
 
     >>> numpy_dtype("float32")
     dtype('float32')
