@@ -44,7 +44,6 @@ class Engine:
         backends: endpoint name to the backend that carries its calls.
         policies: model name to policy, for padding.
         observer: told of each call.
-        backend_timeout_s: how long a call may take where no member has a deadline; 0: for ever.
         clock: monotonic seconds.
     """
 
@@ -56,7 +55,6 @@ class Engine:
         policies: Mapping[str, Policy],
         *,
         observer: Observer,
-        backend_timeout_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -65,7 +63,6 @@ class Engine:
         self.clock = clock
         self._policies = policies
         self._observer = observer
-        self._backend_timeout_s = backend_timeout_s
         self._tasks = Tasks()
         self._calls: dict[Dispatch, asyncio.Task[None]] = {}
         self._pumping = False

@@ -33,6 +33,7 @@ class Scheduler:
         policies: model name to policy; requests of other models are a bug.
         endpoints: the pool.
         max_queued_bytes: what may wait in all lanes together, in bytes.
+        call_timeout_s: how long a member without a deadline waits for a call in flight; 0: for ever.
         notice: told of each change of state that an operator should know, in one line.
     """
 
@@ -42,12 +43,14 @@ class Scheduler:
         endpoints: Sequence[Endpoint],
         *,
         max_queued_bytes: int = 256 << 20,
+        call_timeout_s: float = 300.0,
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.balancer = Balancer(endpoints)
         self.unbatched: set[tuple[str, int, str]] = set()
         self._policies = dict(policies)
         self._lanes = Lanes(policies, max_queued_bytes)
+        self._call_timeout_s = call_timeout_s
         self._notice = notice
         self._front: deque[Batch] = deque()
         self._relays: deque[Dispatch] = deque()
@@ -279,9 +282,14 @@ class Scheduler:
         return None
 
     def overdue(self, now: float) -> list[Entry]:
-        """Everyone whose deadline has passed, queued or running; each must be answered and discarded."""
+        """Everyone whose time is up, queued or running; each must be answered and discarded."""
         found, self._late = self._late, []
-        return found + [entry for entry in self._unanswered() if entry.expired(now)]
+        found += [entry for entry in self._unanswered() if entry.expired(now)]
+        if self._call_timeout_s:
+            for dispatch in self._running.values():
+                if dispatch.started + self._call_timeout_s <= now:
+                    found += [e for e in dispatch.batch.entries if e.state is State.RUNNING and not e.request.deadline]
+        return found
 
     def late(self) -> bool:
         """Whether ``poll`` came upon entries whose time is up, so that ``overdue`` should be asked now."""
