@@ -99,7 +99,7 @@ def read(proto: TensorProto, alias: str, limit: int) -> tuple[Array, int]:
     if count - present > limit:
         raise TooLarge(
             f"input {alias!r} claims {count} elements and sends {present}: "
-            f"batchproxy fills in at most {limit} elements a call; send them all"
+            f"batchproxy fills in at most {MAX_ELEMENTS} elements a call; send them all"
         )
     padded = np.empty(count, row.numpy)
     padded[:present] = values
@@ -133,7 +133,7 @@ def write(array: Array, proto: TensorProto) -> None:
     flat = np.ascontiguousarray(array, row.numpy).ravel()
     if field in _FIXED:
         if flat.size:
-            proto.MergeFromString(b"".join((_FIXED[field], _varint(flat.nbytes), memoryview(flat.view(np.uint8)))))
+            proto.MergeFromString(b"".join((_FIXED[field], _varint(flat.nbytes), flat.tobytes())))
     elif field == "float8_val":
         proto.float8_val = flat.tobytes()
     else:
