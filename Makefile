@@ -1,0 +1,79 @@
+# What a developer does, as commands. CI runs the same ones (.ci/run). `make` alone prints the list.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install
+PROTOS := .venv-protos
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fix check quick test bench demo docs protos
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@echo "batchproxy: make ..."
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-9s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.test ## make the environment for development in .venv
+	@echo "== Ready: make quick while working, make test before pushing."
+
+demo: $(VENV)/.demo ## embedded models behind the proxy, real traffic, a table; ONCE=1 stops after the table
+	@$(BIN)/python -m batchproxy demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
+
+fix: $(VENV)/.test ## format, and mend what can be mended by machine
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(VENV)/.test ## style, types, import rules, docs in sync (under a minute)
+	@echo "== Format"
+	@$(BIN)/ruff format --check .
+	@echo "== Style"
+	@$(BIN)/ruff check .
+	@echo "== Types (the first run takes about a minute)"
+	@$(BIN)/mypy
+	@echo "== Import rules, file twins, sizes, docs"
+	@$(BIN)/python -m pytest tests/packaging -q
+
+quick: $(VENV)/.test ## unit and property tests (under a minute)
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
+
+test: check ## everything: what CI runs
+	@echo "== All tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.test ## micro figures, and an end-to-end table as ratios to plain echoes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.test ## write the generated pages again, and try what the pages say
+	@$(BIN)/python -m tests.packaging.generated_docs
+	@$(BIN)/python -m pytest tests/packaging -q -k "readme or docs or doctests"
+
+protos: $(PROTOS)/.tools ## generate batchproxy/protos/*_pb2.py again
+	@echo "== Generating batchproxy/protos"
+	@$(PROTOS)/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. batchproxy/protos/*.proto
+
+# ---------------------------------------------------------------- environments
+
+$(VENV)/.made $(PROTOS)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "batchproxy needs Python 3.11 or newer as $(PYTHON): install it, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "== Making an environment in $(@D) (some seconds)"
+	@$(PYTHON) -m venv $(@D)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	@echo "== Installing batchproxy with onnxruntime into $(VENV) (about 20 s, 250 MB)"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.made
+	@echo "== Installing what the tests need into $(VENV), TensorFlow among it (70 to 100 s, 2.5 GB)"
+	@$(PIP) -e '.[test,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(PROTOS)/.tools: | $(PROTOS)/.made
+	@echo "== Installing the protobuf compiler into $(PROTOS) (some seconds)"
+	@$(PROTOS)/bin/python -m pip --disable-pip-version-check install -q grpcio-tools==1.80.0 # newer ones make code that refuses protobuf 6, older ones warn
+	@touch $@
