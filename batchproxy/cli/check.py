@@ -1,0 +1,61 @@
+"""``batchproxy check FILE``: reads a configuration and looks for what it names. Loads no model, opens no port."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from batchproxy.backends import open_backend
+from batchproxy.backends.onnx import find_model
+from batchproxy.config import Config, load
+from batchproxy.core.errors import ConfigError
+from batchproxy.endpoints import OnnxAddress
+
+EPILOG = """\
+Paths and modules are looked for from the current directory. Python modules are imported; model files
+are not opened, so this needs no onnxruntime.
+
+example:
+  batchproxy check configs/minimal.yaml"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.epilog = EPILOG
+    parser.add_argument("file", metavar="FILE", help="a configuration, YAML or JSON (*.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print ``FILE: ok (...)`` and return 0.
+
+    Raises:
+        ConfigError: what is wrong, where, and what would be right.
+    """
+    config = load(args.file)
+    try:
+        check_endpoints(config)
+    except ConfigError as error:
+        raise ConfigError(f"{args.file}: {error.message}") from error
+    print(f"{args.file}: ok ({_count(len(config.pools), 'pool')}, {_count(len(config.models), 'model')})")
+    return 0
+
+
+def check_endpoints(config: Config) -> None:
+    """Look whether the files and functions that the pools name are there.
+
+    Raises:
+        ConfigError: the first that is not, with its key's path.
+    """
+    for index, pool in enumerate(config.pools):
+        for number, (text, address) in enumerate(zip(pool.endpoints, pool.addresses(), strict=True)):
+            try:
+                if isinstance(address, OnnxAddress):
+                    find_model(Path(address.path))
+                else:
+                    open_backend(text)
+            except ConfigError as error:
+                raise ConfigError(f"$.pools[{index}].endpoints[{number}]: {error.message}") from error
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
