@@ -13,17 +13,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from batchproxy.core.assembly import merge, split
+from batchproxy.core.balancer import MAX_INFLIGHT, MAX_RELAYED, Endpoint
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, DeadlineExceeded, Draining
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
-from batchproxy.core.scheduler import Scheduler
+from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
+from batchproxy.log import Notices
+from batchproxy.observe import NullObserver
 from batchproxy.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchproxy.backends.base import Backend
-    from batchproxy.core.balancer import Endpoint
     from batchproxy.core.batch import Dispatch
     from batchproxy.core.columns import Columns
     from batchproxy.core.policy import Policy
@@ -212,17 +214,57 @@ class Engine:
         self._arm(self.clock())
         await self._idle.wait()
 
-    async def aclose(self) -> int:
-        """End at once: whoever still waits is told so. Returns how many that were."""
+    def strand(self) -> int:
+        """Tell everybody who still waits that no answer will come; returns how many they were."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         stranded = self.scheduler.stranded()
         for entry in stranded:
             self.discard(entry)
             if not entry.waiter.done():
                 entry.waiter.set_exception(Draining("the proxy shut down before the answer was there"))
+        return len(stranded)
+
+    async def aclose(self) -> int:
+        """End at once: whoever still waits is told so. Returns how many that were."""
+        stranded = self.strand()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._tasks.aclose()
         for backend in self.backends.values():
             await backend.aclose()
-        return len(stranded)
+        return stranded
+
+
+def build_engine(
+    name: str,
+    backends: Mapping[str, Backend],
+    policies: Mapping[str, Policy],
+    *,
+    max_inflight: int = MAX_INFLIGHT,
+    max_relayed: int = MAX_RELAYED,
+    max_queued_bytes: int = MAX_QUEUED_BYTES,
+    call_timeout_s: float = CALL_TIMEOUT_S,
+    observer: Observer | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Engine:
+    """An engine over one pool: how the server and the library both make theirs.
+
+    Args:
+        name: the pool's name, for logs and metrics.
+        backends: endpoint name to what carries its calls.
+        policies: model name to policy.
+        max_inflight: merged calls an endpoint may have at once.
+        max_relayed: unmerged calls an endpoint may have at once.
+        max_queued_bytes: what may wait in the pool's lanes together.
+        call_timeout_s: how long a member without a deadline waits for a call in flight; 0: for ever.
+        observer: told of each call.
+        clock: monotonic seconds.
+    """
+    scheduler = Scheduler(
+        policies,
+        [Endpoint(address, max_inflight=max_inflight, max_relayed=max_relayed) for address in backends],
+        max_queued_bytes=max_queued_bytes,
+        call_timeout_s=call_timeout_s,
+        notice=Notices(logger),
+    )
+    return Engine(name, scheduler, backends, policies, observer=observer or NullObserver(), clock=clock)

@@ -23,6 +23,12 @@ from batchproxy.core.request import BatchKey, Entry, State
 MAX_ATTEMPTS = 3
 """Endpoints a call that did not run may be tried on."""
 
+MAX_QUEUED_BYTES = 256 << 20
+"""What may wait in all lanes of a pool, unless configured: half of what R7 allows to be buffered in all."""
+
+CALL_TIMEOUT_S = 300.0
+"""How long a call may take where its caller set no deadline, unless configured (R6)."""
+
 Failure = tuple[Entry, BatchProxyError]
 
 
@@ -42,8 +48,8 @@ class Scheduler:
         policies: Mapping[str, Policy],
         endpoints: Sequence[Endpoint],
         *,
-        max_queued_bytes: int = 256 << 20,
-        call_timeout_s: float = 300.0,
+        max_queued_bytes: int = MAX_QUEUED_BYTES,
+        call_timeout_s: float = CALL_TIMEOUT_S,
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.balancer = Balancer(endpoints)

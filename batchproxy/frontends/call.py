@@ -1,0 +1,80 @@
+"""One inference call of a network caller: its own waiter, answered exactly once. No wire format is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from batchproxy.core.errors import BatchProxyError, Code
+from batchproxy.core.request import Entry, Reply, Request
+from batchproxy.engine import Engine
+
+Answer = TypeVar("Answer")
+
+
+class Format(Protocol[Answer]):  # type: ignore[misc]  # a protocol class may be invariant in what it makes
+    """How one protocol writes the outcome of a call."""
+
+    def reply(self, reply: Reply) -> Answer:
+        """The answer of a call that went well. Raises ``BatchProxyError`` where it cannot be written."""
+
+    def error(self, error: BatchProxyError) -> Answer:
+        """The answer of a call that did not."""
+
+
+class Call(Generic[Answer]):
+    """A request on its way through the engine; its outcome is written by ``form`` and handed to ``respond``.
+
+    Args:
+        form: writes the outcome.
+        respond: gets the answer; called exactly once, unless the call is cancelled before.
+        ended: told the status code, for the records.
+    """
+
+    __slots__ = ("_done", "_ended", "_engine", "_entry", "_form", "_respond")
+
+    def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], ended: Callable[[Code], None]) -> None:
+        self._form = form
+        self._respond = respond
+        self._ended = ended
+        self._done = False
+        self._engine: Engine | None = None
+        self._entry: Entry | None = None
+
+    def start(self, engine: Engine, request: Request) -> None:
+        """Submit to the engine; a refusal is answered at once."""
+        try:
+            self._entry = engine.submit(request, self)
+            self._engine = engine
+        except BatchProxyError as error:
+            self.set_exception(error)
+
+    def done(self) -> bool:
+        """Whether it was answered or cancelled."""
+        return self._done
+
+    def set_result(self, result: Reply, /) -> None:
+        """The engine's answer."""
+        try:
+            answer = self._form.reply(result)
+        except BatchProxyError as error:
+            self.set_exception(error)
+            return
+        self._finish(answer, Code.OK)
+
+    def set_exception(self, exception: BatchProxyError, /) -> None:
+        """The engine's refusal, or ours."""
+        self._finish(self._form.error(exception), exception.code)
+
+    def _finish(self, answer: Answer, code: Code) -> None:
+        self._done = True
+        self._ended(code)
+        self._respond(answer)
+
+    def cancel(self) -> None:
+        """The caller is gone: nothing will be answered."""
+        if not self._done:
+            self._done = True
+            self._ended(Code.CANCELLED)
+            if self._engine is not None and self._entry is not None:
+                self._engine.discard(self._entry)

@@ -1,0 +1,61 @@
+"""Which models are served here, and by which engine. Answers look-ups in TF Serving's own words; runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from batchproxy.core.errors import Code, UnknownModel
+from batchproxy.core.shapes import ModelInfo
+from batchproxy.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One served version of a model and the engine that runs it."""
+
+    info: ModelInfo
+    engine: Engine
+
+
+class Directory:
+    """The served models by name."""
+
+    def __init__(self, served: Iterable[Served]) -> None:
+        self._served = {model.info.name: model for model in served}
+
+    def knows(self, name: str) -> bool:
+        """Whether a model of this name is served here at all."""
+        return name in self._served
+
+    def models(self) -> Sequence[Served]:
+        """Every served model, in the order of the configuration."""
+        return tuple(self._served.values())
+
+    def find(self, name: str, version: int | None, label: str | None) -> Served:
+        """The model that answers an inference or metadata call.
+
+        Raises:
+            UnknownModel: in TF Serving's words (``core/basic_manager.cc``): NOT_FOUND for a model or version,
+                INVALID_ARGUMENT for a label, even of an unknown model.
+        """
+        if label is not None:
+            raise UnknownModel(f"Unrecognized servable version label: {label}", code=Code.INVALID_ARGUMENT)
+        served = self._served.get(name)
+        if served is None or (version is not None and version != served.info.version):
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise UnknownModel(f"Servable not found for request: {wanted}")
+        return served
+
+    def find_status(self, name: str, version: int | None) -> Served:
+        """The model whose status is asked; a label does not matter there.
+
+        Raises:
+            UnknownModel: in TF Serving's words (``model_servers/get_model_status_impl.cc``).
+        """
+        served = self._served.get(name)
+        if served is None and version is None:
+            raise UnknownModel(f"Could not find any versions of model {name}")
+        if served is None or (version is not None and version != served.info.version):
+            raise UnknownModel(f"Could not find version {version} of model {name}")
+        return served

@@ -1,0 +1,70 @@
+"""The REST socket, on ``aiohttp``: hands requests to the routes and their answers back. The wire issue replaces it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from batchproxy.frontends.address import bind
+from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestAnswer, RestRoutes
+
+
+class RestListener:
+    """Serves the routes on one address.
+
+    Args:
+        routes: what answers.
+        host: address to bind.
+        port: port to bind; 0: any free one.
+    """
+
+    def __init__(self, routes: RestRoutes, host: str, port: int) -> None:
+        self._routes = routes
+        self._host, self._port = host, port
+        self.address = ""
+        self._closing = False
+        server = web.Server(self._serve, handler_cancellation=True, access_log=None, client_max_size=MAX_BODY_BYTES)
+        self._runner = web.ServerRunner(server)
+
+    async def start(self) -> None:
+        """Begin to take requests.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        await self._runner.setup()
+        self.address = f"http://{await bind(self._runner, self._host, self._port, '--rest_api_port')}"
+
+    async def stop_listening(self) -> None:
+        """Take no new connections; those there are end with their next answer."""
+        self._closing = True
+        for site in list(self._runner.sites):
+            await site.stop()
+
+    async def aclose(self, linger_s: float) -> None:
+        """Close every connection, those with an answer under way after at most ``linger_s`` seconds."""
+        self._runner.shutdown_timeout = linger_s
+        await self._runner.cleanup()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        answered: asyncio.Future[RestAnswer] = asyncio.get_running_loop().create_future()
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _response(self._routes.too_large(), closing=True)
+        call = self._routes.handle(request.method, request.raw_path, request.headers, body, answered.set_result)
+        try:
+            answer = await answered
+        except asyncio.CancelledError:
+            if call is not None:
+                call.cancel()
+            raise
+        return _response(answer, self._closing)
+
+
+def _response(answer: RestAnswer, closing: bool) -> web.Response:
+    response = web.Response(status=answer.status, reason=answer.reason, body=answer.body, headers=answer.headers)
+    if closing:
+        response.force_close()
+    return response

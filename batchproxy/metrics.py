@@ -1,0 +1,186 @@
+"""The Prometheus observer and every metric's name (ruling R8). Nothing else imports the Prometheus client.
+
+Counting is a few integer additions here and not the client library's locked objects: it happens for every request.
+The library renders what was counted when it is asked.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from batchproxy.core.batch import Dispatch
+from batchproxy.core.errors import Code
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.request import Entry
+from batchproxy.engine import Engine
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Bucket bounds of times: half a millisecond (a lone small request) to TF Serving's REST time limit."""
+
+ROWS = tuple(float(2**n) for n in range(11))
+"""Bucket bounds of batch sizes: powers of two up to 1,024, where growth stops (R7)."""
+
+
+class Histogram:
+    """Counts per bucket; the last one takes what is above every bound."""
+
+    __slots__ = ("_bounds", "_counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """How many values were counted."""
+        return sum(self._counts)
+
+    def buckets(self) -> Iterator[tuple[str, float]]:
+        """(bound, count of values up to it), as Prometheus wants them: cumulative, the last one ``+Inf``."""
+        below = 0
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            below += count
+            yield bound, below
+
+
+class Metrics(Collector):
+    """Counts what it observes, and reads the rest off the engines when asked.
+
+    Args:
+        engines: returns the engines that gauges are read from.
+    """
+
+    def __init__(self, engines: Callable[[], Iterable[Engine]]) -> None:
+        self._engines = engines
+        self._requests: dict[tuple[str, str, str, Code], int] = {}
+        self._request_seconds: dict[tuple[str, str, str], Histogram] = {}
+        self._queue_seconds: dict[str, Histogram] = {}
+        self._backend_seconds: dict[tuple[str, str], Histogram] = {}
+        self._batch_rows: dict[str, Histogram] = {}
+        self._calls: dict[tuple[str, str, Outcome], int] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    # -- Observer ----------------------------------------------------------------------------------
+
+    def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None:
+        """Count the rows of a call and what its members waited."""
+        model = dispatch.batch.key.model
+        rows = self._batch_rows.get(model)
+        if rows is None:
+            rows = self._batch_rows[model] = Histogram(ROWS)
+            self._queue_seconds[model] = Histogram(SECONDS)
+        rows.add(dispatch.rows)
+        waits, started = self._queue_seconds[model], dispatch.started
+        for member in members:
+            waits.add(started - member.arrival)
+
+    def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        """Count a call by how it ended."""
+        model, endpoint = dispatch.batch.key.model, dispatch.endpoint.name
+        key = (model, endpoint, outcome)
+        self._calls[key] = self._calls.get(key, 0) + 1
+        times = self._backend_seconds.get((model, endpoint))
+        if times is None:
+            times = self._backend_seconds[model, endpoint] = Histogram(SECONDS)
+        times.add(seconds)
+
+    def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
+        """Count an answered request."""
+        key = (model, method, protocol, code)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        times = self._request_seconds.get(key[:3])
+        if times is None:
+            times = self._request_seconds[key[:3]] = Histogram(SECONDS)
+        times.add(seconds)
+
+    # -- being read --------------------------------------------------------------------------------
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What the Prometheus client asks of a collector."""
+        requests = CounterMetricFamily(
+            "batchproxy_requests", "Requests answered, by status code.", labels=["model", "method", "protocol", "code"]
+        )
+        for (model, method, protocol, code), count in self._requests.items():
+            requests.add_metric([model, method, protocol, code.name], count)
+        yield requests
+        yield _histograms(
+            "batchproxy_request_seconds",
+            "From a request's arrival to its answer.",
+            ["model", "method", "protocol"],
+            self._request_seconds.items(),
+        )
+        yield _histograms(
+            "batchproxy_queue_seconds",
+            "From a request's arrival to the start of its call.",
+            ["model"],
+            (((model,), times) for model, times in self._queue_seconds.items()),
+        )
+        yield _histograms(
+            "batchproxy_backend_seconds", "Calls to a backend.", ["model", "endpoint"], self._backend_seconds.items()
+        )
+        yield _histograms(
+            "batchproxy_batch_rows",
+            "Rows of each call to a backend.",
+            ["model"],
+            (((model,), rows) for model, rows in self._batch_rows.items()),
+        )
+        calls = CounterMetricFamily(
+            "batchproxy_backend_calls", "Calls to backends, by how they ended.", labels=["model", "endpoint", "outcome"]
+        )
+        for (model, endpoint, outcome), count in self._calls.items():
+            calls.add_metric([model, endpoint, outcome.name], count)
+        yield calls
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Metric]:
+        queued = GaugeMetricFamily("batchproxy_queued_rows", "Rows that wait.", labels=["model"])
+        nbytes = GaugeMetricFamily("batchproxy_queued_bytes", "Bytes of requests that wait.", labels=["pool"])
+        in_flight = GaugeMetricFamily("batchproxy_in_flight", "Calls under way.", labels=["pool", "endpoint"])
+        up = GaugeMetricFamily("batchproxy_endpoint_up", "1: answered its last probe.", labels=["pool", "endpoint"])
+        for engine in self._engines():
+            nbytes.add_metric([engine.name], engine.scheduler.queued_bytes)
+            for model, rows in engine.scheduler.queued_rows().items():
+                queued.add_metric([model], rows)
+            for endpoint in engine.scheduler.balancer.endpoints:
+                in_flight.add_metric([engine.name, endpoint.name], endpoint.in_flight + endpoint.relayed)
+                up.add_metric([engine.name, endpoint.name], int(endpoint.up))
+        yield from (queued, nbytes, in_flight, up)
+
+    def summary(self, model: str) -> dict[str, float]:
+        """The few numbers of a model that the live page shows; rows and calls count every call, whatever its end."""
+        rows = self._batch_rows.get(model)
+        calls, total = (rows.count, rows.total) if rows is not None else (0, 0.0)
+        waits = self._queue_seconds.get(model)
+        return {
+            "requests": sum(count for key, count in self._requests.items() if key[0] == model),
+            "failed": sum(count for key, count in self._requests.items() if key[0] == model and key[3] is not Code.OK),
+            "backend_calls": calls,
+            "rows": total,
+            "mean_batch": total / calls if calls else 0.0,
+            "mean_wait_ms": 1000 * waits.total / waits.count if waits is not None and waits.count else 0.0,
+        }
+
+
+def _histograms(
+    name: str, text: str, labels: list[str], series: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in series:
+        family.add_metric(list(values), list(histogram.buckets()), histogram.total)
+    return family
