@@ -16,7 +16,6 @@ class Backend(Protocol):
     Attributes:
         version: the concrete model version that answers.
         signatures: signature name to what the model says of it.
-        threads: how many calls can run at once; more wait inside the backend.
     """
 
     version: int

@@ -1,0 +1,88 @@
+"""Tests of ``batchproxy.backends.threads``."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from batchproxy.backends.threads import cores, run_to_the_end
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """One thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+async def _until_running(started: threading.Event) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, started.wait)
+
+
+async def test_result(pool: ThreadPoolExecutor) -> None:
+    """What the function returns comes back."""
+    assert 5 == await run_to_the_end(pool, lambda a, b: a + b, 2, 3)
+
+
+async def test_error(pool: ThreadPoolExecutor) -> None:
+    """What the function raises comes back."""
+    with pytest.raises(ZeroDivisionError):
+        await run_to_the_end(pool, lambda: 1 // 0)
+
+
+async def test_cancelled_while_running(pool: ThreadPoolExecutor) -> None:
+    """A cancelled call ends with its thread, however often it is cancelled, and asks it to stop once."""
+    started, release = threading.Event(), threading.Event()
+    stops: list[str] = []
+
+    def work() -> None:
+        started.set()
+        release.wait()
+
+    task = asyncio.create_task(run_to_the_end(pool, work, stop=lambda: stops.append("stop")))
+    await _until_running(started)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    ended_early = task.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not ended_early
+    assert ["stop"] == stops
+
+
+async def test_cancelled_before_running(pool: ThreadPoolExecutor) -> None:
+    """Work that no thread has begun is taken back at once."""
+    started, release = threading.Event(), threading.Event()
+    ran: list[int] = []
+    pool.submit(started.set)
+    pool.submit(release.wait)
+    await _until_running(started)
+    task = asyncio.create_task(run_to_the_end(pool, ran.append, 1))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()
+    pool.shutdown()
+
+    assert [] == ran
+
+
+def test_cores_counts_what_may_be_used() -> None:
+    """There is always one."""
+    assert 1 <= cores()
+
+
+def test_cores_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems that cannot pin processes (macOS) say how many processors there are."""
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+
+    assert 7 == cores()
