@@ -1,4 +1,7 @@
-"""The composition root: a configuration becomes objects here, and they start, drain and stop. No request passes through."""
+"""The composition root: a configuration becomes objects here, and they start, drain and stop.
+
+No request passes through.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ class Batcher:
 
     Args:
         function: a list of items in, a list of as many results out; or, for callers that pass numpy arrays,
-            an array ``[n, ...]`` in and an array ``[n, ...]`` out. Plain functions run in a thread, async ones on the loop.
+            an array ``[n, ...]`` in and an array ``[n, ...]`` out. Plain functions run in a thread, async ones on
+            the loop.
         max_batch_rows: items of one call at most.
         max_delay_ms: how long an item may wait for company while the function is idle.
         max_queued_rows: items that may wait; beyond it callers get ``QueueFull``.

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from batchproxy.codecs import _dtypes, tensor_proto
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.errors import BackendProtocolError, BatchProxyError, Code, DecodeError, RequestError, UnknownModel
+from batchproxy.core.errors import BackendProtocolError, BatchProxyError, Code, DecodeError, RequestError
 from batchproxy.core.request import Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature, TensorSpec
 from batchproxy.protos import tfs_pb2 as pb
@@ -244,22 +244,6 @@ def encode_metadata(info: ModelInfo) -> bytes:
 
 
 # ---------------------------------------------------------------- errors
-
-
-def unknown_servable(target: Target) -> BatchProxyError:
-    """What Predict and GetModelMetadata say of a model, version or label that is not served."""
-    if target.label is not None:
-        return RequestError(f"Unrecognized servable version label: {target.label}")
-    if target.version is not None:
-        return UnknownModel(f"Servable not found for request: Specific({target.model}, {target.version})")
-    return UnknownModel(f"Servable not found for request: Latest({target.model})")
-
-
-def unknown_status(target: Target) -> UnknownModel:
-    """What GetModelStatus says of a model or version that was never there."""
-    if target.version is not None:
-        return UnknownModel(f"Could not find version {target.version} of model {target.model}")
-    return UnknownModel(f"Could not find any versions of model {target.model}")
 
 
 def status_text(error: BatchProxyError) -> str:

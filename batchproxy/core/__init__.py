@@ -7,8 +7,8 @@ two ride together?". Requests that may are queued as **Entries** in a **Lane**, 
 not ride with anybody (``rows is None``) never see a lane: they are sent at once.
 
 A **Batch** is made by *pulling*: only when an endpoint has a free slot is the lane asked for entries. So an idle
-endpoint is used at once, with no timer, and batches form by themselves exactly while it is busy. The lane whose head has
-been due longest is served first, whichever model it belongs to.
+endpoint is used at once, with no timer, and batches form by themselves exactly while it is busy. The lane whose head
+has been due longest is served first, whichever model it belongs to.
 
 A call ends in one of a few **Outcomes**. A rejected batch is bisected, so that one bad request fails alone and with the
 text that a call of its own gets. An answer that cannot be split switches batching off for that signature.

@@ -134,7 +134,7 @@ class Lane:
         return False
 
     def lower_cap(self, rows: int) -> bool:
-        """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is less than before."""
+        """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is fewer."""
         lowered = rows < self.cap
         self.cap = min(self.cap, rows)
         self._clean_left = MEMORY_BATCHES

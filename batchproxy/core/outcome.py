@@ -1,4 +1,4 @@
-"""What became of a call, as the few cases that decide what happens next (ruling R3's table). No decision is made here."""
+"""What became of a call, as the few cases that decide what happens next (R3's table). Decides nothing itself."""
 
 from __future__ import annotations
 
