@@ -65,20 +65,42 @@ class OnnxBackend:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batchproxy-onnx")
 
     async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+        options = self._runtime.RunOptions()
+
+        def terminate() -> None:
+            options.terminate = True  # looked at between operators
+
+        answer: Columns = await run_to_the_end(self._pool, self.run, key, columns, options, stop=terminate)
+        return answer
+
+    def run(self, key: BatchKey, columns: Columns, options: Any = None) -> Columns:
+        """Run one call in the calling thread.
+
+        Args:
+            key: names the signature and the outputs wanted.
+            columns: the inputs.
+            options: onnxruntime's ``RunOptions``, through which the call can be ended early.
+
+        Raises:
+            BackendError: as `infer`.
+        """
         if key.signature not in self.signatures:
             raise BackendRejected(f'Serving signature key "{key.signature}" not found.', code=Code.FAILED_PRECONDITION)
         names = self._outputs if key.outputs is None else key.outputs
         missing = [name for name in names if name not in self._outputs]
         if missing:
             raise BackendRejected(f"output tensor alias not found in signature: {missing[0]}")
-        options = self._runtime.RunOptions()
+        options = options or self._runtime.RunOptions()
         options.log_severity_level = _SILENT
-
-        def terminate() -> None:
-            options.terminate = True  # looked at between operators
-
-        outputs = await run_to_the_end(self._pool, self._run, key.model, names, columns, options, stop=terminate)
-        return {name: ArrayColumn(array) for name, array in zip(names, outputs, strict=True)}
+        try:
+            feed = {name: _to_onnx(key.model, name, column) for name, column in columns.items()}
+            outputs = self._session.run(names, feed, options)
+            return {name: ArrayColumn(_from_onnx(array)) for name, array in zip(names, outputs, strict=True)}
+        except BackendError:
+            raise
+        except Exception as error:
+            code = CODES.get(type(error).__name__, Code.INTERNAL)
+            raise BackendRejected(f"model {key.model!r}: {error}", code=code) from error
 
     async def probe(self) -> None:
         """A session that was opened can be called."""
@@ -111,18 +133,6 @@ class OnnxBackend:
             )
         shape = None if node.shape is None else tuple(n if isinstance(n, int) and n >= 0 else None for n in node.shape)
         return TensorSpec(row.name, shape)
-
-    def _run(self, model: str, names: tuple[str, ...], columns: Columns, options: Any) -> list[Array]:
-        """Runs in a thread."""
-        try:
-            feed = {name: _to_onnx(model, name, column) for name, column in columns.items()}
-            outputs: list[Array] = self._session.run(names, feed, options)
-            return [_from_onnx(array) for array in outputs]
-        except BackendError:
-            raise
-        except Exception as error:
-            code = CODES.get(type(error).__name__, Code.INTERNAL)
-            raise BackendRejected(f"model {model!r}: {error}", code=code) from error
 
 
 def find_model(path: Path) -> tuple[Path, int]:
