@@ -25,7 +25,7 @@ from batchproxy.frontends.admin import Admin
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.grpc_listener import GrpcListener
 from batchproxy.frontends.grpc_routes import GrpcRoutes
-from batchproxy.frontends.rest_listener import RestListener
+from batchproxy.frontends.rest_listener import LINGER_S, RestListener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
 from batchproxy.tasks import Tasks
@@ -34,9 +34,6 @@ logger = logging.getLogger("batchproxy.app")
 
 PROBE_INTERVAL_S = 1.0
 """How often endpoints that are not up are asked again; TF Serving looks for new versions as often."""
-
-LINGER_S = 1.0
-"""How long connections may take to carry the last answers, once these are given."""
 
 
 class App:
@@ -137,7 +134,7 @@ class App:
         if grpc:
             await asyncio.wait(grpc, timeout=LINGER_S)
         if self.rest is not None:
-            await self.rest.aclose(LINGER_S)
+            await self.rest.aclose()
         return dropped
 
     async def aclose(self) -> None:

@@ -107,7 +107,10 @@ class Batcher:
             self._engine.discard(entry)
             raise
         except BackendRejected as error:
-            raise error.__cause__ or error from None
+            cause = error.__cause__
+            if isinstance(cause, Exception) and not isinstance(cause, StopIteration):
+                raise cause from None
+            raise  # no coroutine can raise StopIteration, and a function's SystemExit is not its caller's
 
     async def aclose(self) -> None:
         """Take nothing new, finish what was taken, and free the threads."""

@@ -176,7 +176,10 @@ def _as_array(key: BatchKey, name: str, spec: TensorSpec | None, value: object) 
         array = _as_bytes(fault, array)
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    dtype = _dtypes.by_numpy(array.dtype).name
+    try:
+        dtype = _dtypes.by_numpy(array.dtype).name
+    except BackendProtocolError as error:
+        raise BackendProtocolError(f"{fault}: {error.message}") from None
     if spec is not None and dtype != spec.dtype:
         raise BackendProtocolError(
             f"{fault} is of dtype {dtype}, declared as {spec.dtype}: return it so, or declare it so"

@@ -24,10 +24,6 @@ class Directory:
     def __init__(self, served: Iterable[Served]) -> None:
         self._served = {model.info.name: model for model in served}
 
-    def knows(self, name: str) -> bool:
-        """Whether a model of this name is served here at all."""
-        return name in self._served
-
     def models(self) -> Sequence[Served]:
         """Every served model, in the order of the configuration."""
         return tuple(self._served.values())

@@ -9,6 +9,9 @@ from aiohttp import web
 from batchproxy.frontends.address import bind
 from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestAnswer, RestRoutes
 
+LINGER_S = 1.0
+"""How long a connection may take to carry its last answer, once that is given."""
+
 
 class RestListener:
     """Serves the routes on one address.
@@ -25,7 +28,7 @@ class RestListener:
         self.address = ""
         self._closing = False
         server = web.Server(self._serve, handler_cancellation=True, access_log=None, client_max_size=MAX_BODY_BYTES)
-        self._runner = web.ServerRunner(server)
+        self._runner = web.ServerRunner(server, shutdown_timeout=LINGER_S)
 
     async def start(self) -> None:
         """Begin to take requests.
@@ -42,9 +45,8 @@ class RestListener:
         for site in list(self._runner.sites):
             await site.stop()
 
-    async def aclose(self, linger_s: float) -> None:
-        """Close every connection, those with an answer under way after at most ``linger_s`` seconds."""
-        self._runner.shutdown_timeout = linger_s
+    async def aclose(self) -> None:
+        """Close every connection, those with an answer under way after at most ``LINGER_S`` seconds."""
         await self._runner.cleanup()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:

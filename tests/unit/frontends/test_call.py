@@ -1,0 +1,116 @@
+"""A call is its own waiter: one answer, or none when it was cancelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError, QueueFull
+from batchproxy.core.request import Entry, Reply, Request, build_request
+from batchproxy.core.shapes import UNDECLARED
+from batchproxy.frontends.call import Call
+
+REPLY = Reply({}, 1)
+REQUEST = build_request(("m", 1, "s"), UNDECLARED, {"x": ArrayColumn(np.zeros(1))})
+
+
+class Form:
+    """Writes answers as tuples; refuses replies of version 13."""
+
+    def reply(self, reply: Reply) -> Any:
+        if reply.version == 13:
+            raise DecodeError("cannot be written")
+        return ("reply", reply.version)
+
+    def error(self, error: BatchProxyError) -> Any:
+        return ("error", error.message)
+
+
+class StubEngine:
+    """Takes requests, or refuses them; remembers who left."""
+
+    def __init__(self, refusal: BatchProxyError | None = None) -> None:
+        self.refusal = refusal
+        self.discarded: list[Entry] = []
+
+    def submit(self, request: Request, waiter: Any) -> Entry:
+        if self.refusal is not None:
+            raise self.refusal
+        return Entry(request, waiter, 0.0)
+
+    def discard(self, entry: Entry) -> None:
+        self.discarded.append(entry)
+
+
+def a_call() -> tuple[Call[Any], list[Any], list[Code]]:
+    """A call, its answers, and the codes it was recorded with."""
+    answers: list[Any] = []
+    codes: list[Code] = []
+    return Call(Form(), answers.append, codes.append), answers, codes
+
+
+def test_a_reply_is_written_and_handed_over_once() -> None:
+    """The engine's reply becomes the answer."""
+    call, answers, codes = a_call()
+    call.set_result(REPLY)
+
+    assert call.done()
+    assert [("reply", 1)] == answers
+    assert [Code.OK] == codes
+
+
+def test_a_reply_that_cannot_be_written_is_an_error() -> None:
+    """A format's refusal is the caller's answer, not a crash."""
+    call, answers, codes = a_call()
+    call.set_result(Reply({}, 13))
+
+    assert [("error", "cannot be written")] == answers
+    assert [Code.INVALID_ARGUMENT] == codes
+
+
+def test_a_refusal_by_the_engine_is_answered_at_once() -> None:
+    """``start`` never raises."""
+    call, answers, codes = a_call()
+    call.start(StubEngine(QueueFull("full")), REQUEST)  # type: ignore[arg-type]
+
+    assert [("error", "full")] == answers
+    assert [Code.UNAVAILABLE] == codes
+
+
+def test_a_cancelled_call_leaves_the_engine_and_answers_nobody() -> None:
+    """The caller is gone: its entry is discarded, and the record says CANCELLED."""
+    call, answers, codes = a_call()
+    engine = StubEngine()
+    call.start(engine, REQUEST)  # type: ignore[arg-type]
+    call.cancel()
+    call.cancel()
+
+    assert call.done()
+    assert 1 == len(engine.discarded)
+    assert [] == answers
+    assert [Code.CANCELLED] == codes
+
+
+def test_cancelling_after_the_answer_does_nothing() -> None:
+    """A connection that closes after its answer is no cancellation."""
+    call, answers, codes = a_call()
+    engine = StubEngine()
+    call.start(engine, REQUEST)  # type: ignore[arg-type]
+    call.set_result(REPLY)
+    call.cancel()
+
+    assert [] == engine.discarded
+    assert [Code.OK] == codes
+    assert 1 == len(answers)
+
+
+def test_cancelling_before_the_start_is_remembered() -> None:
+    """A call that never reached an engine can be cancelled, too."""
+    call, answers, codes = a_call()
+    call.cancel()
+
+    assert call.done()
+    assert [] == answers
+    assert [Code.CANCELLED] == codes

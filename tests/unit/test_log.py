@@ -1,0 +1,39 @@
+"""Log lines: one format, and repeats are counted."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from batchproxy.log import Notices, configure
+
+
+def test_configure_formats_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """One handler, however often it is called."""
+    logger = logging.getLogger("batchproxy")
+    before = logger.handlers[:], logger.level, logger.propagate
+    configure()
+    configure()
+    logging.getLogger("batchproxy.test").info("a line")
+    logger.handlers[:], logger.level, logger.propagate = before
+
+    line = capsys.readouterr().err
+    assert 1 == line.count("a line")
+    assert line.endswith("INFO batchproxy.test: a line\n")
+
+
+def test_a_repeated_notice_is_told_when_its_number_doubles(caplog: pytest.LogCaptureFixture) -> None:
+    """The first time at once, then at 2, 4, 8."""
+    notices = Notices(logging.getLogger("test"))
+    for _ in range(9):
+        notices("batching is off")
+    notices("another")
+
+    assert [
+        "batching is off",
+        "batching is off (2 times so far)",
+        "batching is off (4 times so far)",
+        "batching is off (8 times so far)",
+        "another",
+    ] == caplog.messages

@@ -1,0 +1,119 @@
+"""Counting, and what Prometheus reads."""
+
+from __future__ import annotations
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from batchproxy.core.balancer import Endpoint
+from batchproxy.core.batch import Batch, Dispatch
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.errors import Code
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.request import Entry, build_request
+from batchproxy.core.shapes import UNDECLARED
+from batchproxy.metrics import Histogram, Metrics
+from tests.serving import Recorder, a_directory
+
+
+def a_dispatch(rows: int, arrivals: list[float], started: float) -> Dispatch:
+    """A call of model ``m`` to endpoint ``e``."""
+    entries = []
+    for arrival in arrivals:
+        request = build_request(("m", 1, "s"), UNDECLARED, {"x": ArrayColumn(np.zeros(rows))})
+        entries.append(Entry(request, waiter=None, arrival=arrival))  # type: ignore[arg-type]
+    return Dispatch(Batch(entries, merged=True), Endpoint("e"), started)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample, read by the Prometheus client's own parser."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+
+
+def test_a_histogram_counts_into_the_first_bucket_that_holds_the_value() -> None:
+    """A bound belongs to its bucket, as Prometheus' ``le`` says; the rest goes to +Inf."""
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.add(value)
+
+    assert [("1.0", 2), ("2.0", 3), ("+Inf", 4)] == list(histogram.buckets())
+    assert 4 == histogram.count
+    assert 12.0 == histogram.total
+
+
+def test_calls_and_requests_are_counted_under_their_labels() -> None:
+    """The names are ruling R8's."""
+    metrics = Metrics(list)
+    dispatch = a_dispatch(3, [1.0, 2.0], 4.0)
+    metrics.call_started(dispatch, dispatch.batch.entries)
+    metrics.call_ended(dispatch, Outcome.OK, 0.2)
+    metrics.request_ended("m", "predict", "rest", Code.OK, 0.3)
+    metrics.request_ended("m", "predict", "rest", Code.OK, 0.3)
+    found = samples(metrics)
+
+    m = ("model", "m")
+    requests = (("code", "OK"), ("method", "predict"), m, ("protocol", "rest"))
+    assert 2 == found["batchproxy_requests_total", requests]
+    assert 2 == found["batchproxy_request_seconds_count", (("method", "predict"), m, ("protocol", "rest"))]
+    assert 5.0 == found["batchproxy_queue_seconds_sum", (m,)]
+    assert 6.0 == found["batchproxy_batch_rows_sum", (m,)]
+    assert 1 == found["batchproxy_batch_rows_bucket", (("le", "8.0"), m)]
+    assert 0.2 == found["batchproxy_backend_seconds_sum", (("endpoint", "e"), m)]
+    assert 1 == found["batchproxy_backend_calls_total", (("endpoint", "e"), m, ("outcome", "OK"))]
+
+
+async def test_gauges_are_read_off_the_engines_and_all_ten_names_are_there() -> None:
+    """Every metric of ruling R8 appears, with the pool's endpoint up and idle."""
+    async with a_directory(Recorder()) as directory:
+        metrics = Metrics(lambda: [served.engine for served in directory.models()])
+        text = metrics.render().decode()
+        found = samples(metrics)
+
+    endpoint = (("endpoint", "half_plus_two"), ("pool", "half_plus_two"))
+    assert 1 == found["batchproxy_endpoint_up", endpoint]
+    assert 0 == found["batchproxy_in_flight", endpoint]
+    assert 0 == found["batchproxy_queued_rows", (("model", "half_plus_two"),)]
+    assert 0 == found["batchproxy_queued_bytes", (("pool", "half_plus_two"),)]
+    for name in (
+        "requests_total",
+        "request_seconds",
+        "queue_seconds",
+        "backend_seconds",
+        "batch_rows",
+        "queued_rows",
+        "queued_bytes",
+        "in_flight",
+        "endpoint_up",
+        "backend_calls_total",
+    ):
+        assert f"# TYPE batchproxy_{name} " in text
+
+
+def test_the_summary_of_a_model_is_zero_before_its_first_call() -> None:
+    """No division by nothing."""
+    expected = {"requests": 0, "failed": 0, "backend_calls": 0, "rows": 0.0, "mean_batch": 0.0, "mean_wait_ms": 0.0}
+
+    assert expected == Metrics(list).summary("m")
+
+
+def test_the_summary_of_a_model_tells_mean_batch_and_wait() -> None:
+    """Two calls of 4 and 2 rows, waits of 1 s and 3 s."""
+    metrics = Metrics(list)
+    for rows, arrival in ((4, 3.0), (2, 1.0)):
+        dispatch = a_dispatch(rows, [arrival], 4.0)
+        metrics.call_started(dispatch, dispatch.batch.entries)
+    metrics.request_ended("m", "predict", "rest", Code.OK, 0.1)
+    metrics.request_ended("m", "predict", "rest", Code.INTERNAL, 0.1)
+    summary = metrics.summary("m")
+
+    assert (2, 1, 2, 3.0, 2000.0) == (
+        summary["requests"],
+        summary["failed"],
+        summary["backend_calls"],
+        summary["mean_batch"],
+        summary["mean_wait_ms"],
+    )
