@@ -246,11 +246,11 @@ def _listen_problems(listen: Listen) -> Iterator[tuple[str, str]]:
             host, port = parse_address(text)
         except ConfigError as error:
             yield f"$.listen.{door}", error.message
-            continue
-        for other, (its_host, its_port) in taken.items():
-            if port and port == its_port and (host == its_host or {"0.0.0.0", "::"} & {host, its_host}):
-                yield f"$.listen.{door}", f"{text!r} has the port of {other}; every door needs its own"
-        taken[door] = (host, port)
+        else:
+            for other, (its_host, its_port) in taken.items():
+                if port and port == its_port and (host == its_host or {"0.0.0.0", "::"} & {host, its_host}):
+                    yield f"$.listen.{door}", f"{text!r} has the port of {other}; every door needs its own"
+            taken[door] = (host, port)
     if listen.rest is None and listen.grpc is None:
         yield "$.listen", "rest and grpc are both closed, so no request could come in; open one"
 
