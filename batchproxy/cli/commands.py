@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import batchproxy
+from batchproxy import __version__
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
 
 def version() -> str:
     """As ``--version`` prints it."""
-    return f"batchproxy {batchproxy.__version__}"
+    return f"batchproxy {__version__}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
