@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from batchproxy.cli import main
 from batchproxy.config import Config, Listen, ModelConfig, PoolConfig, load
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +31,11 @@ def test_the_three_examples_are_there() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_examples_load(path: Path) -> None:
-    """An example is a valid configuration."""
-    config = load(path)
+def test_examples_pass_the_check(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example is valid and, from the repository's root, names models that are there."""
+    monkeypatch.chdir(ROOT)
 
-    assert config.models
+    assert 0 == main(["check", str(path)])
 
 
 def test_annotated_has_every_key() -> None:
