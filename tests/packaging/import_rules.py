@@ -41,6 +41,7 @@ ROOMS = {
     "wire": Room(packages=("hpack", "httptools"), pure=True),
     "tasks": Room(),
     "log": Room(),
+    "_version": Room(),
     "observe": Room(rooms=("core",)),
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
@@ -75,16 +76,18 @@ ROOMS = {
     # a caller and its own judge: it calls the models directly, too, to compare
     "demo": Room(
         rooms=("core", "app", "backends", "config", "codecs", "protos", "tasks"),
-        packages=(*NETWORK, "google.protobuf", "numpy", "onnx", "onnxruntime", "orjson", "uvloop"),
+        packages=(*NETWORK, "google.protobuf", "numpy", "onnx", "onnxruntime", "orjson", "uvloop", "yaml"),
     ),
+    # run by hand, once: what it makes is committed
+    "demo.export_models": Room(rooms=("core", "demo"), packages=("numpy", "onnx", "skl2onnx", "sklearn")),
     "__main__": Room(rooms=("cli",)),
-    "__init__": Room(rooms=("client", "core", "backends.callable")),
+    "__init__": Room(rooms=("_version", "client", "core", "backends.callable")),
 }  # fmt: skip
 
 ONLY = {
     "prometheus_client": {"metrics"},
     "onnxruntime": {"backends.onnx", "demo"},  # the demo compares with the model called directly
-    "onnx": {"demo"},  # writes the model it makes at run time
+    "onnx": {"demo", "demo.export_models"},  # writes the models
 }
 """Packages that only these rooms may import: both tables say so, and must go on to agree."""
 
@@ -167,6 +170,10 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
             parent = "." * node.level + (node.module or "")
             for alias in node.names:
                 yield node.lineno, f"{parent}.{alias.name}"
+        elif isinstance(node, ast.Call) and _called(node) == "import_module":
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield node.lineno, argument.value
 
 
 def _called(node: ast.Call) -> str:
