@@ -6,7 +6,7 @@ import re
 import tomllib
 
 import batchproxy
-from tests.packaging.repository import ROOT
+from tests.packaging.repository import PACKAGE, ROOT
 
 
 def _documented() -> list[str]:
@@ -35,3 +35,8 @@ def test_version_is_the_project_s() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert project["version"] == batchproxy.__version__
+
+
+def test_types_are_for_users_too() -> None:
+    """The marker that lets a user's type checker read our annotations is there."""
+    assert (PACKAGE / "py.typed").is_file()
