@@ -39,7 +39,7 @@ class Verdict:
 def check(workload: Workload, rest: Iterable[tuple[int, bytes]], grpc: Iterable[tuple[int, bytes]]) -> Verdict:
     """Compare (row number, body) pairs of REST and (row number, message) pairs of gRPC, errors included."""
     verdict = Verdict()
-    right = {}
+    right: dict[int, bool] = {}
     for read, answers in ((_from_json, rest), (_from_message, grpc)):
         for row, answer in answers:
             try:
@@ -79,13 +79,13 @@ def _difference(workload: Workload, row: int, outputs: Mapping[str, Array]) -> s
 def _from_json(workload: Workload, body: bytes) -> dict[str, Array]:
     predictions: list[Any] = orjson.loads(body)["predictions"]
     if len(workload.expected) == 1:
-        columns = {name: predictions for name in workload.expected}
+        columns = dict.fromkeys(workload.expected, predictions)
     else:
         columns = {name: [row[name] for row in predictions] for name in predictions[0]}
     return {name: np.asarray(values, workload.expected[name].dtype) for name, values in columns.items()}
 
 
-def _from_message(workload: Workload, message: bytes) -> dict[str, Array]:
+def _from_message(_: Workload, message: bytes) -> dict[str, Array]:
     outputs = {}
     for name, tensor in tfs_pb2.PredictResponse.FromString(message).outputs.items():
         row = _dtypes.by_number(tensor.dtype)

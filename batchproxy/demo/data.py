@@ -1,4 +1,4 @@
-"""What the demo sends and what must come back: rows, the model's own answers to them, both wire forms. No sockets here."""
+"""What the demo sends and what must come back: rows, the model's own answers, both wire forms. No sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron, made from a seed when it is needed: the demo's model with real arithmetic. No training here.
+"""A multi-layer perceptron, made from a seed when needed: the demo's model with real arithmetic. No training here.
 
 256-2048-2048-256 with ReLU: 5.2 million weights (21 MB, too much to commit). One row must read all of them from
 memory; 64 rows read them once. Hence the gain of batching: about 5 on one core, which `ideal_gain` measures.
@@ -68,8 +68,8 @@ def ideal_gain(path: Path, rows: int = 64, calls: int = 30) -> tuple[float, floa
     """
     backend = OnnxBackend(path, threads=1)
     key = BatchKey("mlp", 1, DEFAULT_SIGNATURE)
-    width = backend.signatures[DEFAULT_SIGNATURE].inputs["x"].shape
-    inputs = np.random.default_rng(SEED).standard_normal((rows, (width or ())[-1]), dtype=np.float32)
+    shape = backend.signatures[DEFAULT_SIGNATURE].inputs["x"].shape or ()
+    inputs = np.random.default_rng(SEED).standard_normal((rows, *map(int, filter(None, shape))), dtype=np.float32)
     best = []
     for count in (1, rows):
         columns = {"x": ArrayColumn(inputs[:count])}
