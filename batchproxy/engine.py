@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from batchproxy.core.assembly import merge, split
@@ -110,7 +111,8 @@ class Engine:
         self._pumping = False
         now = self.clock()
         while (dispatch := self.scheduler.poll(now)) is not None:
-            self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
+            task = self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
+            task.add_done_callback(partial(self._never_began, dispatch))
         if self.scheduler.late():
             self._sweep(now)
         self._arm(now)
@@ -138,23 +140,22 @@ class Engine:
     def _sweep(self, now: float) -> None:
         for entry in self.scheduler.overdue(now):
             self.discard(entry)
-            if not entry.waiter.done():
-                entry.waiter.set_exception(DeadlineExceeded("Deadline Exceeded"))
+            _answer(entry, DeadlineExceeded("Deadline Exceeded"))
 
     # -- one call ----------------------------------------------------------------------------------
 
     async def _run(self, dispatch: Dispatch) -> None:
         members = tuple(dispatch.batch.entries)
         parts: Sequence[Columns] = ()
-        outcome, error = Outcome.LATE, BatchProxyError("this is overwritten on every path")
-        self._observer.call_started(dispatch, members)
+        outcome, error = Outcome.MAYBE_RUN, _cancelled()
         try:
+            self._observer.call_started(dispatch, members)
             parts = await self._call(dispatch, members)
             outcome = Outcome.OK
         except BatchProxyError as failure:
             outcome, error = outcome_of(failure), failure
         except asyncio.CancelledError:
-            error = Draining("the proxy shut down before the answer was there")
+            pass  # nobody waits for it any more; if a backend cancelled itself, somebody does, and it is tried again
         except Exception as failure:
             logger.exception("model %r: a call failed in an unforeseen way. This is a bug.", dispatch.batch.key.model)
             outcome = Outcome.REJECTED
@@ -162,9 +163,15 @@ class Engine:
         finally:
             self._end(dispatch, members, parts, outcome, error)
 
+    def _never_began(self, dispatch: Dispatch, task: asyncio.Task[None]) -> None:
+        """A task cancelled before its first step runs no line of its coroutine, not even ``finally``."""
+        if dispatch in self._calls:
+            self._end(dispatch, (), (), Outcome.MAYBE_RUN, _cancelled())
+
     async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Columns]:
-        columns, sent = merge(members, self._policies[dispatch.batch.key.model])
-        outputs = await self.backends[dispatch.endpoint.name].infer(dispatch.batch.key, columns)
+        batch = dispatch.batch
+        columns, sent = merge(members, self._policies[batch.key.model] if batch.padded else None)
+        outputs = await self.backends[dispatch.endpoint.name].infer(batch.key, columns)
         if len(members) == 1 and sent == (members[0].request.rows or 0):
             return [outputs]
         return split(members, outputs, sent)
@@ -180,16 +187,14 @@ class Engine:
         """Settle a call and answer its members: on every path, cancellation included."""
         del self._calls[dispatch]
         now = self.clock()
-        self._observer.call_ended(dispatch, outcome, now - dispatch.started)
         failures = self.scheduler.settle(dispatch, now, outcome, error)
         version = dispatch.batch.key.version
         for member, columns in zip(members, parts, strict=False):  # no parts unless OK
-            if not member.waiter.done():
-                member.waiter.set_result(Reply(columns, version))
+            _answer(member, Reply(columns, version))
         for entry, why in failures:
-            if not entry.waiter.done():
-                entry.waiter.set_exception(why)
+            _answer(entry, why)
         self._pump()
+        self._observer.call_ended(dispatch, outcome, now - dispatch.started)
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -220,8 +225,7 @@ class Engine:
         stranded = self.scheduler.stranded()
         for entry in stranded:
             self.discard(entry)
-            if not entry.waiter.done():
-                entry.waiter.set_exception(Draining("the proxy shut down before the answer was there"))
+            _answer(entry, Draining("the proxy shut down before the answer was there"))
         return len(stranded)
 
     async def aclose(self) -> int:
@@ -233,6 +237,24 @@ class Engine:
         for backend in self.backends.values():
             await backend.aclose()
         return stranded
+
+
+def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
+    """Tell one waiter, if it still wants to know. One that breaks must not strand those after it."""
+    waiter = entry.waiter
+    if waiter.done():
+        return
+    try:
+        if isinstance(answer, Reply):
+            waiter.set_result(answer)
+        else:
+            waiter.set_exception(answer)
+    except Exception:
+        logger.exception("model %r: a caller could not be answered. This is a bug.", entry.request.key.model)
+
+
+def _cancelled() -> BatchProxyError:
+    return BatchProxyError("the call was cancelled before its answer was there; try again", code=Code.UNAVAILABLE)
 
 
 def build_engine(

@@ -11,18 +11,22 @@ from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry, Request
 
 
-def merge(members: Sequence[Entry], policy: Policy) -> tuple[Columns, int]:
+def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int]:
     """Join the columns of requests with one key, in order.
 
     A lone member's columns are passed on untouched. Where the policy names ``allowed_batch_sizes``, the result is
     padded up to the next one with copies of row 0 of the last member, as TF Serving does.
+
+    Args:
+        members: whose columns are joined.
+        policy: says what to pad to; None forbids padding.
 
     Returns:
         The merged columns, and how many rows they have with the padding.
     """
     first, *others = (member.request for member in members)
     rows = sum(request.rows or 0 for request in (first, *others))
-    sent = policy.padded(rows) if first.rows is not None else rows
+    sent = rows if policy is None else policy.padded(rows)
     if not others and sent == rows:
         return first.columns, rows
     last = others[-1] if others else first

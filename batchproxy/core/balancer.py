@@ -67,9 +67,9 @@ class Balancer:
             chosen.rows += rows
         return chosen
 
-    def acquire_relay(self, rows: int) -> Endpoint | None:
+    def acquire_relay(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
         """Take a place for an unmerged call; None where every endpoint has as many as it may."""
-        chosen = self._least_loaded([e for e in self.endpoints if e.up and e.relayed < e.max_relayed], None)
+        chosen = self._least_loaded([e for e in self.endpoints if e.up and e.relayed < e.max_relayed], avoid)
         if chosen is not None:
             chosen.relayed += 1
             chosen.rows += rows

@@ -3,7 +3,12 @@
 A family of bisected calls shares one budget. Each bad row needs a call of its own (for its own error
 text), so with every row bad any call of two or more rows is one too many: "halve" and "n calls in all" cannot
 both hold. The budget is ``n + ceil(log2 n)``: halving goes on while one call for each unresolved row remains
-affordable, then the rest goes one by one. One bad row of n costs ``2 * ceil(log2 n)`` calls.
+affordable. Where it is not, the failed piece waits for the family's other pieces, since each that passes
+frees calls; once none is left that could, the rest goes one by one.
+
+With ``c = ceil(log2 n)``, the rejected call included, k bad rows of n cost at most ``1 + n + c`` calls, and at most
+``k * (2c + 1)`` up to ``k = max(1, c // 2)``. Beyond that no rule keeps both: when c pieces in a row have failed, the
+calls that remain are one for each row.
 """
 
 from __future__ import annotations
@@ -18,23 +23,60 @@ class Bisection:
     Attributes:
         calls_left: calls that may still be made for it.
         unresolved: entries that may yet need a call of their own. Never more than ``calls_left``.
+        open: pieces of several entries that are queued or in flight.
+        parked: pieces whose call failed, to be cut.
     """
 
-    __slots__ = ("calls_left", "unresolved")
+    __slots__ = ("calls_left", "open", "parked", "unresolved")
 
     def __init__(self, entries: int) -> None:
         self.calls_left = entries + (entries - 1).bit_length()
         self.unresolved = 0
+        self.open = 0
+        self.parked: list[Batch] = []
 
-    def pieces(self, count: int) -> list[int]:
-        """How to cut ``count`` entries whose call failed: two halves, or one by one; pays for the calls."""
-        self.unresolved += count
-        halves = [size for size in (count - count // 2, count // 2) if size]
-        affordable = self.calls_left - len(halves) >= self.unresolved - halves.count(1)
-        sizes = halves if affordable else [1] * count
+    def park(self, batch: Batch) -> None:
+        """Take in a batch of this family whose call failed; ``release`` cuts it."""
+        self._claim(batch, len(batch.entries))
+        self.parked.append(batch)
+
+    def release(self) -> list[Batch]:
+        """Cut what can be cut now: in halves, or one by one once no open piece could free calls; pays for the calls."""
+        pieces: list[Batch] = []
+        while self.parked:
+            batch = self.parked[0]
+            batch.adopt()  # members may have left while it waited
+            count = len(batch.entries)
+            self._claim(batch, count)
+            sizes = [size for size in (count - count // 2, count // 2) if size]
+            if self.calls_left - len(sizes) < self.unresolved - sizes.count(1):
+                if self.open:
+                    break
+                sizes = [1] * count
+            del self.parked[0]
+            pieces += self.cut(batch, sizes)
+        return pieces
+
+    def cut(self, batch: Batch, sizes: list[int]) -> list[Batch]:
+        """Pieces of the given sizes, each paid for; single ones are thereby resolved."""
+        self._claim(batch, 0)
         self.calls_left -= len(sizes)
-        self.unresolved -= sizes.count(1)
-        return sizes
+        pieces = batch.cut(sizes)
+        for piece in pieces:
+            if len(piece.entries) > 1:
+                self._claim(piece, len(piece.entries))
+                self.open += 1
+        return pieces
+
+    def leave(self, piece: Batch) -> None:
+        """A piece is resolved, or about to be parked."""
+        if piece.claim:
+            self._claim(piece, 0)
+            self.open -= 1
+
+    def _claim(self, batch: Batch, entries: int) -> None:
+        self.unresolved += entries - batch.claim
+        batch.claim = entries
 
 
 class Batch:
@@ -45,20 +87,22 @@ class Batch:
         merged: whether it takes a slot and may be split; False for a request that travels alone by right.
         claim: how many of its family's unresolved entries it stands for.
         family: the bisection it came from.
-        halved: it is a half of a call that was too big.
+        padded: whether it may be padded to an allowed size: not where the padding could not be undone.
+        halved: its call was too big, or that of the batch it is a piece of.
         avoid: the endpoint that did not run it.
     """
 
-    __slots__ = ("avoid", "claim", "entries", "family", "halved", "key", "live", "merged", "rows")
+    __slots__ = ("avoid", "claim", "entries", "family", "halved", "key", "live", "merged", "padded", "rows")
 
-    def __init__(self, entries: list[Entry], *, merged: bool, family: Bisection | None = None) -> None:
+    def __init__(self, entries: list[Entry], *, merged: bool) -> None:
         self.key: BatchKey = entries[0].request.key
         self.entries = entries
         self.merged = merged
-        self.family = family
+        self.padded = merged
+        self.family: Bisection | None = None
         self.halved = False
         self.avoid: Endpoint | None = None
-        self.claim = len(entries) if family is not None and len(entries) > 1 else 0
+        self.claim = 0
         self.rows = 0
         self.live = 0
         self.adopt()
@@ -66,8 +110,7 @@ class Batch:
     def leave_family(self) -> None:
         """Its entries are resolved, or about to be cut again."""
         if self.family is not None:
-            self.family.unresolved -= self.claim
-            self.claim = 0
+            self.family.leave(self)
 
     def adopt(self) -> None:
         """Drop the members that are done and count the rest."""
@@ -78,11 +121,14 @@ class Batch:
         self.rows = sum(entry.request.rows or 1 for entry in self.entries)
 
     def cut(self, sizes: list[int]) -> list[Batch]:
-        """Merged batches of the given sizes, in order, of the same family."""
+        """Merged batches of the given sizes, in order; they inherit what is known of this one."""
         pieces = []
         start = 0
         for size in sizes:
-            pieces.append(Batch(self.entries[start : start + size], merged=True, family=self.family))
+            piece = Batch(self.entries[start : start + size], merged=True)
+            piece.padded, piece.halved = self.padded, self.halved
+            piece.family, piece.avoid = self.family, self.avoid
+            pieces.append(piece)
             start += size
         return pieces
 

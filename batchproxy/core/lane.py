@@ -95,11 +95,16 @@ class Lane:
         assert head is not None, "due() of an empty lane. This is a bug."
         return head.arrival if self.full() else head.arrival + self.book.policy.max_delay_s
 
-    def take(self, now: float) -> tuple[list[Entry], list[Entry]]:
+    def take(self, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
         """Remove the next batch: (entries to send, entries found too late). Both are owed an answer.
 
         Entries leave in order of arrival, as many as fit under the cap; one that is larger goes alone.
+
+        Args:
+            now: the engine's clock, in seconds.
+            alone: one entry at most.
         """
+        cap = 0 if alone else self.cap
         taken: list[Entry] = []
         late: list[Entry] = []
         rows = 0
@@ -110,7 +115,7 @@ class Lane:
             elif entry.expired(now):
                 entry.state = State.DONE
                 late.append(entry)
-            elif taken and rows + size > self.cap:
+            elif taken and rows + size > cap:
                 break
             else:
                 taken.append(entry)

@@ -108,12 +108,16 @@ class Scheduler:
             if self._refresh(batch, now):
                 return self._send(batch, now)
             batch.leave_family()
+            self._requeue_released(batch)
         while self.balancer.free_slot() and (lane := self._lanes.next_ripe(now)) is not None:
-            taken, late = lane.take(now)
+            alone = lane.key.target in self.unbatched  # since it was queued
+            taken, late = lane.take(now, alone=alone)
             self._late += late
             self._lanes.rank(lane)
             if taken:
-                return self._send(Batch(taken, merged=True), now)
+                batch = Batch(taken, merged=True)
+                batch.padded = not alone
+                return self._send(batch, now)
         return None
 
     def _send(self, batch: Batch, now: float) -> Dispatch:
@@ -161,6 +165,14 @@ class Scheduler:
         """
         batch = dispatch.batch
         self._release(dispatch)
+        failures = self._settled(dispatch, now, outcome, error)
+        self._requeue_released(batch)
+        return failures
+
+    def _settled(
+        self, dispatch: Dispatch, now: float, outcome: Outcome, error: BatchProxyError | None
+    ) -> list[Failure]:
+        batch = dispatch.batch
         shared = len(batch.entries) > 1
         batch.entries = [entry for entry in batch.entries if entry.state is State.RUNNING]
         if outcome is Outcome.OK:
@@ -168,14 +180,20 @@ class Scheduler:
             return []
         assert error is not None, "a call that failed has no error. This is a bug."
         if outcome in {Outcome.NOT_RUN, Outcome.MAYBE_RUN} and batch.entries:
-            return self._try_elsewhere(batch, dispatch.endpoint, outcome, error)
+            if shared and outcome is Outcome.MAYBE_RUN:
+                error = BatchProxyError("the connection was lost after the call was sent", code=Code.UNAVAILABLE)
+            return self._try_elsewhere(dispatch, now, outcome, error)
         batch.leave_family()
         if not batch.entries:
             return []
-        if not shared or outcome is Outcome.SAME_FOR_ALL:
+        if outcome is Outcome.SAME_FOR_ALL:
+            return self._fail(batch.entries, error)
+        if not shared and not (outcome is Outcome.UNSPLITTABLE and batch.padded):
             return self._fail(batch.entries, error)
         if outcome is Outcome.LATE:
             return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
+        if outcome is Outcome.TOO_BIG_OR_BUSY:
+            batch.avoid = dispatch.endpoint
         return self._settle_rejected(batch, outcome, error)
 
     def _settle_ok(self, batch: Batch) -> None:
@@ -183,7 +201,9 @@ class Scheduler:
         for entry in batch.entries:
             entry.state = State.DONE
         if batch.halved:
-            if self._lanes.lane(batch.key).lower_cap(batch.rows):
+            quarantined = self._lanes.lane(batch.key)
+            if quarantined.lower_cap(batch.rows):
+                self._lanes.rank(quarantined)  # it may be full now
                 self._notice(f"model {batch.key.model!r}: the backend took {batch.rows} rows at a time, but not more")
         elif batch.merged and batch.family is None and (lane := self._lanes.find(batch.key)) is not None:
             lane.note(bad=False)
@@ -201,31 +221,33 @@ class Scheduler:
                 "idempotent: false, so it was not run again by itself. Later requests travel alone"
             )
             return self._fail(batch.entries, BatchProxyError(text, code=Code.ABORTED))
+        for entry in batch.entries:
+            entry.state = State.QUEUED
         if outcome is Outcome.UNSPLITTABLE:
-            return self._again(batch, [1] * len(batch.entries), outcome)
+            batch.padded = False
+            cutter = batch.family or Bisection(len(batch.entries))
+            self._front.extendleft(reversed(cutter.cut(batch, [1] * len(batch.entries))))
+            return []
         if batch.family is None:
             batch.family = Bisection(len(batch.entries))
             lane = self._lanes.lane(batch.key)
             if outcome is Outcome.REJECTED and lane.note(bad=True):
+                self._lanes.rank(lane)  # it may be full now
                 self._notice(
                     f"model {model!r}, version {version}, {signature!r}: two bad batches within 32; "
                     f"at most {lane.cap} rows ride together until 32 good ones have passed"
                 )
-        return self._again(batch, batch.family.pieces(len(batch.entries)), outcome)
-
-    def _again(self, batch: Batch, sizes: list[int], outcome: Outcome) -> list[Failure]:
-        """Send the members again, cut into pieces, before everything that waits."""
-        for entry in batch.entries:
-            entry.state = State.QUEUED
-        pieces = batch.cut(sizes)
-        for piece in pieces:
-            piece.halved = outcome is Outcome.TOO_BIG_OR_BUSY
-        self._front.extendleft(reversed(pieces))
+        batch.halved = outcome is Outcome.TOO_BIG_OR_BUSY
+        batch.family.park(batch)
         return []
 
-    def _try_elsewhere(
-        self, batch: Batch, endpoint: Endpoint, outcome: Outcome, error: BatchProxyError
-    ) -> list[Failure]:
+    def _requeue_released(self, batch: Batch) -> None:
+        """A batch has ended: what of its family may be sent now goes before everything that waits."""
+        if batch.family is not None:
+            self._front.extendleft(reversed(batch.family.release()))
+
+    def _try_elsewhere(self, dispatch: Dispatch, now: float, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
+        batch = dispatch.batch
         if outcome is Outcome.MAYBE_RUN and not self._policies[batch.key.model].idempotent:
             batch.leave_family()
             text = "the connection was lost after the call was sent, and idempotent: false forbids to run it again"
@@ -237,12 +259,16 @@ class Scheduler:
                 failures += self._fail([entry], error)
             else:
                 entry.state = State.QUEUED
-        batch.avoid = endpoint
+        batch.avoid = dispatch.endpoint
         batch.adopt()
-        if batch.live:
-            self._front.appendleft(batch)
-        else:
+        if not batch.live:
             batch.leave_family()
+        elif batch.merged:
+            self._front.appendleft(batch)
+        elif (endpoint := self.balancer.acquire_relay(batch.rows, batch.avoid)) is not None:
+            self._relays.append(self._bind(batch, endpoint, now))
+        else:
+            failures += self._fail(batch.entries, error)
         return failures
 
     def _fail(self, entries: list[Entry], error: BatchProxyError) -> list[Failure]:
@@ -294,7 +320,8 @@ class Scheduler:
         if self._call_timeout_s:
             for dispatch in self._running.values():
                 if dispatch.started + self._call_timeout_s <= now:
-                    found += [e for e in dispatch.batch.entries if e.state is State.RUNNING and not e.request.deadline]
+                    members = dispatch.batch.entries
+                    found += [e for e in members if e.state is State.RUNNING and e.request.deadline is None]
         return found
 
     def late(self) -> bool:
@@ -308,7 +335,10 @@ class Scheduler:
 
     def _unanswered(self) -> Iterator[Entry]:
         yield from self._lanes.entries()
-        for batch in (*self._front, *self._running):
+        open_batches = (*self._front, *self._running)
+        families = {batch.family: None for batch in open_batches if batch.family is not None}
+        parked = [batch for family in families for batch in family.parked]
+        for batch in (*open_batches, *parked):
             yield from (entry for entry in batch.entries if entry.state is not State.DONE)
 
     # -- being looked at ---------------------------------------------------------------------------

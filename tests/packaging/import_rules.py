@@ -58,6 +58,8 @@ ROOMS = {
         rooms=("core.errors", "core.policy", "config", "documents", "protos"), packages=("google.protobuf", "msgspec")
     ),
     "flags": Room(rooms=("core.errors", "core.policy", "config", "batching_parameters", "documents", "endpoints")),
+    # fakes for users and for our own tests
+    "testing": Room(rooms=("core", "backends.base", "engine", "observe"), packages=("numpy",)),
     "client": Room(rooms=("core", "codecs", "backends", "engine", "observe", "tasks"), packages=("numpy",)),
     "app": Room(
         rooms=(
@@ -94,7 +96,7 @@ ONLY = {
 BUILDERS = ("app", "client", "cli", "demo", "backends.__init__")
 """Who constructs things; ``backends.__init__`` is the registry that opens what an endpoint names."""
 
-BUILT = {"Engine": ("engine",), "Scheduler": ("engine",), "Directory": ()}
+BUILT = {"Engine": ("engine",), "Scheduler": ("engine", "testing"), "Directory": ()}
 """What they construct, and who may beside them: ``engine.build_engine`` is what app and client both call."""
 
 BUILT_SUFFIXES = ("Backend", "Listener", "Routes")
