@@ -93,7 +93,7 @@ ONLY = {
 }
 """Packages that only these rooms may import: both tables say so, and must go on to agree."""
 
-BUILDERS = ("app", "client", "cli", "demo", "backends.__init__")
+BUILDERS = ("app", "client", "cli", "demo", "testing", "backends.__init__")
 """Who constructs things; ``backends.__init__`` is the registry that opens what an endpoint names."""
 
 BUILT = {"Engine": ("engine",), "Scheduler": ("engine", "testing"), "Directory": ()}
