@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from batchproxy.core.shapes import DEFAULT_SIGNATURE
 from batchproxy.protos import tfs_pb2
 
 FOLDER = Path(__file__).parent
+
+BATCH_ROWS = 64
+"""Rows of a full batch: the default of ``Policy.max_batch_rows``."""
 
 UNBATCHED = "_unbatched"
 """Ends the name under which each model is served a second time, with batching off."""
@@ -57,6 +61,26 @@ def prepare(name: str, path: Path, rows: Array, labels: Array | None = None) -> 
         for output in signature.outputs
     }
     return Workload(name, path, alias, rows, expected, labels)
+
+
+def alone_ms(workload: Workload, rows: int = BATCH_ROWS, calls: int = 30) -> tuple[float, float]:
+    """Time the model alone, on one thread: what batching could gain at best is ``rows * first / second``.
+
+    Returns:
+        milliseconds of a call with one row, and of one with ``rows`` rows: the fastest of ``calls`` each.
+    """
+    backend = OnnxBackend(workload.path, threads=1)
+    key = BatchKey(workload.name, backend.version, DEFAULT_SIGNATURE)
+    best = []
+    for count in (1, rows):
+        columns = {workload.input: ArrayColumn(workload.rows[:count])}
+        times = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            backend.run(key, columns)
+            times.append(time.perf_counter() - start)
+        best.append(1000 * min(times))
+    return best[0], best[1]
 
 
 def half_plus_two() -> Workload:

@@ -16,9 +16,6 @@ from batchproxy.demo.check import check, direct_accuracy
 from batchproxy.demo.data import UNBATCHED, Workload
 from batchproxy.demo.proxy import HOST, Ports, Proxy, ProxyError, choose_ports
 
-BATCH_ROWS = 64
-"""Rows of a full batch (``Policy.max_batch_rows``), at which the MLP's ideal gain is measured."""
-
 
 def show(*, once: bool, callers: int, seconds: float) -> int:
     """Run the demo and return its exit status: 0, 1 if something was wrong, 130 if it was interrupted early.
@@ -38,7 +35,6 @@ def show(*, once: bool, callers: int, seconds: float) -> int:
         try:
             progress.step("Making the models, and calling them directly")
             path = mlp.write(Path(folder) / "mlp")
-            times = mlp.ideal_gain(path, BATCH_ROWS)
             workloads = [data.half_plus_two(), data.digits(), data.mlp(path)]
             ports = _ports(once=once, progress=progress)
             progress.step("Starting the proxy")
@@ -46,7 +42,7 @@ def show(*, once: bool, callers: int, seconds: float) -> int:
             proxy.start()
             results = _measure(proxy, workloads, callers, seconds, progress)
             progress.done()
-            status = _tell(results, times, callers)
+            status = _tell(results, callers)
             finished = True
             return status if once or status else _serve_on(proxy)
         except ProxyError as error:
@@ -79,6 +75,8 @@ def _measure(
 def _one(
     runner: asyncio.Runner, proxy: Proxy, workload: Workload, callers: int, seconds: float, progress: report.Progress
 ) -> report.Result:
+    progress.step(f"{workload.name} alone")
+    alone_ms = data.alone_ms(workload)
     runs, verdicts = {}, {}
     before = proxy.metrics()
     for model, what in ((workload.name, "with batching"), (workload.name + UNBATCHED, "without")):
@@ -114,6 +112,7 @@ def _one(
         rows=grown("batchproxy_batch_rows_sum"),
         per_second=batched.per_second,
         unbatched_per_second=unbatched.per_second,
+        alone_ms=alone_ms,
         wrong=sum(verdict.wrong for verdict in verdicts.values()),
         lost=sum(len(run.lost) for run in runs.values()),
         accuracy=None if through is None or direct is None else (through, direct),
@@ -126,19 +125,13 @@ def _complain(lines: Sequence[str], progress: report.Progress) -> None:
         print(line, file=sys.stderr)
 
 
-def _tell(results: Sequence[report.Result], times: tuple[float, float], callers: int) -> int:
-    one, many = times
+def _tell(results: Sequence[report.Result], callers: int) -> int:
     print(
         f"{callers} callers, one row a request, half REST, half gRPC; proxy, models and callers share this machine.\n"
     )
     print(report.table(results))
     print()
-    print(report.meaning(results))
-    print(
-        f"The model mlp alone, on one thread: {one:.2f} ms for 1 row, {many:.2f} ms for {BATCH_ROWS}: "
-        f"batching could gain x{BATCH_ROWS * one / many:.1f} at best."
-    )
-    for line in report.accuracies(results):
+    for line in [*report.meaning(results), *report.accuracies(results)]:
         print(line)
     failures = report.failures(results)
     for line in failures:
