@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
 
 from batchproxy.frontends.address import bind
 from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestAnswer, RestRoutes
@@ -27,7 +29,7 @@ class RestListener:
         self._host, self._port = host, port
         self.address = ""
         self._closing = False
-        server = web.Server(self._serve, handler_cancellation=True, access_log=None, client_max_size=MAX_BODY_BYTES)
+        server = web.Server(self._serve, handler_cancellation=True, request_factory=_request, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=LINGER_S)
 
     async def start(self) -> None:
@@ -63,6 +65,18 @@ class RestListener:
                 call.cancel()
             raise
         return _response(answer, self._closing)
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request that may be larger than aiohttp's 1 MiB."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
 
 def _response(answer: RestAnswer, closing: bool) -> web.Response:

@@ -19,6 +19,8 @@ MAX_BODY_BYTES = 256 << 20
 """A body, inflated, may be this long. TF Serving inflates up to 100 MiB and sets no other limit."""
 
 _JSON = {"Content-Type": "application/json"}
+_PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
+_UNTYPED = {"Content-Type": "text/html; charset=ISO-8859-1"}
 
 
 class RestAnswer(NamedTuple):
@@ -100,6 +102,9 @@ class RestRoutes:
         """
         started = self._clock()
         model, verb = "", ""
+        if (answer := _below_the_api(method, path, headers)) is not None:
+            respond(answer)
+            return None
         try:
             target = tfs_rest.parse_target(method, path)
             verb = target.verb
@@ -178,3 +183,13 @@ class RestRoutes:
             return info.name, RestAnswer(200, tfs_rest.encode_metadata(info))
         self._directory.find(target.model, target.version, target.label)
         raise RequestError(f"{target.verb} is not answered for embedded models: use predict", code=Code.UNIMPLEMENTED)
+
+
+def _below_the_api(method: str, path: str, headers: Mapping[str, str]) -> RestAnswer | None:
+    """What TF Serving's HTTP layer answers by itself: paths outside ``/v1/`` and CORS preflights."""
+    status = tfs_rest.outside(method, path)
+    if status is not None:
+        return RestAnswer(status, tfs_rest.error_page(status), _PAGE)
+    if method == "OPTIONS":
+        return RestAnswer(tfs_rest.preflight_status(headers.get("Origin")), b"", _UNTYPED)
+    return None
