@@ -204,10 +204,7 @@ def _cached_power(decimal: int) -> tuple[int, int]:
     exact = Fraction(10) ** decimal
     exponent = exact.numerator.bit_length() - exact.denominator.bit_length() - 64
     scaled = exact / Fraction(2) ** exponent
-    if scaled >= 2**64:
+    if scaled >= 2**64:  # the estimate is never too high, and too low by one at most
         exponent += 1
         scaled /= 2
-    elif scaled < 2**63:
-        exponent -= 1
-        scaled *= 2
     return round(scaled), exponent
