@@ -1,1 +1,1 @@
-"""What batchproxy costs, measured: ``python -m benchmarks`` (see docs/benchmarks.md). Nothing of the product is here."""
+"""What batchproxy costs, measured with ``python -m benchmarks`` (see docs/benchmarks.md). Nothing served is here."""

@@ -1,4 +1,4 @@
-"""The whole path without sockets: bytes of a request in, bytes of its answer out, through codec, queue, batch and split."""
+"""The whole path without sockets: a request's bytes in, its answer's bytes out, by way of codec, queue and batch."""
 
 from __future__ import annotations
 

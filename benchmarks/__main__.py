@@ -1,0 +1,78 @@
+"""``python -m benchmarks [micro|e2e|all] [--quick] [--json FILE]``: measures, shows progress, prints Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import e2e, micro, tables
+from benchmarks.micro.timing import measure
+
+SAMPLES, QUICK_SAMPLES = 15, 3
+ROUNDS, SECONDS = 3, 2.0
+QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
+
+
+def main() -> int:
+    """Run and print; 1 where an answer was wrong or missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
+    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "all"], default="all")
+    parser.add_argument("--quick", action="store_true", help="a look in 20 seconds; no figures to quote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
+    args = parser.parse_args()
+    found: dict[str, Any] = {"when": time.strftime("%Y-%m-%d %H:%M"), "machine": machine(), "quick": args.quick}
+    print(f"{found['when']}, {found['machine']}{', quick: figures of little worth' if args.quick else ''}\n")
+    faults = 0
+    if args.part != "e2e":
+        figures = measure(micro.all_cases(), QUICK_SAMPLES if args.quick else SAMPLES, _progress("micro"))
+        _clear()
+        print(tables.micro_table(figures), end="\n\n")
+        found["micro"] = [asdict(figure) for figure in figures]
+    if args.part != "micro":
+        rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if args.quick else (ROUNDS, SECONDS)
+        lines = e2e.measure(rounds, seconds, _progress("end to end"))
+        _clear()
+        print(tables.e2e_table(lines), end="\n\n")
+        print("\n".join(tables.gains(lines)))
+        faults = sum(line.faults for line in lines)
+        for line in lines:
+            if line.fault:
+                print(f"FAULT {line.name}: {line.fault}")
+        found["e2e"] = [asdict(line) for line in lines]
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    return int(faults > 0)
+
+
+def machine() -> str:
+    """The machine in words."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def _progress(part: str) -> Any:
+    start = time.monotonic()
+
+    def show(line: str) -> None:
+        text = f"{part}: {line} ({time.monotonic() - start:.0f} s)"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

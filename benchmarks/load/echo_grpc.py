@@ -1,0 +1,31 @@
+"""The yardstick of gRPC: grpc.aio on uvloop, any unary method, the message sent back. ``... echo_grpc PORT``."""
+
+from __future__ import annotations
+
+import sys
+
+import grpc
+import grpc.aio
+import uvloop
+
+
+class _Echo(grpc.GenericRpcHandler):
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(_echo)
+
+
+async def _echo(message: bytes, context: object) -> bytes:
+    return message
+
+
+async def main(port: int) -> None:
+    """Serve until killed."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((_Echo(),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))
