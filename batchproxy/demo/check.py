@@ -28,12 +28,14 @@ class Verdict:
     Attributes:
         wrong: answers that are not the model's own answer to their row.
         first: the first wrong one, for people; empty if there is none.
-        accuracy: share of the rows whose every answer has the true label; None without labels.
+        accuracy: share of the rows whose every answer has the true label; None without labels or answers.
+        direct: the same of the model called directly, with the same rows.
     """
 
     wrong: int = 0
     first: str = ""
     accuracy: float | None = None
+    direct: float | None = None
 
 
 def check(workload: Workload, rest: Iterable[tuple[int, bytes]], grpc: Iterable[tuple[int, bytes]]) -> Verdict:
@@ -53,14 +55,11 @@ def check(workload: Workload, rest: Iterable[tuple[int, bytes]], grpc: Iterable[
             if workload.labels is not None:
                 same = bool(np.array_equal(outputs.get("label", ()), workload.labels[row : row + 1]))
                 right[row] = same and right.get(row, True)
-    if right:
-        verdict.accuracy = sum(right.values()) / len(right)
+    if right and workload.labels is not None:
+        rows = list(right)
+        verdict.accuracy = sum(right.values()) / len(rows)
+        verdict.direct = int(np.sum(workload.expected["label"][rows] == workload.labels[rows])) / len(rows)
     return verdict
-
-
-def direct_accuracy(workload: Workload) -> float | None:
-    """Share of the rows that the model labels rightly when it is called directly; None without labels."""
-    return None if workload.labels is None else float(np.mean(workload.expected["label"] == workload.labels))
 
 
 def _difference(workload: Workload, row: int, outputs: Mapping[str, Array]) -> str:

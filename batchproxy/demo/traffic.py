@@ -40,6 +40,13 @@ class Answers:
     lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def add(self, other: Answers) -> None:
+        """Count a later run as part of this one."""
+        self.rest += other.rest
+        self.grpc += other.grpc
+        self.lost += other.lost
+        self.seconds += other.seconds
+
     @property
     def total(self) -> int:
         """Requests, answered or not."""

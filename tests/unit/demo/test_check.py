@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchproxy.demo.check import check, direct_accuracy
+from batchproxy.demo.check import check
 from batchproxy.demo.data import Workload
 from batchproxy.protos import tfs_pb2
 
@@ -57,7 +57,7 @@ def test_right_answers() -> None:
 
     assert (0, "") == (verdict.wrong, verdict.first)
     assert 2 / 3 == verdict.accuracy
-    assert 2 / 3 == direct_accuracy(WORKLOAD)
+    assert 2 / 3 == verdict.direct
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,13 @@ def test_single_output_and_no_labels() -> None:
 
     assert 1 == verdict.wrong
     assert verdict.accuracy is None
-    assert direct_accuracy(SINGLE) is None
+    assert verdict.direct is None
 
 
 def test_one_wrong_label_spoils_its_row() -> None:
     """A row counts as right only if every answer to it was."""
     right, wrong = body(4, [0.25, 100.0]), body(5, [0.25, 100.0])
+    verdict = check(WORKLOAD, [(0, right), (0, wrong), (0, right)], [])
 
-    assert 0.0 == check(WORKLOAD, [(0, right), (0, wrong), (0, right)], []).accuracy
+    assert 0.0 == verdict.accuracy
+    assert 1.0 == verdict.direct  # of row 0, the only one that was asked for

@@ -169,3 +169,12 @@ def test_content_length(head: bytes, expected: int | None) -> None:
 def test_no_time_no_rate() -> None:
     """A run that never was divides by nothing."""
     assert 0.0 == Answers().per_second
+
+
+def test_runs_add_up() -> None:
+    """Several short runs count as one."""
+    found = Answers([(0, b"a")], [(1, b"b")], ["lost"], 2.0)
+    found.add(Answers([(2, b"c")], [], [], 1.0))
+
+    assert Answers([(0, b"a"), (2, b"c")], [(1, b"b")], ["lost"], 3.0) == found
+    assert (4, 1.0) == (found.total, found.per_second)
