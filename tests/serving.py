@@ -26,6 +26,9 @@ def half_plus_two(inputs: dict[str, Array]) -> dict[str, Array]:
     return {"y": inputs["x"] / 2 + 2}
 
 
+POLICY = Policy()
+
+
 class Recorder:
     """An observer that remembers."""
 
@@ -47,7 +50,9 @@ class Recorder:
 
 @asynccontextmanager
 async def a_directory(
-    observer: Observer, functions: Mapping[str, Function | Mapping[str, Function]] | None = None, **policy: object
+    observer: Observer,
+    functions: Mapping[str, Function | Mapping[str, Function]] | None = None,
+    policy: Policy = POLICY,
 ) -> AsyncIterator[Directory]:
     """Models by name, each with an engine of its own; ``half_plus_two`` unless others are given."""
     served = []
@@ -56,8 +61,8 @@ async def a_directory(
         engine = build_engine(
             name,
             {name: backend},
-            {name: Policy(**policy)},
-            observer=observer,  # type: ignore[arg-type]
+            {name: policy},
+            observer=observer,
         )
         await engine.probe()
         served.append(Served(ModelInfo(name, backend.version, backend.signatures), engine))

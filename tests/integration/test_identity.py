@@ -35,6 +35,7 @@ def expected(numbers: list[int]) -> list[tuple[int, bytes, float]]:
 async def ask_rest(session: aiohttp.ClientSession, url: str, first: int, count: int) -> list[tuple[int, bytes, float]]:
     """One request in row form, or in column form for every third one."""
     numbers, weights = rows_of(first, count)
+    body: dict[str, object]
     if first % 3:
         body = {"instances": [{"number": n, "weight": w} for n, w in zip(numbers, weights, strict=True)]}
     else:

@@ -70,7 +70,7 @@ def a_request(model: str, **inputs: object) -> predict_pb2.PredictRequest:
 def test_predict_through_the_stub(channel: grpc.Channel) -> None:
     """Values, model spec, and an output filter."""
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    request = a_request("many_out", x=np.float32([1, 2]))
+    request = a_request("many_out", x=np.array([1, 2], np.float32))
     request.output_filter.append("o3")
     response = stub.Predict(request, timeout=10)
 
