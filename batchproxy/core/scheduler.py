@@ -194,7 +194,7 @@ class Scheduler:
             return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
         if outcome is Outcome.TOO_BIG_OR_BUSY:
             batch.avoid = dispatch.endpoint
-        return self._settle_rejected(batch, outcome, error)
+        return self._settle_rejected(batch, shared, outcome, error)
 
     def _settle_ok(self, batch: Batch) -> None:
         batch.leave_family()
@@ -210,7 +210,7 @@ class Scheduler:
             if not lane.live:
                 self._lanes.rank(lane)  # it may be forgotten, now that it remembers nothing
 
-    def _settle_rejected(self, batch: Batch, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
+    def _settle_rejected(self, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
         model, version, signature = batch.key.target
         if outcome is Outcome.UNSPLITTABLE:
             self._stop_batching(batch.key, error.message)
@@ -225,8 +225,10 @@ class Scheduler:
             entry.state = State.QUEUED
         if outcome is Outcome.UNSPLITTABLE:
             batch.padded = False
-            cutter = batch.family or Bisection(len(batch.entries))
-            self._front.extendleft(reversed(cutter.cut(batch, [1] * len(batch.entries))))
+            sizes = [1] * len(batch.entries)
+            # a lone one was padded in vain: running it as it came is no part of any bisecting
+            pieces = batch.family.cut(batch, sizes) if batch.family and shared else batch.cut(sizes)
+            self._front.extendleft(reversed(pieces))
             return []
         if batch.family is None:
             batch.family = Bisection(len(batch.entries))

@@ -1,0 +1,343 @@
+"""A state machine that drives a Scheduler as the engine does, and checks after each step what must always hold.
+
+It polls only when the scheduler's own answers tell it to, so that a lost wake-up is seen as such.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from batchproxy.core.balancer import Endpoint
+from batchproxy.core.batch import Bisection, Dispatch
+from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, Unavailable
+from batchproxy.core.lane import Lane
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.policy import Policy
+from batchproxy.core.request import BatchKey, Entry, Reply, Request, State
+from batchproxy.core.scheduler import Scheduler
+from batchproxy.testing import StubWaiter, a_request
+from tests.property.strategies import MODELS, REQUESTS, policies
+
+WHICH = st.integers(0, 1000)  # one of however many there are
+STEPS = st.sampled_from((0.001, 0.01, 0.05, 0.5))  # seconds
+NOT_EXECUTED = {Outcome.NOT_RUN}
+MERGED_TEXT_ALLOWED = {Outcome.NOT_RUN, Outcome.SAME_FOR_ALL}  # ruling R3
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """One scheduler with two models and up to three endpoints."""
+
+    @initialize(
+        drawn=st.tuples(policies(), policies()),
+        endpoints=st.integers(1, 3),
+        max_inflight=st.integers(1, 3),
+        max_relayed=st.sampled_from((1, 3, 256)),
+        max_queued_bytes=st.sampled_from((120, 1 << 20)),
+    )
+    def start(
+        self, drawn: tuple[Policy, Policy], endpoints: int, max_inflight: int, max_relayed: int, max_queued_bytes: int
+    ) -> None:
+        self.policies = dict(zip(MODELS, drawn, strict=True))
+        self.max_queued_bytes = max_queued_bytes
+        self.endpoints = [
+            Endpoint(f"e{number}", max_inflight=max_inflight, max_relayed=max_relayed) for number in range(endpoints)
+        ]
+        for endpoint in self.endpoints:
+            endpoint.up = True
+        self.scheduler = Scheduler(self.policies, self.endpoints, max_queued_bytes=max_queued_bytes, call_timeout_s=2.0)
+        self.now = 0.0
+        self.must_pump = False
+        self.entries: list[Entry] = []
+        self.serial: dict[Entry, int] = {}
+        self.bad: set[Entry] = set()
+        self.last_fresh: dict[BatchKey, int] = {}
+        self.executions: Counter[Entry] = Counter()
+        self.in_flight: dict[Dispatch, tuple[Entry, ...]] = {}
+        self.budgets: dict[Bisection, int] = {}
+
+    # -- what happens to a scheduler ---------------------------------------------------------------
+
+    @rule(request=REQUESTS, time_left=st.sampled_from((None, None, 0.005, 0.05, 1.0)), bad=st.booleans())
+    def submit(self, request: Request, time_left: float | None, bad: bool) -> None:
+        request.deadline = None if time_left is None else self.now + time_left
+        entry = Entry(request, StubWaiter(), self.now)
+        waiting = self._queued_in_lanes()
+        try:
+            look_again = self.scheduler.submit(entry, self.now)
+        except Unavailable:
+            return
+        self.serial[entry] = len(self.entries)
+        self.entries.append(entry)
+        if bad:
+            self.bad.add(entry)
+        self.must_pump |= look_again
+        if isinstance(entry.home, Lane):
+            self._check_bounds(request, waiting)
+
+    @rule(count=st.integers(3, 32), bad=st.integers(0, 2**32 - 1), some=st.booleans())
+    def submit_many(self, count: int, bad: int, some: bool) -> None:
+        """Many callers at once, of which some or none are refused by the backend."""
+        for place in range(count):
+            self.submit(a_request(), None, some and bool(bad >> place & 1))
+
+    @precondition(lambda self: self.must_pump)
+    @rule()
+    def pump(self) -> None:
+        self.must_pump = False
+        while (dispatch := self.scheduler.poll(self.now)) is not None:
+            self._check_dispatch(dispatch)
+            self.in_flight[dispatch] = tuple(dispatch.batch.entries)
+        if self.scheduler.late():
+            self.sweep()
+        self._check_nothing_ripe()
+
+    @rule(seconds=STEPS)
+    def let_time_pass(self, seconds: float) -> None:
+        if self.must_pump:
+            self.pump()
+        until = self.now + seconds
+        while (wake := self.scheduler.wake_at(self.now)) is not None and wake <= until:
+            assert wake > self.now, "wake_at() asks to be woken for something that poll() does not give"
+            self.now = wake
+            self.pump()
+        self.now = until
+
+    @precondition(lambda self: self.in_flight)
+    @rule(which=WHICH)
+    def finish(self, which: int) -> None:
+        """The backend refuses bad rows and answers the others."""
+        dispatch = self._call(which)
+        bad = any(entry in self.bad for entry in self.in_flight[dispatch])
+        self._finish(dispatch, Outcome.REJECTED if bad else Outcome.OK)
+
+    @precondition(lambda self: self.in_flight)
+    @rule(which=st.lists(WHICH, min_size=2, max_size=20))
+    def finish_many(self, which: list[int]) -> None:
+        for place in which:
+            if self.in_flight:
+                self.finish(place)
+
+    @precondition(lambda self: self.in_flight)
+    @rule(outcome=st.sampled_from([Outcome.REJECTED, Outcome.TOO_BIG_OR_BUSY, Outcome.NOT_RUN]))
+    def finish_all(self, outcome: Outcome) -> None:
+        """Everything in flight fails in the same way."""
+        for dispatch in list(self.in_flight):
+            self._finish(dispatch, outcome)
+
+    @precondition(lambda self: self.in_flight)
+    @rule(which=WHICH, outcome=st.sampled_from(Outcome))
+    def finish_somehow(self, which: int, outcome: Outcome) -> None:
+        dispatch = self._call(which)
+        if outcome is Outcome.UNSPLITTABLE and len(self.in_flight[dispatch]) == 1 and not self._is_padded(dispatch):
+            outcome = Outcome.OK  # a lone answer is not split
+        self._finish(dispatch, outcome)
+
+    @precondition(lambda self: self.entries)
+    @rule(which=WHICH, told=st.sampled_from((True, True, True, False)))
+    def cancel(self, which: int, told: bool) -> None:
+        """A caller goes away; where nobody is told, its waiter is merely done."""
+        entry = self.entries[-1 - which % len(self.entries)]
+        waiter = _waiter(entry)
+        if not waiter.done():
+            waiter.cancel()
+            if told:
+                abandoned = self.scheduler.discard(entry)
+                self._check_abandoned(entry, abandoned)
+
+    @rule()
+    def sweep(self) -> None:
+        overdue = self.scheduler.overdue(self.now)
+        assert len(set(overdue)) == len(overdue), "an entry is overdue twice"
+        for entry in overdue:
+            self.scheduler.discard(entry)
+            self._tell(entry, DeadlineExceeded("late"))
+
+    @rule(which=WHICH)
+    def endpoint_down(self, which: int) -> None:
+        self.endpoints[which % len(self.endpoints)].up = False
+
+    @rule()
+    def endpoints_up(self) -> None:
+        for endpoint in self.endpoints:
+            endpoint.up = True
+        self.must_pump = True  # the engine's sweep
+
+    # -- doing it ----------------------------------------------------------------------------------
+
+    def _call(self, which: int) -> Dispatch:
+        return list(self.in_flight)[which % len(self.in_flight)]
+
+    def _is_padded(self, dispatch: Dispatch) -> bool:
+        sizes = self.policies[dispatch.batch.key.model].allowed_batch_sizes
+        return dispatch.batch.padded and bool(sizes) and dispatch.rows not in sizes
+
+    def _finish(self, dispatch: Dispatch, outcome: Outcome) -> None:
+        members = self.in_flight.pop(dispatch)
+        batch, was_fresh = dispatch.batch, dispatch.batch.family is None
+        self._count(dispatch, members, outcome)
+        error = BatchProxyError("names every member", code=Code.INVALID_ARGUMENT)
+        live = sum(entry.state is State.RUNNING for entry in members)
+        failures = self.scheduler.settle(dispatch, self.now, outcome, None if outcome is Outcome.OK else error)
+        if was_fresh and batch.family is not None:
+            self.budgets[batch.family] = live + (live - 1).bit_length()
+        if outcome is Outcome.OK:
+            assert [] == failures
+            for entry in members:
+                assert entry.state is State.DONE
+                if not entry.waiter.done():
+                    entry.waiter.set_result(Reply({}, 1))
+        assert len({entry for entry, _ in failures}) == len(failures), "an entry fails twice"
+        for entry, why in failures:
+            assert entry in members
+            assert why is not error or len(members) == 1 or outcome in MERGED_TEXT_ALLOWED, "a merged text gets out"
+            self._tell(entry, why)
+        self.must_pump = True
+        self.pump()
+
+    def _count(self, dispatch: Dispatch, members: tuple[Entry, ...], outcome: Outcome) -> None:
+        if outcome not in NOT_EXECUTED:
+            self.executions.update(members)
+            for entry in members:
+                idempotent = self.policies[entry.request.key.model].idempotent
+                assert idempotent or self.executions[entry] == 1, "idempotent: false was run twice"
+            family = dispatch.batch.family
+            retried = outcome is Outcome.MAYBE_RUN or (outcome is Outcome.UNSPLITTABLE and len(members) == 1)
+            if family in self.budgets and not retried:  # retries have a budget of their own
+                self.budgets[family] -= 1
+                assert self.budgets[family] >= 0, "more bisecting calls than n + ceil(log2 n)"
+
+    def _tell(self, entry: Entry, error: BatchProxyError) -> None:
+        """As the engine does, but an entry that was answered may not be named again at all."""
+        waiter = _waiter(entry)
+        if not waiter.cancelled:
+            waiter.set_exception(error)
+
+    # -- what must hold at certain moments -----------------------------------------------------------
+
+    def _check_bounds(self, request: Request, waiting: list[Entry]) -> None:
+        model = request.key.model
+        rows = sum(entry.request.rows or 0 for entry in waiting if entry.request.key.model == model)
+        nbytes = sum(entry.request.nbytes for entry in waiting)
+        assert not rows or rows + (request.rows or 0) <= self.policies[model].max_queued_rows
+        assert not nbytes or nbytes + request.nbytes <= self.max_queued_bytes
+
+    def _check_dispatch(self, dispatch: Dispatch) -> None:
+        entries = dispatch.batch.entries
+        request = entries[0].request
+        policy = self.policies[request.key.model]
+        assert dispatch not in self.in_flight
+        assert dispatch.endpoint.up or not dispatch.batch.merged, "sent to an endpoint that is down"
+        assert {request.key} == {entry.request.key for entry in entries}, "keys are mixed"
+        assert not any(entry.waiter.done() for entry in entries), "a dead entry is sent"
+        assert not any(entry.expired(self.now) for entry in entries), "a late entry is sent"
+        if len(entries) > 1:
+            assert sum(entry.request.rows or 0 for entry in entries) <= policy.max_batch_rows, "the batch overflows"
+            assert policy.batching, "merged in spite of batching: false"
+            assert request.rows is not None, "merged what may not be merged"
+        if dispatch.batch.merged and dispatch.batch.family is None and dispatch.batch.avoid is None:
+            self._check_order(request.key, entries)
+
+    def _check_order(self, key: BatchKey, entries: list[Entry]) -> None:
+        if all(self.executions[entry] == 0 and entry.attempts == 0 for entry in entries):
+            serials = [self.serial[entry] for entry in entries]
+            assert [self.last_fresh.get(key, -1), *serials] == sorted([self.last_fresh.get(key, -1), *serials]), "FIFO"
+            self.last_fresh[key] = serials[-1]
+
+    def _check_nothing_ripe(self) -> None:
+        if not any(e.up and e.in_flight < e.max_inflight for e in self.endpoints):
+            return
+        assert not self.scheduler._front, "a batch does not leave though a slot is free"
+        for lane in self._lanes():
+            rows = sum(entry.request.rows or 0 for entry in lane)
+            due = next(iter(lane)).arrival + lane.book.policy.max_delay_s
+            assert rows < lane.cap, "a full lane does not leave though a slot is free"
+            assert due > self.now, "a lane that is due does not leave though a slot is free"
+
+    def _check_abandoned(self, entry: Entry, abandoned: Dispatch | None) -> None:
+        calls = [call for call, members in self.in_flight.items() if entry in members and entry.home is call.batch]
+        last = [call for call in calls if all(other.state is State.DONE for other in self.in_flight[call])]
+        if abandoned in self.in_flight or last:
+            assert [abandoned] == last, "the call that nobody waits for is not named, or one that somebody does is"
+
+    # -- what must hold always -----------------------------------------------------------------------
+
+    def _queued_in_lanes(self) -> list[Entry]:
+        return [entry for entry in self.entries if isinstance(entry.home, Lane)]
+
+    def _lanes(self) -> Iterator[Lane]:
+        return iter({entry.home: None for entry in self.entries if isinstance(entry.home, Lane)})
+
+    @invariant()
+    def endpoints_add_up(self) -> None:
+        waiting = list(self.scheduler._relays)
+        for endpoint in self.endpoints:
+            merged = [d for d in self.in_flight if d.endpoint is endpoint and d.batch.merged]
+            relayed = [d for d in (*self.in_flight, *waiting) if d.endpoint is endpoint and not d.batch.merged]
+            assert (len(merged), len(relayed)) == (endpoint.in_flight, endpoint.relayed)
+            assert endpoint.in_flight <= endpoint.max_inflight, "above an endpoint's slots"
+            assert endpoint.relayed <= endpoint.max_relayed, "above an endpoint's max_relayed"
+            rows = sum(
+                entry.request.rows or 1 for d in merged + relayed for entry in self.in_flight.get(d, d.batch.entries)
+            )
+            assert rows == endpoint.rows
+
+    @invariant()
+    def queues_add_up(self) -> None:
+        queued = self._queued_in_lanes()
+        rows = {model: sum(e.request.rows or 0 for e in queued if e.request.key.model == model) for model in MODELS}
+        assert rows == self.scheduler.queued_rows()
+        assert sum(entry.request.nbytes for entry in queued) == self.scheduler.queued_bytes
+        for lane in self._lanes():
+            here = [entry for entry in queued if entry.home is lane]
+            assert here == list(lane), "a lane holds others than it should, or in another order"
+            assert (len(here), sum(entry.request.rows or 0 for entry in here)) == (lane.live, lane.rows)
+
+    @invariant()
+    def somebody_will_look(self) -> None:
+        waiting = [entry for entry in self.entries if entry.state is not State.DONE]
+        assert self.scheduler.busy or not waiting, "entries wait, and nobody is busy"
+        if self.must_pump or not waiting or not any(endpoint.up for endpoint in self.endpoints):
+            return
+        wake = self.scheduler.wake_at(self.now)
+        assert self.in_flight or wake is not None, "entries wait, and nothing will wake the engine"
+        if any(e.up and e.in_flight < e.max_inflight for e in self.endpoints):
+            for lane in self._lanes():
+                due = next(iter(lane)).arrival + lane.book.policy.max_delay_s
+                assert wake is not None, "a lane waits, and nothing will wake the engine"
+                assert wake <= max(due, self.now), "the engine is woken too late"
+
+    @invariant()
+    def budgets_hold(self) -> None:
+        for family in self.budgets:
+            assert 0 <= family.unresolved <= family.calls_left
+            assert family.open or not family.parked, "a failed piece waits for nothing"
+
+    def teardown(self) -> None:
+        """With time and health, everybody is answered and nothing is left over."""
+        if not hasattr(self, "scheduler"):
+            return
+        self.endpoints_up()
+        self.pump()
+        for _ in range(10_000):
+            if self.in_flight:
+                self.finish(0)
+            elif (wake := self.scheduler.wake_at(self.now)) is not None:
+                self.now = max(self.now, wake)
+                self.pump()
+            else:
+                break
+            self.budgets_hold()
+        for entry in self.entries:
+            assert entry.waiter.done(), f"{entry} hangs"
+        assert not self.scheduler.busy
+        self.endpoints_add_up()
+        self.queues_add_up()
+
+
+def _waiter(entry: Entry) -> StubWaiter:
+    assert isinstance(entry.waiter, StubWaiter)
+    return entry.waiter
