@@ -7,6 +7,7 @@ over Python objects (lists in the library). Both are immutable by convention: vi
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -40,6 +41,11 @@ class Column(Protocol):
 Columns = Mapping[str, Column]
 
 
+@lru_cache(maxsize=256)  # numpy builds the name anew each time, in Python: 1.6 us against 0.1
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
+
+
 class ArrayColumn:
     """A tensor. Strings are object arrays of ``bytes``."""
 
@@ -63,7 +69,7 @@ class ArrayColumn:
     @property
     def shape_class(self) -> Hashable:
         array = self.array
-        return (array.dtype.name, array.shape[1:])
+        return (_dtype_name(array.dtype), array.shape[1:])
 
     def take(self, start: int, stop: int) -> ArrayColumn:
         return ArrayColumn(self.array[start:stop])

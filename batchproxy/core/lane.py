@@ -19,15 +19,36 @@ _MASK = (1 << MEMORY_BATCHES) - 1
 _SWEEP_SLACK = 64  # tombstones that are never worth a sweep
 
 
-class Book:
-    """What one model has waiting, over all its lanes."""
+class Waiting:
+    """What a pool has waiting, over all its models: kept as totals, since every request asks for them."""
 
-    __slots__ = ("nbytes", "policy", "rows")
+    __slots__ = ("nbytes", "rows")
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self) -> None:
         self.rows = 0
         self.nbytes = 0
+
+
+class Book:
+    """What one model has waiting, over all its lanes.
+
+    Args:
+        policy: the model's.
+        waiting: the pool's totals; left out, its own.
+    """
+
+    __slots__ = ("policy", "rows", "waiting")
+
+    def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
+        self.policy = policy
+        self.rows = 0
+        self.waiting = waiting or Waiting()
+
+    def add(self, rows: int, nbytes: int) -> None:
+        """More of this model waits, or less."""
+        self.rows += rows
+        self.waiting.rows += rows
+        self.waiting.nbytes += nbytes
 
 
 class Lane:
@@ -60,8 +81,7 @@ class Lane:
         self._entries.append(entry)
         self.live += 1
         self.rows += rows
-        self.book.rows += rows
-        self.book.nbytes += entry.request.nbytes
+        self.book.add(rows, entry.request.nbytes)
 
     def remove(self, entry: Entry) -> None:
         """Take an entry off the books; in the deque it stays as a tombstone."""
@@ -69,8 +89,7 @@ class Lane:
         entry.home = None
         self.live -= 1
         self.rows -= rows
-        self.book.rows -= rows
-        self.book.nbytes -= entry.request.nbytes
+        self.book.add(-rows, -entry.request.nbytes)
         if len(self._entries) > 2 * self.live + _SWEEP_SLACK:
             self._entries = deque(self)
 

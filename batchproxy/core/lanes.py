@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator, Mapping
 
 from batchproxy.core.errors import QueueFull
-from batchproxy.core.lane import Book, Lane
+from batchproxy.core.lane import Book, Lane, Waiting
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry
 
@@ -25,7 +25,8 @@ class Lanes:
     """
 
     def __init__(self, policies: Mapping[str, Policy], max_queued_bytes: int) -> None:
-        self.books = {name: Book(policy) for name, policy in policies.items()}
+        self.waiting = Waiting()
+        self.books = {name: Book(policy, self.waiting) for name, policy in policies.items()}
         self._max_queued_bytes = max_queued_bytes
         self._lanes: dict[BatchKey, Lane] = {}
         self._ripe: list[tuple[float, int, Lane]] = []
@@ -58,7 +59,7 @@ class Lanes:
             self._lanes = {key: lane for key, lane in self._lanes.items() if lane.live}
             if len(self._lanes) >= MAX_LANES:
                 raise QueueFull(f"model {model!r}: {MAX_LANES} different shapes of request are waiting already")
-        waiting, limit = self.nbytes, self._max_queued_bytes
+        waiting, limit = self.waiting.nbytes, self._max_queued_bytes
         if waiting and waiting + request.nbytes > limit:
             raise QueueFull(
                 f"model {model!r}: {waiting} bytes are waiting and {request.nbytes} more would pass "
@@ -107,12 +108,12 @@ class Lanes:
     @property
     def rows(self) -> int:
         """Rows that wait."""
-        return sum(book.rows for book in self.books.values())
+        return self.waiting.rows
 
     @property
     def nbytes(self) -> int:
         """Bytes that wait."""
-        return sum(book.nbytes for book in self.books.values())
+        return self.waiting.nbytes
 
     def entries(self) -> Iterator[Entry]:
         """Everyone who waits."""

@@ -79,7 +79,8 @@ class Scheduler:
         if not self.balancer.any_up():
             raise NoEndpoint(self._why_no_endpoint(request.key.model))
         policy = self._policies[request.key.model]
-        if request.rows is None or not policy.batching or request.key.target in self.unbatched:
+        alone = bool(self.unbatched) and request.key.target in self.unbatched
+        if alone or request.rows is None or not policy.batching:
             self._relay(entry, now)
             return True
         self._lanes.push(entry)
