@@ -48,7 +48,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         ]
         for endpoint in self.endpoints:
             endpoint.up = True
-        self.scheduler = Scheduler(self.policies, self.endpoints, max_queued_bytes=max_queued_bytes, call_timeout_s=2.0)
+        self.scheduler = Scheduler(self.policies, self.endpoints, max_queued_bytes=max_queued_bytes, call_timeout_s=0.4)
         self.now = 0.0
         self.must_pump = False
         self.entries: list[Entry] = []
@@ -58,6 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.executions: Counter[Entry] = Counter()
         self.in_flight: dict[Dispatch, tuple[Entry, ...]] = {}
         self.budgets: dict[Bisection, int] = {}
+        self.one_by_one: set[tuple[str, int, str]] = set()
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
@@ -88,8 +89,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def pump(self) -> None:
         self.must_pump = False
-        while (dispatch := self.scheduler.poll(self.now)) is not None:
-            self._check_dispatch(dispatch)
+        while True:
+            ripe = {lane.key for lane in self._lanes() if self._is_ripe(lane)}
+            dispatch = self.scheduler.poll(self.now)
+            if dispatch is None:
+                break
+            self._check_dispatch(dispatch, ripe)
             self.in_flight[dispatch] = tuple(dispatch.batch.entries)
         if self.scheduler.late():
             self.sweep()
@@ -181,6 +186,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self._count(dispatch, members, outcome)
         error = BatchProxyError("names every member", code=Code.INVALID_ARGUMENT)
         live = sum(entry.state is State.RUNNING for entry in members)
+        if outcome is Outcome.UNSPLITTABLE and live:
+            self.one_by_one.add(batch.key.target)
         failures = self.scheduler.settle(dispatch, self.now, outcome, None if outcome is Outcome.OK else error)
         if was_fresh and batch.family is not None:
             self.budgets[batch.family] = live + (live - 1).bit_length()
@@ -225,7 +232,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not rows or rows + (request.rows or 0) <= self.policies[model].max_queued_rows
         assert not nbytes or nbytes + request.nbytes <= self.max_queued_bytes
 
-    def _check_dispatch(self, dispatch: Dispatch) -> None:
+    def _is_ripe(self, lane: Lane) -> bool:
+        entries = list(lane)
+        full = sum(entry.request.rows or 0 for entry in entries) >= lane.cap
+        return full or entries[0].arrival + self.policies[lane.key.model].max_delay_s <= self.now
+
+    def _check_dispatch(self, dispatch: Dispatch, ripe: set[BatchKey]) -> None:
         entries = dispatch.batch.entries
         request = entries[0].request
         policy = self.policies[request.key.model]
@@ -239,10 +251,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert policy.batching, "merged in spite of batching: false"
             assert request.rows is not None, "merged what may not be merged"
         if dispatch.batch.merged and dispatch.batch.family is None and dispatch.batch.avoid is None:
-            self._check_order(request.key, entries)
+            self._check_fresh(request.key, entries, ripe)
 
-    def _check_order(self, key: BatchKey, entries: list[Entry]) -> None:
+    def _check_fresh(self, key: BatchKey, entries: list[Entry], ripe: set[BatchKey]) -> None:
         if all(self.executions[entry] == 0 and entry.attempts == 0 for entry in entries):
+            assert key in ripe, "a lane leaves that is neither full nor due"
+            assert len(entries) == 1 or key.target not in self.one_by_one, "merged on, after an answer without rows"
             serials = [self.serial[entry] for entry in entries]
             assert [self.last_fresh.get(key, -1), *serials] == sorted([self.last_fresh.get(key, -1), *serials]), "FIFO"
             self.last_fresh[key] = serials[-1]
@@ -252,10 +266,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         assert not self.scheduler._front, "a batch does not leave though a slot is free"
         for lane in self._lanes():
-            rows = sum(entry.request.rows or 0 for entry in lane)
-            due = next(iter(lane)).arrival + lane.book.policy.max_delay_s
-            assert rows < lane.cap, "a full lane does not leave though a slot is free"
-            assert due > self.now, "a lane that is due does not leave though a slot is free"
+            assert not self._is_ripe(lane), "a lane that is full or due does not leave though a slot is free"
 
     def _check_abandoned(self, entry: Entry, abandoned: Dispatch | None) -> None:
         calls = [call for call, members in self.in_flight.items() if entry in members and entry.home is call.batch]

@@ -10,4 +10,4 @@ from tests.property.machine import SchedulerMachine
 
 def test_scheduler_keeps_its_invariants() -> None:
     """No order of arrivals, endings, cancellations, outages and waiting breaks an invariant."""
-    run_state_machine_as_test(SchedulerMachine, settings=settings(max_examples=300, stateful_step_count=40))
+    run_state_machine_as_test(SchedulerMachine, settings=settings(max_examples=400, stateful_step_count=40))

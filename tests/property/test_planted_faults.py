@@ -1,0 +1,253 @@
+"""The test of the test: faults planted one at a time in the real scheduler, each of which the state machine finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from batchproxy.core.balancer import Balancer
+from batchproxy.core.batch import Batch, Bisection, Dispatch
+from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.lane import Lane
+from batchproxy.core.lanes import Lanes
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.policy import Policy
+from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.scheduler import Failure, Scheduler
+from tests.property.machine import SchedulerMachine
+
+Fault = Callable[[pytest.MonkeyPatch], None]
+FAULTS: list[Fault] = []
+
+
+def fault(plant: Fault) -> Fault:
+    """Register a fault; its name says what it is."""
+    FAULTS.append(plant)
+    return plant
+
+
+@fault
+def _dead_entries_are_sent(patch: pytest.MonkeyPatch) -> None:
+    def take(self: Lane, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
+        entry = self.head()
+        assert entry is not None
+        self._entries.popleft()
+        self.remove(entry)
+        return [entry], []
+
+    patch.setattr(Lane, "take", take)
+
+
+@fault
+def _batches_overflow(patch: pytest.MonkeyPatch) -> None:
+    real = Lane.take
+
+    def take(self: Lane, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
+        self.cap += 1
+        try:
+            return real(self, now, alone=alone)
+        finally:
+            self.cap -= 1
+
+    patch.setattr(Lane, "take", take)
+
+
+@fault
+def _wake_up_for_a_delayed_lane_is_lost(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.wake_at
+
+    def wake_at(self: Scheduler, now: float) -> float | None:
+        wake = real(self, now)
+        return None if wake is not None and wake > now else wake
+
+    patch.setattr(Scheduler, "wake_at", wake_at)
+
+
+@fault
+def _submit_does_not_ask_to_be_polled(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.submit
+
+    def submit(self: Scheduler, entry: Entry, now: float) -> bool:
+        real(self, entry, now)
+        return False
+
+    patch.setattr(Scheduler, "submit", submit)
+
+
+@fault
+def _slot_of_an_abandoned_call_leaks(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler._release
+
+    def release(self: Scheduler, dispatch: Dispatch) -> None:
+        real(self, dispatch)
+        if not dispatch.batch.live and dispatch.batch.merged:
+            dispatch.endpoint.in_flight += 1
+
+    patch.setattr(Scheduler, "_release", release)
+
+
+@fault
+def _relayed_call_is_retried_in_a_slot(patch: pytest.MonkeyPatch) -> None:
+    """The fault this machine was first met with: the slot was never given back."""
+
+    def acquire_relay(self: Scheduler, dispatch: Dispatch, *arguments: Any) -> list[Failure]:
+        dispatch.batch.adopt()
+        self._front.appendleft(dispatch.batch)
+        return []
+
+    patch.setattr(Scheduler, "_try_elsewhere", acquire_relay)
+
+
+@fault
+def _rows_are_counted_after_death(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.discard
+
+    def discard(self: Scheduler, entry: Entry) -> Dispatch | None:
+        home = entry.home
+        abandoned = real(self, entry)
+        if isinstance(home, Lane):
+            home.book.rows += entry.request.rows or 0
+        return abandoned
+
+    patch.setattr(Scheduler, "discard", discard)
+
+
+@fault
+def _last_come_is_first_served(patch: pytest.MonkeyPatch) -> None:
+    real = Lane.push
+
+    def push(self: Lane, entry: Entry) -> None:
+        real(self, entry)
+        self._entries.rotate(1)
+
+    patch.setattr(Lane, "push", push)
+
+
+@fault
+def _shapes_are_mixed(patch: pytest.MonkeyPatch) -> None:
+    real = Lanes.lane
+    patch.setattr(Lanes, "lane", lambda self, key: real(self, key._replace(shapes=())))
+
+
+@fault
+def _late_entries_are_told_twice(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.overdue
+
+    def overdue(self: Scheduler, now: float) -> list[Entry]:
+        late = list(self._late)
+        found = real(self, now)
+        self._late = late
+        return found
+
+    patch.setattr(Scheduler, "overdue", overdue)
+
+
+@fault
+def _members_that_left_are_answered_again(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.settle
+
+    def settle(self: Scheduler, dispatch: Dispatch, *arguments: Any) -> list[Failure]:
+        for entry in dispatch.batch.entries:
+            entry.state = State.RUNNING
+        return real(self, dispatch, *arguments)
+
+    patch.setattr(Scheduler, "settle", settle)
+
+
+@fault
+def _bisecting_has_no_budget(patch: pytest.MonkeyPatch) -> None:
+    real = Bisection.__init__
+
+    def init(self: Bisection, entries: int) -> None:
+        real(self, entries)
+        self.calls_left *= 2
+
+    patch.setattr(Bisection, "__init__", init)
+
+
+@fault
+def _first_piece_is_run_twice(patch: pytest.MonkeyPatch) -> None:
+    real = Batch.cut
+    patch.setattr(Batch, "cut", lambda self, sizes: [*real(self, sizes), *real(self, sizes[:1])])
+
+
+@fault
+def _parked_piece_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def leave(self: Bisection, piece: Batch) -> None:
+        self._claim(piece, 0)
+
+    patch.setattr(Bisection, "leave", leave)
+
+
+@fault
+def _due_time_of_a_cancelled_head_stays(patch: pytest.MonkeyPatch) -> None:
+    def next_ripe(self: Lanes, now: float) -> Lane | None:
+        due = self.next_due()
+        return None if due is None or due > now else self._ripe[0][2]
+
+    patch.setattr(Lanes, "next_ripe", next_ripe)
+
+
+@fault
+def _lane_that_became_full_is_not_ranked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lane, "full", lambda self: False)
+
+
+@fault
+def _dead_endpoints_are_used(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Balancer, "free_slot", lambda self: any(e.in_flight < e.max_inflight for e in self.endpoints))
+
+    def acquire_slot(self: Balancer, rows: int, avoid: object = None) -> Any:
+        chosen = next(e for e in self.endpoints if e.in_flight < e.max_inflight)
+        chosen.in_flight += 1
+        chosen.rows += rows
+        return chosen
+
+    patch.setattr(Balancer, "acquire_slot", acquire_slot)
+
+
+@fault
+def _bounds_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lanes, "_check_bounds", lambda self, book, entry: None)
+
+
+@fault
+def _non_idempotent_models_are_run_again(patch: pytest.MonkeyPatch) -> None:
+    real = Scheduler.__init__
+
+    def init(self: Scheduler, policies: Mapping[str, Policy], *arguments: Any, **options: Any) -> None:
+        real(self, policies, *arguments, **options)
+        self._policies = dict.fromkeys(policies, Policy())
+
+    patch.setattr(Scheduler, "__init__", init)
+
+
+@fault
+def _merged_text_reaches_callers(patch: pytest.MonkeyPatch) -> None:
+    def settle_rejected(
+        self: Scheduler, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError
+    ) -> list[Failure]:
+        return self._fail(batch.entries, error)
+
+    patch.setattr(Scheduler, "_settle_rejected", settle_rejected)
+
+
+@fault
+def _unsplittable_model_is_merged_on(patch: pytest.MonkeyPatch) -> None:
+    def stop_batching(self: Scheduler, key: BatchKey, why: str) -> None: ...
+
+    patch.setattr(Scheduler, "_stop_batching", stop_batching)
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__.strip("_"))
+def test_fault_is_found(plant: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fault alone breaks an invariant within a few hundred runs."""
+    plant(monkeypatch)
+    search = settings(max_examples=500, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
+
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(SchedulerMachine, settings=search)
