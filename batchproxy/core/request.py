@@ -135,10 +135,14 @@ def build_request(
         outputs: output aliases asked for; None for all.
         deadline: on the engine's clock, in seconds.
     """
-    names = sorted(columns)
-    counts = {columns[name].rows for name in names}
-    rows = counts.pop() if len(counts) == 1 else None
-    shapes = tuple((name, columns[name].shape_class) for name in names)
-    key = BatchKey(*target, shapes, tuple(sorted(outputs)) if outputs else None)
-    nbytes = sum(column.nbytes for column in columns.values())
-    return Request(key, columns, rows if rows and signature.batchable else None, nbytes, deadline)
+    shapes: list[tuple[str, Hashable]] = []
+    counts: set[int | None] = set()
+    nbytes = 0
+    for name in sorted(columns):
+        column = columns[name]
+        shapes.append((name, column.shape_class))
+        counts.add(column.rows)
+        nbytes += column.nbytes
+    rows = counts.pop() if len(counts) == 1 and signature.batchable else None
+    key = BatchKey(*target, tuple(shapes), tuple(sorted(outputs)) if outputs else None)
+    return Request(key, columns, rows or None, nbytes, deadline)

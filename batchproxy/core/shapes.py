@@ -52,20 +52,21 @@ class Signature:
         declared: False where the model says nothing about itself (a bare Python function):
             names, dtypes and shapes of requests are then taken as they come.
         method_name: ``SignatureDef.method_name``.
+
+    Attributes:
+        batchable: whether the model's own metadata lets rows of several requests share one call.
     """
 
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
     declared: bool = True
     method_name: str = PREDICT_METHOD
+    batchable: bool = field(init=False, repr=False, compare=False)  # kept: every request asks
 
-    @property
-    def batchable(self) -> bool:
-        """Whether the model's own metadata lets rows of several requests share one call."""
-        if not self.declared:
-            return True
+    def __post_init__(self) -> None:
         specs = (*self.inputs.values(), *self.outputs.values())
-        return bool(self.inputs) and all(spec.leading_open for spec in specs)
+        open_ = bool(self.inputs) and all(spec.leading_open for spec in specs)
+        object.__setattr__(self, "batchable", open_ or not self.declared)
 
 
 UNDECLARED = Signature(declared=False)
