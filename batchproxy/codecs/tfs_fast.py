@@ -31,6 +31,7 @@ _KEY_END = re.compile(rb'"[ \n\r\t]*:')
 _DEPTH = 70  # deeper than any array; it also bounds our own recursion
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _POINT_TO_ZERO = bytes.maketrans(b"123456789.", b"0000000000")
+_SMALL = 512  # bytes up to which looking at decimals costs less than looking at numbers
 _LONG_RUN = b"0" * 21
 _LONG_DECIMAL = b"0" * 16
 _FAR_EXPONENT = re.compile(rb"[0-9][eE](?![+-]?0?[1-7](?![0-9]))")
@@ -128,8 +129,10 @@ class Quick:
 
         It is within six roundings of the correctly rounded one, less than ``2**-50`` of it, as long as no run of
         digits is longer than 20: each digit over that costs two roundings. Where that does not move the float32,
-        both agree. An infinite one may be an error there.
+        both agree. An infinite one may be an error there. A small body may be spared that.
         """
+        if len(self._body) <= _SMALL and self._exact_decimals():
+            return array.astype(np.float32)
         if _LONG_RUN in self._body.translate(_TO_ZERO):
             return None
         with np.errstate(over="ignore"):

@@ -18,8 +18,9 @@ from functools import cache
 INT64_MIN = -(2**63)
 UINT64_MAX = 2**64 - 1
 
-_EXACT_DIGITS = 15  # an integer below 2^53 over a power of ten up to 1e15: one rounding, the one float() does
 _GATHER_LIMIT = 2**53 - 1  # above it, no more fraction digits go into the integer
+_ALL_GATHERED = 10 * 2**53  # below it, all of them did
+_SHORT = 40  # digits, zeros in front included, that are quickly made a number
 _DOUBLE_DIGITS = 17  # fraction digits after so many significant ones are dropped
 _NO_MORE_DIGITS = 1.7976931348623157e307  # a tenth of the largest double: another integer digit would not fit
 _MAX_EXPONENT = 308
@@ -38,9 +39,23 @@ def read_double(minus: bool, whole: bytes, fraction: bytes, exponent: bytes) -> 
     >>> read_double(False, b"123456789", b"123456789", b"") == 123456789.12345681 != 123456789.123456789
     True
     """
-    if not exponent and len(whole) + len(fraction) <= _EXACT_DIGITS:
-        value = float(whole + b"." + fraction)
-        return -value if minus else value
+    digits = whole + fraction
+    if len(digits) <= _SHORT and (number := int(digits)) < _ALL_GATHERED:
+        value, scale = float(number), -len(fraction)
+    else:
+        read = _long(minus, whole, fraction)
+        if read is None:
+            return None
+        value, scale = read
+    power = _exponent(exponent) if exponent else 0
+    if power > _MAX_EXPONENT - scale:
+        return None
+    value = _scaled(value, power + scale)
+    return -value if minus else value
+
+
+def _long(minus: bool, whole: bytes, fraction: bytes) -> tuple[float, int] | None:
+    """The value of all digits that count, as if they were whole, and the power of ten that it lacks."""
     gathered, rest = _gather(minus, whole)
     significant = len(whole) - len(rest) - 1  # the engine does not count the first digit
     scale = 0
@@ -58,17 +73,13 @@ def read_double(minus: bool, whole: bytes, fraction: bytes, exponent: bytes) -> 
             scale -= 1
             significant += gathered != 0
         value = float(gathered)
-    for digit in fraction[-scale:] if scale else fraction:
+    for digit in fraction[-scale:]:
         if significant >= _DOUBLE_DIGITS:
             break
         value = value * 10.0 + (digit - 48)
         scale -= 1
         significant += 1
-    power = _exponent(exponent)
-    if power > _MAX_EXPONENT - scale:
-        return None
-    value = _scaled(value, power + scale)
-    return -value if minus else value
+    return value, scale
 
 
 def _gather(minus: bool, whole: bytes) -> tuple[int, bytes]:

@@ -57,6 +57,13 @@ def test_an_object_can_be_cut_anywhere(body: bytes) -> None:
     assert text.endswith('"')
 
 
+def test_doubles_are_echoed_with_a_point() -> None:
+    """Infinite ones not at all."""
+    text = echo([0.5, 100.0, -float("inf")])
+
+    assert text == "[0.5, 100.0, "
+
+
 def test_bytes_that_are_no_utf8_survive() -> None:
     """They go out as they came in."""
     text = echo(b"\xff")

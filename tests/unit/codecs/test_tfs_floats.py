@@ -63,6 +63,10 @@ def test_echo_layouts(value: float, text: bytes) -> None:
         (b"1", b"", b"-99999999999999", 0.0),
         (b"5", b"", b"-324", 5e-324),
         (b"123456789", b"123456789", b"", 123456789.12345681),
+        (b"0", b"12345678901234567890123", b"", 0.12345678901234568),
+        (b"18446744073709551616", b"5", b"", 2.0**64),
+        (b"9007199254740993", b"12345", b"", 9007199254740992.0),
+        (b"0", b"0" * 50 + b"1", b"", 1e-51),
     ],
 )
 def test_the_ends_of_the_range(whole: bytes, fraction: bytes, exponent: bytes, value: float | None) -> None:
@@ -70,3 +74,10 @@ def test_the_ends_of_the_range(whole: bytes, fraction: bytes, exponent: bytes, v
     ours = read_double(False, whole, fraction, exponent)
 
     assert value == ours
+
+
+def test_a_negative_number_keeps_one_digit_less() -> None:
+    """Its integer ends at 2^63."""
+    ours = read_double(True, b"9999999999999999999", b"", b"")
+
+    assert ours == -1e19
