@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check quick test bench demo docs protos
+.PHONY: help setup fix check quick test debian bench demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -37,9 +37,13 @@ check: $(VENV)/.test ## style, types, import rules, docs in sync (under a minute
 quick: $(VENV)/.test ## unit and property tests (under a minute)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
 
-test: check ## everything: what CI runs
+test: debian check ## everything: what CI runs
 	@echo "== All tests"
 	@$(BIN)/python -m pytest $(ARGS)
+
+debian:
+	@sed -n 's/^\([^# ]*\) *# command: \(.*\)/\1 \2/p' deps.apt | while read -r package command; do \
+	    command -v "$$command" >/dev/null || { echo "The tests need $$command. On Debian: apt install $$package"; exit 1; }; done
 
 bench: $(VENV)/.test ## micro figures, and an end-to-end table as ratios to plain echoes
 	@$(BIN)/python -m benchmarks $(ARGS)
