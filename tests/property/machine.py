@@ -85,6 +85,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         for place in range(count):
             self.submit(a_request(), None, some and bool(bad >> place & 1))
 
+    @rule(model=st.sampled_from(MODELS), seconds=STEPS)
+    def submit_one_after_another(self, model: str, seconds: float) -> None:
+        self.submit(a_request(model=model), None, bad=False)
+        self.let_time_pass(seconds)
+        self.submit(a_request(model=model), None, bad=False)
+
     @precondition(lambda self: self.must_pump)
     @rule()
     def pump(self) -> None:
@@ -145,13 +151,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(which=WHICH, told=st.sampled_from((True, True, True, False)))
     def cancel(self, which: int, told: bool) -> None:
         """A caller goes away; where nobody is told, its waiter is merely done."""
-        entry = self.entries[-1 - which % len(self.entries)]
-        waiter = _waiter(entry)
-        if not waiter.done():
-            waiter.cancel()
-            if told:
-                abandoned = self.scheduler.discard(entry)
-                self._check_abandoned(entry, abandoned)
+        self._cancel(self.entries[-1 - which % len(self.entries)], told)
+
+    @precondition(lambda self: self._queued_in_lanes())
+    @rule()
+    def cancel_a_head(self) -> None:
+        self._cancel(self._queued_in_lanes()[0], told=True)
 
     @rule()
     def sweep(self) -> None:
@@ -172,6 +177,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.must_pump = True  # the engine's sweep
 
     # -- doing it ----------------------------------------------------------------------------------
+
+    def _cancel(self, entry: Entry, told: bool) -> None:
+        waiter = _waiter(entry)
+        if not waiter.done():
+            waiter.cancel()
+            if told:
+                abandoned = self.scheduler.discard(entry)
+                self._check_abandoned(entry, abandoned)
 
     def _call(self, which: int) -> Dispatch:
         return list(self.in_flight)[which % len(self.in_flight)]

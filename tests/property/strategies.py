@@ -21,7 +21,7 @@ def policies(draw: st.DrawFn) -> Policy:
     top = draw(st.sampled_from((32, 16, 8, 4, 1)))
     return Policy(
         max_batch_rows=top,
-        max_delay_s=draw(st.sampled_from((0.0, 0.0, 0.02))),
+        max_delay_s=draw(st.sampled_from((0.0, 0.02))),
         max_queued_rows=draw(st.sampled_from((12, 200))),
         allowed_batch_sizes=draw(st.sampled_from(((), (1, top)))) if top > 1 else (),
         batching=draw(st.sampled_from((True, True, True, False))),

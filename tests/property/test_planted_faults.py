@@ -247,7 +247,7 @@ def _unsplittable_model_is_merged_on(patch: pytest.MonkeyPatch) -> None:
 def test_fault_is_found(plant: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fault alone breaks an invariant within a few hundred runs."""
     plant(monkeypatch)
-    search = settings(max_examples=500, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
+    search = settings(max_examples=2000, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
 
     with pytest.raises(AssertionError):
         run_state_machine_as_test(SchedulerMachine, settings=search)
