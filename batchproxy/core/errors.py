@@ -14,7 +14,8 @@
     |   +-- NoEndpoint
     +-- DeadlineExceeded          the caller's time is up
     +-- BackendError              theirs
-    |   +-- BackendUnavailable    could not be reached, nothing ran
+    |   +-- BackendUnavailable    could not be reached, or says so: nothing ran
+    |   +-- BackendLost           the connection broke after the call was sent: it may have run
     |   +-- BackendRejected       it answered, with an error
     |   +-- BackendProtocolError  it answered something that is no answer
     |       +-- Unsplittable      rows out do not match rows in
@@ -27,6 +28,8 @@ What a protocol makes of an error is its codec's matter; texts never name anothe
 from __future__ import annotations
 
 import enum
+
+from batchproxy.core.raw import RawReply
 
 
 class Code(enum.IntEnum):
@@ -155,11 +158,27 @@ class DeadlineExceeded(BatchProxyError):
 
 
 class BackendError(BatchProxyError):
-    """The model server, or the embedded model, is to blame."""
+    """The model server, or the embedded model, is to blame.
+
+    Args:
+        message: see ``BatchProxyError``.
+        code: see ``BatchProxyError``.
+        raw: the server's answer as it came, for a caller whose call travelled alone.
+    """
+
+    def __init__(self, message: str, *, code: Code | None = None, raw: RawReply | None = None) -> None:
+        super().__init__(message, code=code)
+        self.raw = raw
 
 
 class BackendUnavailable(BackendError):
     """The backend could not be reached, or said that it did not run the call."""
+
+    code = Code.UNAVAILABLE
+
+
+class BackendLost(BackendError):
+    """The connection broke after the call was sent, so it may have run."""
 
     code = Code.UNAVAILABLE
 

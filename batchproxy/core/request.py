@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from batchproxy.core.columns import Column, Columns
 from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.raw import RawCall, RawReply
 from batchproxy.core.shapes import Signature
 
 
@@ -49,6 +50,7 @@ class Request:
             rank 0, unequal or zero leading dimensions, or a model that leaves no open one.
         nbytes: what it holds in memory, for the queue bounds.
         deadline: on the engine's clock, in seconds; None for none.
+        raw: the call as it came, where a server can be sent just that.
     """
 
     key: BatchKey
@@ -56,6 +58,7 @@ class Request:
     rows: int | None
     nbytes: int
     deadline: float | None = None
+    raw: RawCall | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +67,15 @@ class Reply:
 
     Attributes:
         columns: output alias to column.
-        version: the concrete version that answered.
+        version: the concrete version that answered; 0 where the answer does not say.
+        extras: protobuf fields of the answer that we do not know, serialized.
+        raw: the server's own answer, where the request travelled alone; then there are no columns.
     """
 
     columns: Columns
     version: int
+    extras: bytes = b""
+    raw: RawReply | None = None
 
 
 class Waiter(Protocol):
