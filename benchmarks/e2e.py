@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +163,8 @@ def _line(target: Target, results: dict[str, list[Result]], alone: Result, batch
     )
 
 
-def _median(values: Sequence[float] | object) -> float:
-    return statistics.median(values)  # type: ignore[arg-type]
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
 
 
 def _start(folder: Path, stack: ExitStack) -> dict[str, Server]:

@@ -44,7 +44,7 @@ def budgets() -> Mapping[str, Mapping[str, float]]:
 
 
 def micro_table(figures: Iterable[Figure]) -> str:
-    """A line a case; its yardstick is the nearest line above without a ratio that it names in the JSON."""
+    """A line a case; its yardstick, a line above it, is named in the JSON."""
     due = budgets()["micro"]
     rows = []
     for figure in figures:

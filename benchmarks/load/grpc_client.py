@@ -11,6 +11,7 @@ import asyncio
 import struct
 import time
 from collections import deque
+from functools import partial
 from typing import cast
 
 from benchmarks.load.recorder import Recorder
@@ -160,6 +161,6 @@ async def connect(recorder: Recorder, port: int, callers: int) -> list[GrpcConne
     count = min(CONNECTIONS, callers)
     shares = [callers // count + (index < callers % count) for index in range(count)]
     return [
-        (await loop.create_connection(lambda share=share: GrpcConnection(recorder, share), "127.0.0.1", port))[1]
+        (await loop.create_connection(partial(GrpcConnection, recorder, share), "127.0.0.1", port))[1]
         for share in shares
     ]
