@@ -16,25 +16,33 @@ from batchproxy.core.raw import RawCall, RawReply
 from batchproxy.core.shapes import Signature
 
 
+Version = int | str | None
+Target = tuple[str, Version, str]
+
+
 class BatchKey(NamedTuple):
     """The answer to "may these two ride together?": they may when their keys are equal.
 
     Attributes:
         model: the model's name.
-        version: the version that answers.
+        version: the version's number, its label where one was asked for, or None to leave it to the server.
         signature: the signature's name, after defaulting.
         shapes: (input name, shape class) pairs, sorted by name.
         outputs: the output filter, sorted; None for all outputs.
+        partition: headers that callers must agree in, as (name, value) pairs; they travel with the call.
+        extras: protobuf fields of the request that we do not know, serialized.
     """
 
     model: str
-    version: int
+    version: Version
     signature: str
     shapes: Hashable = ()
     outputs: tuple[str, ...] | None = None
+    partition: tuple[tuple[str, str], ...] = ()
+    extras: bytes = b""
 
     @property
-    def target(self) -> tuple[str, int, str]:
+    def target(self) -> Target:
         """(model, version, signature): the grain at which batching is switched off for good."""
         return self[0], self[1], self[2]
 
@@ -127,7 +135,7 @@ class Entry:
 
 
 def build_request(
-    target: tuple[str, int, str],
+    target: Target,
     signature: Signature,
     columns: Mapping[str, Column],
     outputs: tuple[str, ...] | None = None,
@@ -136,7 +144,7 @@ def build_request(
     """Key a decoded call and decide whether it may be batched.
 
     Args:
-        target: (model, concrete version, signature name).
+        target: (model, version, signature name).
         signature: what the model says of itself.
         columns: input alias to column.
         outputs: output aliases asked for; None for all.

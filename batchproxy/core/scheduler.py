@@ -18,7 +18,7 @@ from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.request import BatchKey, Entry, State, Target
 
 MAX_ATTEMPTS = 3
 """Endpoints a call that did not run may be tried on."""
@@ -53,7 +53,7 @@ class Scheduler:
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.balancer = Balancer(endpoints)
-        self.unbatched: set[tuple[str, int, str]] = set()
+        self.unbatched: set[Target] = set()
         self._policies = dict(policies)
         self._lanes = Lanes(policies, max_queued_bytes)
         self._call_timeout_s = call_timeout_s
