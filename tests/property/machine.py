@@ -58,7 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.executions: Counter[Entry] = Counter()
         self.in_flight: dict[Dispatch, tuple[Entry, ...]] = {}
         self.budgets: dict[Bisection, int] = {}
-        self.one_by_one: set[tuple[str, int, str]] = set()
+        self.one_by_one: set[object] = set()
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
