@@ -78,3 +78,11 @@ def test_unmerged_calls_take_no_slot() -> None:
     assert balancer.acquire_relay(3) is None
     assert balancer.free_slot()
     assert (2, 0, 6) == (e0.relayed, e0.in_flight, e0.rows)
+
+
+def test_any_up() -> None:
+    """One endpoint that is up is enough."""
+    balancer, (e0, _) = _pool(2)
+    e0.up = False
+
+    assert balancer.any_up()
