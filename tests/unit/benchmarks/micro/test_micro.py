@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.micro import all_cases
-from benchmarks.micro.timing import Case, Figure, measure
+from benchmarks.micro.timing import Case, measure
 
 CASES = all_cases()
 
