@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchproxy.core.errors import Code, UnknownModel
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.engine import Engine
+from batchproxy.frontends.remote import RemotePool
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,27 @@ class Served:
 
 
 class Directory:
-    """The served models by name."""
+    """The embedded models by name, and which servers have the others.
 
-    def __init__(self, served: Iterable[Served]) -> None:
+    Args:
+        served: embedded models.
+        remotes: model name to the pool that serves it.
+        default: the pool that gets every other name, and whatever names no model.
+    """
+
+    def __init__(
+        self,
+        served: Iterable[Served],
+        remotes: Mapping[str, RemotePool] | None = None,
+        default: RemotePool | None = None,
+    ) -> None:
         self._served = {model.info.name: model for model in served}
+        self._remotes = dict(remotes or {})
+        self.default = default
+
+    def remote(self, name: str) -> RemotePool | None:
+        """The pool whose servers have the model; None: it is embedded, or nobody's."""
+        return self._remotes.get(name) or (None if name in self._served else self.default)
 
     def models(self) -> Sequence[Served]:
         """Every served model, in the order of the configuration."""

@@ -1,0 +1,67 @@
+"""Pools of model servers as the routes see them, and the requests that are passed on as they came. No wire format here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from batchproxy.catalogue import Catalogue
+from batchproxy.core.raw import RawCall
+from batchproxy.core.request import BatchKey, Request, Version
+from batchproxy.core.shapes import UNDECLARED, Signature
+from batchproxy.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """What the configuration says of a model on a server.
+
+    Attributes:
+        partition_by: headers, lower case, that callers must agree in to share a call.
+        batchable: True: may be batched even where the server has no metadata; False: never; None: its metadata says.
+    """
+
+    partition_by: tuple[str, ...] = ("authorization",)
+    batchable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePool:
+    """Servers that serve the same models.
+
+    Attributes:
+        engine: drives their calls.
+        catalogue: what they say of their models.
+        doors: the protocols (``core.raw.GRPC``, ``REST``) that every one of them speaks.
+        models: configured models by name.
+        others: what holds for models that are not configured by name.
+    """
+
+    engine: Engine
+    catalogue: Catalogue
+    doors: Collection[str]
+    models: Mapping[str, RemoteModel] = field(default_factory=dict)
+    others: RemoteModel = RemoteModel()
+
+    def signature(self, model: str, version: Version, name: str) -> Signature | None:
+        """What may be assumed of a signature now; None: nothing, so its requests travel as they came."""
+        batchable = self.models.get(model, self.others).batchable
+        if batchable is False:
+            return None
+        info = self.catalogue.look(model, version)
+        if info is None:
+            return UNDECLARED if batchable else None
+        return info.signatures.get(name)
+
+    def partition(self, model: str, raw: RawCall) -> tuple[tuple[str, str], ...]:
+        """The headers that this call's mates must share, in the order of the configuration."""
+        wanted = self.models.get(model, self.others).partition_by
+        if not wanted:
+            return ()
+        found = [(name.lower(), value) for name, value in raw.headers]
+        return tuple((name, value) for name, value in found if name in wanted and isinstance(value, str))
+
+
+def as_it_came(raw: RawCall, deadline: float | None, model: str = "") -> Request:
+    """A request that is passed on untouched, by itself; ``model`` is empty unless a server confirmed the name."""
+    return Request(BatchKey(model, None, ""), {}, None, len(raw.body), deadline, raw)
