@@ -231,9 +231,9 @@ class Engine:
     async def aclose(self) -> int:
         """End at once: whoever still waits is told so. Returns how many that were."""
         stranded = self.strand()
+        await self._tasks.aclose()
         if self._timer is not None:
             self._timer.cancel()
-        await self._tasks.aclose()
         for backend in self.backends.values():
             await backend.aclose()
         return stranded

@@ -1,0 +1,367 @@
+"""Tests of batchproxy.engine: on a real loop, with backends that do as they are told and a clock moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from batchproxy.core.batch import Dispatch
+from batchproxy.core.errors import (
+    BackendUnavailable,
+    DeadlineExceeded,
+    Draining,
+    NoEndpoint,
+    QueueFull,
+)
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.policy import Policy
+from batchproxy.core.request import Entry
+from batchproxy.observe import NullObserver
+from batchproxy.testing import FIXED, FakeBackend, ManualClock, StubWaiter, a_request, double
+from tests.unit.engines import Answer, an_engine, held, numbers, single, submit
+
+# -- batching ----------------------------------------------------------------------------------------
+
+
+async def test_requests_of_one_turn_share_a_call() -> None:
+    """Each gets its own rows of it, and the version that answered."""
+    engine = an_engine(backend := FakeBackend())
+
+    answers = submit(engine, single(0), a_request(3, first=5), single(1))
+
+    assert [[0], [5, 6, 7], [1]] == await numbers(answers)
+    assert [[0, 5, 6, 7, 1]] == backend.calls
+    assert 1 == (await answers[0]).version
+
+
+async def test_lone_request_leaves_without_a_timer() -> None:
+    """The clock stands still and no timer may fire, yet it is sent."""
+    engine = an_engine(backend := FakeBackend())
+    engine._on_timer = lambda: None  # type: ignore[method-assign]
+
+    assert [[4]] == await numbers(submit(engine, single(4)))
+    assert [[4]] == backend.calls
+
+
+async def test_waiter_is_never_told_inside_submit() -> None:
+    """Whoever submits may still be setting up what the answer needs."""
+    engine = an_engine(FakeBackend())
+
+    (answer,) = submit(engine, single(0))
+
+    assert not answer.done()
+    await answer
+
+
+async def test_batch_forms_while_the_backend_is_busy() -> None:
+    """What comes meanwhile leaves together when the slot is free."""
+    engine = an_engine(backend := FakeBackend())
+    gate, first = await held(engine, backend, single(0))
+
+    later = [*submit(engine, single(1)), *submit(engine, single(2), single(3))]
+    gate.release()
+
+    assert [[0], [1], [2], [3]] == await numbers([*first, *later])
+    assert [[0], [1, 2, 3]] == backend.calls
+
+
+async def test_fixed_dimension_does_not_wait_for_a_slot() -> None:
+    """R2, through the engine."""
+    engine = an_engine(backend := FakeBackend())
+    gate, first = await held(engine, backend, single(0))
+
+    assert [[7]] == await numbers(submit(engine, a_request(first=7, signature=FIXED)))
+    gate.release()
+    await numbers(first)
+
+
+async def test_delay_is_kept_by_a_timer() -> None:
+    """With max_delay a lone request leaves once it is over, on the loop's own clock."""
+    engine = an_engine(backend := FakeBackend(), policy=Policy(max_delay_s=0.002), clock=time.monotonic)
+    began = time.monotonic()
+
+    assert [[0]] == await numbers(submit(engine, single(0)))
+    assert time.monotonic() - began >= 0.002
+    assert [[0]] == backend.calls
+
+
+async def test_sooner_wake_up_replaces_a_later_timer() -> None:
+    """A timer for the sweep is pending; a lane that is due before it does not wait for it."""
+    engine = an_engine(backend := FakeBackend(), policy=Policy(max_delay_s=0.004), max_inflight=2, clock=time.monotonic)
+    gate, first = await held(engine, backend, single(0))
+    timer = engine._timer
+
+    assert [[1]] == await numbers(submit(engine, single(1)))
+    assert timer is not None
+    assert timer.cancelled()
+    gate.release()
+    await numbers(first)
+
+
+async def test_padding_is_sent_and_undone() -> None:
+    """The backend sees an allowed size, the callers their own rows; what travels alone is never padded."""
+    policy = Policy(max_batch_rows=4, allowed_batch_sizes=(4,))
+    engine = an_engine(backend := FakeBackend(), policy=policy)
+
+    assert [[1, 2], [3]] == await numbers(submit(engine, a_request(2, first=1), single(3)))
+    assert [[5]] == await numbers(submit(engine, a_request(first=5, signature=FIXED)))
+    assert [[1, 2, 3, 3], [5]] == backend.calls
+
+
+# -- leaving early -----------------------------------------------------------------------------------
+
+
+async def test_deadline_in_the_queue() -> None:
+    """The caller is told by the sweep, and its request is never sent."""
+    clock = ManualClock()
+    engine = an_engine(backend := FakeBackend(), clock=clock)
+    gate, first = await held(engine, backend, single(0))
+    late, patient = submit(engine, single(1, deadline=1.0), single(2))
+
+    clock.advance(1.0)
+    engine._on_timer()
+
+    assert isinstance(late.exception(), DeadlineExceeded)
+    gate.release()
+    assert [[0], [2]] == await numbers([*first, patient])
+    assert [[0], [2]] == backend.calls
+
+
+async def test_deadline_met_while_a_batch_is_made() -> None:
+    """Whoever is found late by then is told at once, not at the next sweep."""
+    clock = ManualClock()
+    engine = an_engine(backend := FakeBackend(), clock=clock)
+    gate, first = await held(engine, backend, single(0))
+    (late,) = submit(engine, single(1, deadline=1.0))
+
+    clock.advance(1.0)
+    gate.release()
+    await numbers(first)
+
+    assert isinstance(late.exception(), DeadlineExceeded)
+
+
+async def test_sweep_is_armed_for_whoever_waits_with_a_deadline() -> None:
+    """On the loop's own clock: nobody moves anything by hand, and the caller learns it within a sweep."""
+    engine = an_engine(backend := FakeBackend(), clock=time.monotonic)
+    gate, first = await held(engine, backend, single(0))
+    (late,) = submit(engine, single(1, deadline=engine.clock() + 0.001))
+
+    with pytest.raises(DeadlineExceeded):
+        await late
+    gate.release()
+    await numbers(first)
+
+
+async def test_deadline_in_flight_leaves_the_others_their_answer() -> None:
+    """The slice of the late one is dropped."""
+    clock = ManualClock()
+    engine = an_engine(backend := FakeBackend(), clock=clock)
+    gate, (late, mate) = await held(engine, backend, single(1, deadline=1.0), single(2))
+
+    clock.advance(1.0)
+    engine._on_timer()
+    gate.release()
+
+    assert [[2]] == await numbers([mate])
+    assert isinstance(late.exception(), DeadlineExceeded)
+
+
+async def test_cancelled_client_does_not_disturb_its_batch_mates() -> None:
+    """In flight and queued, with the engine told or not."""
+    engine = an_engine(backend := FakeBackend())
+    gate = backend.hold()
+    answers: list[Answer] = [asyncio.get_running_loop().create_future() for _ in range(6)]
+    entries = [engine.submit(single(place), answer) for place, answer in enumerate(answers[:3])]
+    await gate.entered.wait()
+    entries += [engine.submit(single(place), answer) for place, answer in enumerate(answers[3:], start=3)]
+    answers[0].cancel()
+    for place in (1, 4):
+        answers[place].cancel()
+        engine.discard(entries[place])
+    gate.release()
+
+    assert [[2], [3], [5]] == await numbers([answers[2], answers[3], answers[5]])
+    assert [[0, 1, 2], [3, 5]] == backend.calls
+
+
+async def test_call_that_nobody_waits_for_is_cancelled_and_keeps_its_slot_until_it_ends() -> None:
+    """A thread cannot be stopped: its slot is not given away while it runs."""
+    engine = an_engine(backend := FakeBackend())
+    gate = backend.hold(stubborn=True)
+    waiter = StubWaiter()
+    entry = engine.submit(single(0), waiter)
+    await gate.entered.wait()
+    waiter.cancel()
+    engine.discard(entry)
+    await gate.cancelled.wait()
+    (next_one,) = submit(engine, single(1))
+    await asyncio.sleep(0)  # one turn of the loop
+
+    assert [[0]] == backend.calls
+    assert 1 == engine.scheduler.balancer.endpoints[0].in_flight
+    gate.release()
+    assert [[1]] == await numbers([next_one])
+
+
+async def test_call_cancelled_before_its_first_step_gives_its_slot_back() -> None:
+    """Such a task runs no line of its coroutine, not even ``finally``: the slot leaked."""
+    engine = an_engine(backend := FakeBackend())
+    waiter = StubWaiter()
+    entry = engine.submit(single(0), waiter)
+    asyncio.get_running_loop().call_soon(engine.discard, entry)  # right after the pump, before the task
+
+    await asyncio.sleep(0)
+    waiter.cancel()
+    assert 1 == engine.scheduler.balancer.endpoints[0].in_flight
+
+    assert [[1]] == await numbers(submit(engine, single(1)))
+    assert [[1]] == backend.calls
+
+
+# -- being watched, started and stopped --------------------------------------------------------------
+
+
+class Watcher(NullObserver):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None:
+        self.seen.append(len(members))
+
+    def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        self.seen.append((outcome, seconds))
+
+
+async def test_observer_sees_each_call() -> None:
+    """How many shared it, how it ended, and how long it took."""
+    clock, watcher = ManualClock(), Watcher()
+    engine = an_engine(backend := FakeBackend(poison={1}), clock=clock, observer=watcher)
+    gate, answers = await held(engine, backend, single(0), single(1))
+    clock.advance(0.25)
+    gate.release()
+    await asyncio.wait(answers)
+
+    assert [2, (Outcome.REJECTED, 0.25), 1, (Outcome.OK, 0.0), 1, (Outcome.REJECTED, 0.0)] == watcher.seen
+
+
+async def test_probe_brings_endpoints_up() -> None:
+    """Until one has answered callers are told what it said; a healthy one is not asked again."""
+    backend = FakeBackend()
+    engine = an_engine(backend)
+    (endpoint,) = engine.scheduler.balancer.endpoints
+    endpoint.up = False
+
+    async def refuse() -> None:
+        raise BackendUnavailable("connection refused")
+
+    answer, backend.probe = backend.probe, refuse  # type: ignore[method-assign]
+    await engine.probe()
+    with pytest.raises(NoEndpoint, match="e0: connection refused"):
+        engine.submit(single(0), StubWaiter())
+
+    backend.probe = answer  # type: ignore[method-assign]
+    await engine.probe()
+    backend.probe = refuse  # type: ignore[method-assign]
+    await engine.probe()
+
+    assert endpoint.up
+    assert "" == endpoint.last_error
+
+
+async def test_drain_takes_nothing_new_and_returns_when_all_are_answered() -> None:
+    """Queued and in flight alike; an idle engine is drained at once."""
+    engine = an_engine(backend := FakeBackend())
+    gate, first = await held(engine, backend, single(0))
+    second = submit(engine, single(1))
+    draining = asyncio.ensure_future(engine.drain())
+    await asyncio.sleep(0)
+
+    with pytest.raises(Draining):
+        engine.submit(single(2), StubWaiter())
+    assert not draining.done()
+    gate.release()
+    await draining
+    assert [True, True] == [answer.done() for answer in (*first, *second)]
+    await engine.drain()
+
+
+async def test_drain_ends_when_the_last_caller_leaves_the_queue() -> None:
+    """Nobody is left to answer, and no call has to end for it to be seen."""
+    engine = an_engine(FakeBackend(), policy=Policy(max_delay_s=60.0))
+    waiter = StubWaiter()
+    entry = engine.submit(single(0), waiter)
+    draining = asyncio.ensure_future(engine.drain())
+    await asyncio.sleep(0)
+    waiter.cancel()
+    engine.discard(entry)
+
+    await draining
+
+
+async def test_close_tells_everybody_and_counts_them() -> None:
+    """In flight, queued, late and unbegun: all are told, and backends and timers are closed."""
+    clock = ManualClock()
+    engine = an_engine(backend := FakeBackend(), clock=clock)
+    _, running = await held(engine, backend, single(0), single(1))
+    queued = submit(engine, single(2), a_request(first=3, signature=FIXED))
+
+    assert 4 == await engine.aclose()
+    errors = [answer.exception() for answer in (*running, *queued)]
+    assert [Draining] * 4 == [type(error) for error in errors]
+    assert backend.closed
+    assert not engine.scheduler.busy
+    assert engine._timer is None or engine._timer.cancelled()
+    assert 0 == await engine.aclose()
+
+
+async def test_close_ends_a_drain() -> None:
+    """A drain that takes too long is cut short by closing, and returns."""
+    engine = an_engine(backend := FakeBackend())
+    _, answers = await held(engine, backend, single(0))
+    draining = asyncio.ensure_future(engine.drain())
+    await asyncio.sleep(0)
+
+    assert 1 == engine.strand()
+    await draining
+    assert isinstance(answers[0].exception(), Draining)
+    assert 0 == await engine.aclose()
+
+
+async def test_refused_requests_leave_nothing_behind() -> None:
+    """Whoever was refused is not told a second time through its waiter."""
+    engine = an_engine(backend := FakeBackend(), policy=Policy(max_queued_rows=1))
+    gate, first = await held(engine, backend, single(0))
+    second = submit(engine, single(1))
+    waiter = StubWaiter()
+
+    with pytest.raises(QueueFull):
+        engine.submit(single(2), waiter)
+    gate.release()
+    await numbers([*first, *second])
+    assert not waiter.done()
+
+
+async def test_no_wall_clock_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's whole life asks nothing but the clock that was handed in."""
+
+    def asked() -> float:
+        raise AssertionError("somebody looked at the wall clock")
+
+    engine = an_engine(FakeBackend(double, poison={1}), clock=ManualClock(1e9))
+    for name in ("time", "time_ns", "localtime", "gmtime"):
+        monkeypatch.setattr(time, name, asked)
+    logging.disable()  # log lines carry the wall clock's time, and should
+
+    answers = submit(engine, single(0), single(1, deadline=1e9 + 1), single(2))
+    await asyncio.wait(answers)
+    logging.disable(logging.NOTSET)
+
+    assert [[0], [2]] == await numbers([answers[0], answers[2]])
+    assert 0 == await engine.aclose()
