@@ -82,8 +82,7 @@ class Chunks:
         limit = MAX_LINE_BYTES if self._trailers < 0 else max(self._limits.head_bytes - self._trailers, 2)
         end = data.find(b"\r\n", position, position + limit)
         if end < 0:
-            if data.find(b"\n", position, position + limit) >= 0:
-                raise Refused(400, "a line of a chunked body ends with a bare line feed")
+            _refuse_bare_line_feed(data[position : position + limit])
             if len(data) - position >= limit:
                 self._refuse_long()
             self._rest = data[position:]
@@ -94,6 +93,7 @@ class Chunks:
         elif not line:
             self.done = True
         elif _TRAILER.fullmatch(line) is None:
+            _refuse_bare_line_feed(line)
             raise Refused(400, "a trailer is malformed")
         else:
             self._trailers += len(line) + 2
@@ -102,6 +102,7 @@ class Chunks:
     def _chunk(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)
         if found is None:
+            _refuse_bare_line_feed(line)
             raise Refused(400, "a chunk's size is malformed")
         size = int(found[1], 16)
         if size == 0:
@@ -118,3 +119,8 @@ class Chunks:
         if self._trailers < 0:
             raise Refused(400, f"a chunk's line is longer than {MAX_LINE_BYTES} bytes")
         raise Refused(431, f"the request's trailers are longer than {self._limits.head_bytes} bytes")
+
+
+def _refuse_bare_line_feed(text: bytes) -> None:
+    if b"\n" in text:
+        raise Refused(400, "a line of a chunked body ends with a bare line feed")

@@ -199,17 +199,20 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
         Refused: 400, 413, 414, 417, 431, 501 or 505.
     """
     line_end = raw.find(b"\r\n", 0, limits.line_bytes + 2)
-    if line_end < 0:
+    if line_end < 0 or raw.count(b"\n") != raw.count(b"\r\n"):
         check_start(raw, limits)
     seen = _Seen()
+    parser = HttpRequestParser(seen)
     try:
-        HttpRequestParser(seen).feed_data(raw)
+        parser.feed_data(raw)
     except HttpParserUpgrade:
         pass  # an offer that we may pass over (RFC 9110, 7.8)
     except HttpParserError as error:
         _refuse_broken(raw, error, limits)
-    if not seen.whole:
-        raise Refused(400, "the request's head does not end where its empty line is")
+    method = parser.get_method()
+    if not (seen.whole and raw.startswith(method)):  # llhttp passes over a line feed before the method
+        check_start(raw, limits)
+        raise Refused(400, "the request's head is malformed")
     if len(seen.pairs) > limits.head_fields:
         raise Refused(431, f"the request has more than {limits.head_fields} header fields")
     fields: dict[bytes, bytes] = {}
@@ -217,7 +220,7 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     for name, value in seen.pairs:
         fields[name] = value if name not in fields else b"%b, %b" % (fields[name], value)
         hosts += name == b"host"
-    head = Head(raw[: raw.index(b" ")].decode("latin-1"), seen.url.decode("latin-1"), Headers(fields))
+    head = Head(method.decode("latin-1"), seen.url.decode("latin-1"), Headers(fields))
     version = raw[line_end - 8 : line_end]
     if version == b"HTTP/1.0":
         head.old = True
