@@ -136,14 +136,14 @@ class _FunctionBackend:
         self._function = function
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batchproxy-batcher")
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         column = columns[_INPUT]
         items = column.array if isinstance(column, ArrayColumn) else column.items  # type: ignore[attr-defined]
         if inspect.iscoroutinefunction(self._function):
             results = await self._await(items)
         else:
             results = await run_to_the_end(self._pool, self._call, items)
-        return {_OUTPUT: _checked(results, column.rows)}
+        return Reply({_OUTPUT: _checked(results, column.rows)}, self.version)
 
     def _call(self, items: Any) -> Any:
         try:

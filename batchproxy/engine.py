@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from batchproxy.backends.base import Backend
     from batchproxy.core.batch import Dispatch
-    from batchproxy.core.columns import Columns
     from batchproxy.core.policy import Policy
     from batchproxy.observe import Observer
 
@@ -146,11 +145,11 @@ class Engine:
 
     async def _run(self, dispatch: Dispatch) -> None:
         members = tuple(dispatch.batch.entries)
-        parts: Sequence[Columns] = ()
+        replies: Sequence[Reply] = ()
         outcome, error = Outcome.MAYBE_RUN, _cancelled()
         try:
             self._observer.call_started(dispatch, members)
-            parts = await self._call(dispatch, members)
+            replies = await self._call(dispatch, members)
             outcome = Outcome.OK
         except BatchProxyError as failure:
             outcome, error = outcome_of(failure), failure
@@ -161,26 +160,33 @@ class Engine:
             outcome = Outcome.REJECTED
             error = BatchProxyError(f"internal error: {type(failure).__name__}. This is a bug.", code=Code.INTERNAL)
         finally:
-            self._end(dispatch, members, parts, outcome, error)
+            self._end(dispatch, members, replies, outcome, error)
 
     def _never_began(self, dispatch: Dispatch, task: asyncio.Task[None]) -> None:
         """A task cancelled before its first step runs no line of its coroutine, not even ``finally``."""
         if dispatch in self._calls:
             self._end(dispatch, (), (), Outcome.MAYBE_RUN, _cancelled())
 
-    async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Columns]:
+    async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Reply]:
         batch = dispatch.batch
         columns, sent = merge(members, self._policies[batch.key.model] if batch.padded else None)
-        outputs = await self.backends[dispatch.endpoint.name].infer(batch.key, columns)
+        reply = await self.backends[dispatch.endpoint.name].infer(batch.key, columns, self._time_left(members))
         if len(members) == 1 and sent == (members[0].request.rows or 0):
-            return [outputs]
-        return split(members, outputs, sent)
+            return [reply]
+        return [Reply(part, reply.version, reply.extras) for part in split(members, reply.columns, sent)]
+
+    def _time_left(self, members: Sequence[Entry]) -> float | None:
+        """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
+        deadlines = [member.request.deadline for member in members]
+        if None in deadlines:
+            return None
+        return max(0.0, max(deadline for deadline in deadlines if deadline is not None) - self.clock())
 
     def _end(
         self,
         dispatch: Dispatch,
         members: Sequence[Entry],
-        parts: Sequence[Columns],
+        replies: Sequence[Reply],
         outcome: Outcome,
         error: BatchProxyError,
     ) -> None:
@@ -188,9 +194,8 @@ class Engine:
         del self._calls[dispatch]
         now = self.clock()
         failures = self.scheduler.settle(dispatch, now, outcome, error)
-        version = dispatch.batch.key.version
-        for member, columns in zip(members, parts, strict=False):  # no parts unless OK
-            _answer(member, Reply(columns, version))
+        for member, reply in zip(members, replies, strict=False):  # none unless OK
+            _answer(member, reply)
         for entry, why in failures:
             _answer(entry, why)
         self._pump()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from batchproxy.core.columns import Columns
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import Signature
 
 
@@ -21,8 +21,13 @@ class Backend(Protocol):
     version: int
     signatures: Mapping[str, Signature]
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
-        """Run one call; ``key`` names the signature and the outputs wanted.
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
+        """Run one call.
+
+        Args:
+            key: names the model, the signature and the outputs wanted.
+            columns: the inputs, merged.
+            timeout_s: how long its callers will wait; servers are told, embedded models are cancelled.
 
         When cancelled, it returns only once the work has really stopped, so that a slot is never
         given away while its call still runs.

@@ -19,7 +19,7 @@ from batchproxy.backends.threads import run_to_the_end
 from batchproxy.codecs import _dtypes
 from batchproxy.core.columns import Array, ArrayColumn, Column, Columns
 from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, Shape, Signature, TensorSpec
 
 Function = Callable[[dict[str, Array]], Any]
@@ -80,7 +80,7 @@ class CallableBackend:
         }
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="batchproxy-callable")
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         function = self._functions.get(key.signature)
         if function is None:
             raise BackendRejected(f'Serving signature key "{key.signature}" not found.', code=Code.FAILED_PRECONDITION)
@@ -89,7 +89,7 @@ class CallableBackend:
             outputs = await _await(key, function, inputs)
         else:
             outputs = await run_to_the_end(self._pool, _call, key, function, inputs)
-        return _as_columns(key, self.signatures[key.signature], outputs)
+        return Reply(_as_columns(key, self.signatures[key.signature], outputs), self.version)
 
     async def probe(self) -> None:
         """A function that was imported can be called."""

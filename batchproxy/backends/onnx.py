@@ -20,7 +20,7 @@ from batchproxy.backends.threads import cores, run_to_the_end
 from batchproxy.codecs import _dtypes
 from batchproxy.core.columns import Array, ArrayColumn, Columns
 from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code, ConfigError
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 MODEL_FILE = "model.onnx"
@@ -64,14 +64,14 @@ class OnnxBackend:
         self._outputs = tuple(signature.outputs)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batchproxy-onnx")
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         options = self._runtime.RunOptions()
 
         def terminate() -> None:
             options.terminate = True  # looked at between operators
 
-        answer: Columns = await run_to_the_end(self._pool, self.run, key, columns, options, stop=terminate)
-        return answer
+        outputs = await run_to_the_end(self._pool, self.run, key, columns, options, stop=terminate)
+        return Reply(outputs, self.version)
 
     def run(self, key: BatchKey, columns: Columns, options: Any = None) -> Columns:
         """Run one call in the calling thread.

@@ -1,7 +1,7 @@
 """Columns: named inputs and outputs that can be sliced and joined along axis 0. Nothing is parsed here.
 
-Two kinds: ``ArrayColumn`` over a numpy array (servers, arrays in the library) and ``ListColumn``
-over Python objects (lists in the library). Both are immutable by convention: views are shared.
+``ArrayColumn`` over a numpy array (servers, arrays in the library), ``TensorColumn`` for one that a server sent, and
+``ListColumn`` over Python objects (lists in the library). All are immutable by convention: views are shared.
 """
 
 from __future__ import annotations
@@ -79,6 +79,29 @@ class ArrayColumn:
 
     def __repr__(self) -> str:
         return f"ArrayColumn({self.array.dtype.name}, shape={self.array.shape})"
+
+
+class TensorColumn(ArrayColumn):
+    """A tensor as a server sent it, with what its caller is to see again beside the values.
+
+    Args:
+        array: the values.
+        content: whether they came as a raw buffer (``TensorProto.tensor_content``), not in the field of their type.
+        extras: fields of the tensor's message that we do not know, serialized; each slice carries them all.
+    """
+
+    __slots__ = ("content", "extras")
+
+    def __init__(self, array: Array, content: bool = False, extras: bytes = b"") -> None:
+        super().__init__(array)
+        self.content = content
+        self.extras = extras
+
+    def take(self, start: int, stop: int) -> TensorColumn:
+        return TensorColumn(self.array[start:stop], self.content, self.extras)
+
+    def concat(self, others: Sequence[ArrayColumn]) -> TensorColumn:
+        return TensorColumn(super().concat(others).array, self.content, self.extras)
 
 
 class ListColumn:

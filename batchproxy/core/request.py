@@ -15,7 +15,6 @@ from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import RawCall, RawReply
 from batchproxy.core.shapes import Signature
 
-
 Version = int | str | None
 Target = tuple[str, Version, str]
 

@@ -1,4 +1,4 @@
-"""Pools of model servers as the routes see them, and the requests that are passed on as they came. No wire format here."""
+"""Pools of model servers as the routes see them, and requests that are passed on as they came. No wire format here."""
 
 from __future__ import annotations
 

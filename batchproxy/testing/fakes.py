@@ -183,7 +183,7 @@ class FakeBackend:
         self._gates.append(gate)
         return gate
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         rows = numbers_of(columns)
         self.calls.append(rows)
         step = self.script.popleft() if self.script else self._answer
@@ -193,7 +193,7 @@ class FakeBackend:
             raise step
         if not self._poison.isdisjoint(rows):
             raise BackendRejected(f"refused {rows}")
-        return step(columns)
+        return Reply(step(columns), self.version)
 
     async def probe(self) -> None:
         """Always well."""

@@ -40,8 +40,8 @@ class NullBackend:
     version = 1
     signatures: Mapping[str, Signature] = {"serving_default": UNDECLARED}
 
-    async def infer(self, key: BatchKey, columns: Columns) -> Columns:
-        return columns
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
+        return Reply(columns, 1)
 
     async def probe(self) -> None: ...
 

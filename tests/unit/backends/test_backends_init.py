@@ -40,7 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_function_in_the_current_folder(folder: Path) -> None:
     """``python:MODULE:NAME`` finds modules where we were started, as ``python -m`` does."""
     backend = open_backend("python:registry_models:double")
-    answer = await backend.infer(BatchKey("m", 1, "serving_default"), {"x": ArrayColumn(np.array([1, 2]))})
+    key = BatchKey("m", 1, "serving_default")
+    answer = (await backend.infer(key, {"x": ArrayColumn(np.array([1, 2]))})).columns
     await backend.aclose()
     column = answer["y"]
     assert isinstance(column, ArrayColumn)

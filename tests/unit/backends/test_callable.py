@@ -29,7 +29,8 @@ async def infer() -> AsyncIterator[Infer]:
         backend = CallableBackend(function)
         backends.append(backend)
         arrays = inputs or {"x": [1, 2, 3]}
-        return await backend.infer(key, {name: ArrayColumn(np.asarray(value)) for name, value in arrays.items()})
+        columns = {name: ArrayColumn(np.asarray(value)) for name, value in arrays.items()}
+        return (await backend.infer(key, columns)).columns
 
     yield infer
     for backend in backends:

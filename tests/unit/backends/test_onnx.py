@@ -49,7 +49,7 @@ def identity(path: Path, dtype: int = TensorProto.FLOAT, shape: Dims = ("N",)) -
 async def run(backend: OnnxBackend, key: BatchKey = KEY, **inputs: Any) -> dict[str, Any]:
     """One call, arrays in and out."""
     columns = {name: ArrayColumn(np.asarray(value)) for name, value in inputs.items()}
-    answer = await backend.infer(key, columns)
+    answer = (await backend.infer(key, columns)).columns
     return {name: column.array for name, column in answer.items() if isinstance(column, ArrayColumn)}
 
 

@@ -62,7 +62,7 @@ async def test_backend_answers_row_by_row() -> None:
     backend = FakeBackend()
     request = a_request(2, first=3)
 
-    outputs = await backend.infer(request.key, request.columns)
+    outputs = (await backend.infer(request.key, request.columns)).columns
 
     assert [6, 8] == numbers_of(outputs, "y")
     assert [[3, 4]] == backend.calls
@@ -80,7 +80,7 @@ async def test_backend_follows_its_script() -> None:
 
     with pytest.raises(OSError, match="gone"):
         await backend.infer(harmless.key, harmless.columns)
-    assert ["z"] == list(await backend.infer(harmless.key, harmless.columns))
+    assert ["z"] == list((await backend.infer(harmless.key, harmless.columns)).columns)
     with pytest.raises(BackendRejected, match=r"refused \[4, 5\]"):
         await backend.infer(request.key, request.columns)
 
@@ -95,7 +95,7 @@ async def test_gate_holds_a_call_until_released() -> None:
     await gate.entered.wait()
     assert not call.done()
     gate.release()
-    assert [0] == numbers_of(await call, "y")
+    assert [0] == numbers_of((await call).columns, "y")
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
