@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.tfserving``. Takes TF Serving's flags as far as tests need them, and a few of its own."""
+"""The command: ``python -m tests.tfserving``. TF Serving's flags as far as tests need them, and a few more."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def main(line: list[str]) -> None:
 
     ledger = Ledger()
     repository = Repository(arguments.model_config_file.parent)
-    repository.configure(read_config(arguments.model_config_file, [name for name in arguments.models.split(",") if name]))
+    only = [name for name in arguments.models.split(",") if name]
+    repository.configure(read_config(arguments.model_config_file, only))
     inference = Inference(
         repository,
         ledger,
@@ -61,10 +62,9 @@ def main(line: list[str]) -> None:
     rest = rest_front.Rest(
         inference, ledger, arguments.rest_api_timeout_in_ms, arguments.rest_api_enable_cors_support, content
     )
-    rest_server, rest_port = rest_front.serve(rest, arguments.rest_api_port)
+    rest_port = rest_front.serve(rest, arguments.rest_api_port)
     print(f"serving: grpc 127.0.0.1:{grpc_port} rest 127.0.0.1:{rest_port}", flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    rest_server.shutdown()
     grpc_server.stop(grace=None).wait()
 
 

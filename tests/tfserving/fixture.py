@@ -81,8 +81,12 @@ class Server:
             if ready := READY.fullmatch(line):
                 self.grpc, self.rest = f"127.0.0.1:{ready[1]}", f"127.0.0.1:{ready[2]}"
                 return
+        status = self._process.wait()
+        self._process.stdout.close()
         self._log.seek(0)
-        raise RuntimeError(f"The test server ended with {self._process.wait()} before it served: {self._log.read()}")
+        said = self._log.read()
+        self._log.close()
+        raise RuntimeError(f"The test server ended with {status} before it served: {said}")
 
     def kill(self) -> None:
         """Ends it at once: nothing in flight is answered."""
@@ -112,7 +116,7 @@ class Server:
         self._log.close()
 
     def counters(self) -> dict[str, Any]:
-        """``calls`` by front, method and model; ``rows`` of each run by model; runs that are ``running``; their ``peak``."""
+        """``calls`` by front, method, model; ``rows`` of each run by model; how many are ``running``; the ``peak``."""
         return dict(self._command("counters"))
 
     def captured(self) -> list[Captured]:
@@ -140,6 +144,11 @@ class Server:
             yield
         finally:
             self._command("release")
+
+    def wait_for_running(self, count: int) -> None:
+        """Returns when so many runs are in flight; they stay there while :meth:`held`."""
+        while self.counters()["running"] < count:
+            pass
 
     def _command(self, name: str) -> Any:
         with urllib.request.urlopen(f"http://{self.rest}/test/{name}", timeout=10) as answer:

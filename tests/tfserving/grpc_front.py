@@ -16,7 +16,6 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -31,6 +30,9 @@ from tests.tfserving.tensors import to_proto
 
 LONGEST_TEXT = 1024
 """Bytes of a status text before TF Serving cuts it (facts 2.6)."""
+
+FAR_OFF_S = 1e9
+"""A deadline that is none."""
 
 THREADS = 64
 """Calls at a time; the others wait, unless ``--max_threads`` refuses them."""
@@ -120,7 +122,8 @@ def _with_spec(response: Any, predicted: Predicted) -> Any:
 
 def _timeout_ms(context: Any) -> int | None:
     remaining_s = context.time_remaining()
-    return None if remaining_s is None else int(remaining_s * 1000)
+    # Without a deadline, grpcio tells the time that remains until the end of its clock.
+    return None if remaining_s is None or remaining_s > FAR_OFF_S else int(remaining_s * 1000)
 
 
 class _Wire(grpc.ServerInterceptor):  # type: ignore[misc]

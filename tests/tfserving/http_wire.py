@@ -6,7 +6,8 @@ import email.utils
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, NamedTuple, Protocol
+from io import BufferedIOBase
+from typing import NamedTuple
 
 METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
 """Those that TF Serving lets through; others are answered 501 (facts 1.2)."""
@@ -55,13 +56,6 @@ class Answer(NamedTuple):
     extra: tuple[tuple[str, str], ...] = ()
 
 
-class Connection(Protocol):
-    """What is needed of a socket's file."""
-
-    def readline(self, limit: int = -1, /) -> bytes: ...
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
 class NotHttp(Exception):
     """The request cannot be read at all."""
 
@@ -73,7 +67,7 @@ def page(status: int) -> Answer:
     return Answer(status, html.encode(), "text/html")
 
 
-def read_request(stream: BinaryIO, go_on: Callable[[], None]) -> Request | None:
+def read_request(stream: BufferedIOBase, go_on: Callable[[], None]) -> Request | None:
     """The next request; None at the end of the connection.
 
     Args:
@@ -148,7 +142,8 @@ def written(request: Request, answer: Answer) -> bytes:
     if answer.content_type is None:
         headers.append(("Content-Type", "text/html; charset=ISO-8859-1"))
     if request.minor and not goes_on:
-        headers.append(("Connection", "close"))
+        # On error pages it is set first, on others as libevent's last addition.
+        headers.insert(1 if answer.content_type == "text/html" else len(headers), ("Connection", "close"))
     reason = REASONS.get(answer.status, "Client Error")
     lines = [f"HTTP/1.{request.minor} {answer.status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -108,10 +108,9 @@ class _Number:
             shift += self._exponent(shift)
         elif double is None:
             return (-value if minus and whole >= 0 else value), self._at
-        if shift < -308:
-            double = _scale(_scale(double, -308), shift + 308)
-        else:
-            double = _scale(double, shift)
+        if shift < -308:  # in two steps: the second power alone may be zero
+            double, shift = _scale(double, -308), shift + 308
+        double = _scale(double, shift)
         return (-double if minus else double), self._at
 
     def _integer(self, minus: bool) -> tuple[int | float, int]:
@@ -137,11 +136,11 @@ class _Number:
         if self._takes(b"NaN"):
             return float("nan")
         # After a broken NaN the engine goes on where it stands: "NaInf" is infinity.
-        if self._takes(b"Inf") and (self._peek() != b"i" or self._takes(b"inity")):
-            return float("-inf" if minus else "inf")
-        self._fail("Invalid value.", self._at)
+        if not self._takes(b"Inf") or (self._peek() == b"i" and not self._takes(b"inity")):
+            self._fail("Invalid value.", self._at)
+        return float("-inf" if minus else "inf")
 
-    def _fraction(self, value: int | float, counted: int) -> tuple[float, int]:
+    def _fraction(self, value: float, counted: int) -> tuple[float, int]:
         if not self._peek().isdigit():
             self._fail("Miss fraction part in number.", self._at)
         digits = self._digits()
@@ -286,8 +285,8 @@ class _Reader:
                 for letter in word:
                     self._need(self._peek() == letter, _VALUE)
                 return value
-        value, self._at = _Number(self._body, self._at).read()
-        return value
+        number, self._at = _Number(self._body, self._at).read()
+        return number
 
     def _string(self) -> str:
         out = bytearray()

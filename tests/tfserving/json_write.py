@@ -5,6 +5,7 @@ Text that is not UTF-8 is held as surrogates and leaves as the bytes it was.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from typing import Any
@@ -104,7 +105,7 @@ def error_body(message: str) -> bytes:
 # ---------------------------------------------------------------- echoes
 
 
-class _Enough(Exception):  # noqa: N818
+class _Enough(Exception):
     pass
 
 
@@ -112,10 +113,8 @@ def echo(value: Value) -> str:
     """The value as it stands in error messages, cut when it is long. At a NaN or an infinity, it simply ends."""
     writer = Writer()
     writer.one_line = True
-    try:
+    with contextlib.suppress(_Enough):
         _write(writer, value)
-    except _Enough:
-        pass
     return writer.text()
 
 

@@ -1,4 +1,4 @@
-"""What the server was asked: counts, rows per call and raw bytes, read by tests over HTTP. Nothing of it is TF Serving's.
+"""What the server was asked: counts, rows per run, raw bytes; tests read it over HTTP. TF Serving has none of it.
 
 ``/test/hold`` keeps every inference waiting until ``/test/release``: tests that need calls in flight ask for them and
 do not sleep.

@@ -87,6 +87,8 @@ def _example(value: Value) -> Any:
 
 
 def _add(name: str, feature: Any, element: Value) -> None:
+    kind: str
+    held: Any
     if isinstance(element, int):
         kind, held = "int64_list", int(element)
         if held >= 1 << 63:

@@ -99,8 +99,10 @@ class Rest(NamedTuple):
             raise invalid("Missing model name in request.")
         self.ledger.called("rest", "metadata" if is_metadata else "status", spec.name)
         repository = self.inference.repository
-        return rest_documents.metadata(repository.find(spec)) if is_metadata else rest_documents.status(
-            repository.states(spec)
+        return (
+            rest_documents.metadata(repository.find(spec))
+            if is_metadata
+            else rest_documents.status(repository.states(spec))
         )
 
 
@@ -171,9 +173,9 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 1024
 
 
-def serve(rest: Rest, port: int) -> tuple[socketserver.BaseServer, int]:
-    """Starts the REST server on the loopback; returns it and its port."""
+def serve(rest: Rest, port: int) -> int:
+    """Starts the REST server on the loopback, for as long as the process lives; returns its port."""
     handler = type("Handler", (_Handler,), {"rest": rest})
     server = _Server(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server, server.server_address[1]
+    return int(server.server_address[1])

@@ -1,4 +1,4 @@
-"""``:predict`` between JSON and arrays: requests in row and column form, answers in the same (facts 1.5-1.9). No HTTP."""
+"""``:predict`` between JSON and arrays: requests and answers in row and column form (facts 1.5-1.9). No HTTP."""
 
 from __future__ import annotations
 

@@ -132,6 +132,7 @@ def to_proto(array: Array, *, content: bool) -> Any:
         content: whether as ``tensor_content``; else in the typed field, all values written out.
     """
     proto = tensor_pb2.TensorProto(dtype=_NUMBERS[array.dtype])
+    proto.tensor_shape.SetInParent()  # also for a scalar
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     kind = KINDS[proto.dtype]
