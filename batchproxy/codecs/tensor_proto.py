@@ -120,12 +120,7 @@ def from_array(array: Array) -> TensorProto:
 
 def write(array: Array, proto: TensorProto) -> None:
     """As ``from_array``, into an empty message: a map's value is made in place."""
-    row = _dtypes.by_numpy(array.dtype)
-    proto.dtype = row.number
-    shape = proto.tensor_shape
-    shape.SetInParent()  # a scalar's shape is there, and empty
-    for size in array.shape:
-        shape.dim.add().size = size
+    row = write_head(array, proto)
     field = row.field
     if field == "string_val":
         proto.string_val.extend([_as_bytes(item) for item in array.ravel().tolist()])
@@ -133,12 +128,38 @@ def write(array: Array, proto: TensorProto) -> None:
     flat = np.ascontiguousarray(array, row.numpy).ravel()
     if field in _FIXED:
         if flat.size:
-            proto.MergeFromString(b"".join((_FIXED[field], _varint(flat.nbytes), flat.tobytes())))
+            proto.MergeFromString(b"".join((_FIXED[field], varint(flat.nbytes), flat.tobytes())))
     elif field == "float8_val":
         proto.float8_val = flat.tobytes()
     else:
         numbers = flat.view(np.uint16) if field == "half_val" else flat
         getattr(proto, field).extend(numbers.astype(_WIRE[field], copy=False).tolist())
+
+
+def write_head(array: Array, proto: TensorProto) -> _dtypes.DType:
+    """Type and shape, without values; returns the type."""
+    row = _dtypes.by_numpy(array.dtype)
+    proto.dtype = row.number
+    shape = proto.tensor_shape
+    shape.SetInParent()  # a scalar's shape is there, and empty
+    for size in array.shape:
+        shape.dim.add().size = size
+    return row
+
+
+def content_of(array: Array) -> memoryview | bytes:
+    """What ``tensor_content`` holds: the numbers as a flat buffer of bytes, without a copy where there is none to make.
+
+    Strings are all lengths as varints, then all bytes.
+
+    Raises:
+        BackendProtocolError: as ``from_array``.
+    """
+    row = _dtypes.by_numpy(array.dtype)
+    if row.field == "string_val":
+        items = [_as_bytes(item) for item in array.ravel().tolist()]
+        return b"".join([*(varint(len(item)) for item in items), *items])
+    return np.ascontiguousarray(array, row.numpy).reshape(-1).view(np.uint8).data
 
 
 def _unparsable(alias: str) -> DecodeError:
@@ -218,7 +239,8 @@ def _values(proto: TensorProto, row: _dtypes.DType) -> Array:
     return numbers.astype(row.numpy, copy=False)  # narrow integers keep their low bits
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A length as protobuf writes it."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -15,9 +15,10 @@ from typing import NamedTuple, TypeVar
 from google.protobuf.any_pb2 import Any as AnyProto
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from batchproxy.codecs import _dtypes, tensor_proto
-from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.columns import ArrayColumn, TensorColumn
 from batchproxy.core.errors import BackendProtocolError, BatchProxyError, Code, DecodeError, RequestError
 from batchproxy.core.request import Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature, TensorSpec
@@ -69,12 +70,26 @@ class PredictCall:
         signature_name: after defaulting, so never empty.
         output_filter: output aliases asked for, as sent; empty for all.
         inputs: input alias to TensorProto.
+        spec: the model spec as sent.
+        extras: fields of the request that are none of the above, unknown ones included, serialized; they may be
+            appended to any request that is to say the same.
+        odd: whether one of our own fields came with something in it that could not be read, and is in ``extras``.
     """
 
     target: Target
     signature_name: str
     output_filter: tuple[str, ...]
     inputs: Mapping[str, pb.TensorProto]
+    spec: pb.ModelSpec
+    extras: bytes = b""
+    odd: bool = False
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether a merged request can say all that this one says: nothing unknown inside the spec or a tensor."""
+        if self.odd or len(UnknownFieldSet(self.spec)) or len(UnknownFieldSet(self.spec.version)):
+            return False
+        return not any(map(has_unknown_fields, self.inputs.values()))
 
 
 class State(enum.IntEnum):
@@ -110,7 +125,16 @@ def parse_predict(message: bytes) -> PredictCall:
     request = _parse(pb.PredictRequest, message)
     target = _target(request)
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    return PredictCall(target, name, tuple(request.output_filter), request.inputs)
+    extras, odd = (b"", False) if not len(UnknownFieldSet(request)) else _extras_of(message)
+    return PredictCall(target, name, tuple(request.output_filter), request.inputs, request.model_spec, extras, odd)
+
+
+def has_unknown_fields(proto: pb.TensorProto) -> bool:
+    """Whether a tensor, or its shape, holds fields that we do not know."""
+    shape = proto.tensor_shape
+    return bool(
+        len(UnknownFieldSet(proto)) or len(UnknownFieldSet(shape)) or any(len(UnknownFieldSet(d)) for d in shape.dim)
+    )
 
 
 def signature_of(info: ModelInfo, name: str) -> Signature:
@@ -159,10 +183,10 @@ def decode_inputs(call: PredictCall, signature: Signature) -> dict[str, ArrayCol
 
 
 def encode_predict(reply: Reply, model: str, signature_name: str) -> bytes:
-    """A PredictResponse with typed value fields, the form a server answers in by default.
+    """A PredictResponse with typed value fields, the form a server answers in by default, or in the server's own form.
 
     Args:
-        reply: array columns, and the version that answered.
+        reply: array columns, the version that answered, and what else it said.
         model: the name the caller used.
         signature_name: after defaulting.
 
@@ -174,14 +198,14 @@ def encode_predict(reply: Reply, model: str, signature_name: str) -> bytes:
         if not isinstance(column, ArrayColumn):
             raise BackendProtocolError(f"model {model!r}: output {alias!r} is no array. This is a bug.")
         try:
-            tensor_proto.write(column.array, response.outputs[alias])
+            _write_output(column, response.outputs[alias])
         except BackendProtocolError as error:
             raise BackendProtocolError(f"model {model!r}, output {alias!r}: {error}") from None
     spec = response.model_spec
     spec.name = model
     spec.version.value = reply.version
     spec.signature_name = signature_name
-    return response.SerializeToString()
+    return response.SerializeToString() + reply.extras  # a message may be written in pieces
 
 
 # ---------------------------------------------------------------- GetModelStatus and GetModelMetadata
@@ -266,6 +290,29 @@ def _parse(kind: type[M], message: bytes) -> M:
         return kind.FromString(message)
     except ProtobufDecodeError:
         raise DecodeError("", code=Code.INTERNAL) from None
+
+
+def _extras_of(message: bytes) -> tuple[bytes, bool]:
+    """The fields of a PredictRequest that ours does not have; whether a broken one of ours is among them."""
+    rest = pb.PredictRequest.FromString(message)
+    unread = UnknownFieldSet(rest)
+    odd = any(unread[at].field_number in rest.DESCRIPTOR.fields_by_number for at in range(len(unread)))
+    for field in rest.DESCRIPTOR.fields:
+        rest.ClearField(field.name)
+    return rest.SerializeToString(), odd
+
+
+def _write_output(column: ArrayColumn, proto: pb.TensorProto) -> None:
+    if not isinstance(column, TensorColumn):
+        tensor_proto.write(column.array, proto)
+        return
+    if column.content:
+        tensor_proto.write_head(column.array, proto)
+        proto.tensor_content = bytes(tensor_proto.content_of(column.array))
+    else:
+        tensor_proto.write(column.array, proto)
+    if column.extras:
+        proto.MergeFromString(column.extras)
 
 
 def _target(
