@@ -199,7 +199,7 @@ class App:
 def _open_pool(pool: PoolConfig) -> dict[str, Backend]:
     """The pool's backends by endpoint name; an address given twice is two endpoints, numbered."""
     backends: dict[str, Backend] = {}
-    for url in pool.endpoints:
+    for url in (address.name for address in pool.addresses()):
         number = sum(known == url or known.startswith(f"{url}#") for known in backends)
         try:
             backends[f"{url}#{number + 1}" if number else url] = open_backend(url)

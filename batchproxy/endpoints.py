@@ -1,24 +1,30 @@
-"""Endpoint strings of the configuration: what they may say. Opening what they name is `batchproxy.backends`' business.
+"""Endpoints and addresses of the configuration: what they may say. Opening them is `batchproxy.backends`' business.
 
 ``onnx:PATH`` is a model run by onnxruntime in this process; ``python:MODULE:FUNCTION`` a function of an
-importable module. A path or a module is looked for from the current directory.
+importable module. A path or a module is looked for from the current directory. ``grpc://HOST:PORT`` and
+``http://HOST:PORT`` are the doors of a TF Serving process; a comma joins the two doors of one server.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
-KNOWN = "onnx:PATH, python:MODULE:FUNCTION"
-SCHEMES = ("onnx", "python")
-NOT_YET = frozenset(prefix + scheme for prefix in ("", "v2+") for scheme in ("grpc", "grpcs", "http", "https", "unix"))
-"""Schemes of model servers in other processes: planned, so that their error is another than that of a typo."""
+KNOWN = "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT"
+SCHEMES = ("onnx", "python", "grpc", "http")
+NOT_YET = frozenset({"grpcs", "https", "v2+grpc", "v2+grpcs", "v2+http", "v2+https"})
+"""Schemes that are planned, TLS and the Open Inference Protocol, so that their error is another than that of a typo."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_HOST_PORT = re.compile(r"(?:\[([\dA-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]+)):(\d{1,5})", re.ASCII)
+_UNIX = re.compile(r"unix:/[^\s,]+")
+_DOORS = {"grpc": "grpc", "http": "rest"}
+"""A scheme, and the door that it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,9 @@ class OnnxAddress:
 
     path: str
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """As logs and metrics call it, and as `parse` reads it."""
         return f"onnx:{self.path}"
 
 
@@ -38,11 +46,36 @@ class PythonAddress:
     module: str
     function: str
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """As logs and metrics call it, and as `parse` reads it."""
         return f"python:{self.module}:{self.function}"
 
 
-Address = OnnxAddress | PythonAddress
+@dataclass(frozen=True, slots=True)
+class TfServingAddress:
+    """One TF Serving process, by one or both of its doors.
+
+    Args:
+        grpc: ``host:port`` or ``unix:/path``; ``None``: it has no such door, or we may not use it.
+        rest: ``host:port``, or ``None``.
+    """
+
+    grpc: str | None = None
+    rest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As logs and metrics call it, and as `parse` reads it.
+
+        >>> TfServingAddress("tf:8500", "tf:8501").name
+        'grpc://tf:8500,http://tf:8501'
+        """
+        doors = (("grpc", self.grpc), ("http", self.rest))
+        return ",".join(f"{scheme}://{place}" for scheme, place in doors if place is not None)
+
+
+Address = OnnxAddress | PythonAddress | TfServingAddress
 
 
 def parse(text: str) -> Address:
@@ -54,6 +87,8 @@ def parse(text: str) -> Address:
     Example:
         >>> parse("python:package.module:predict")
         PythonAddress(module='package.module', function='predict')
+        >>> parse("grpc://tf:8500,http://tf:8501")
+        TfServingAddress(grpc='tf:8500', rest='tf:8501')
     """
     match = _SCHEME.fullmatch(text)
     if match is None:
@@ -70,6 +105,88 @@ def parse(text: str) -> Address:
         if not (_DOTTED.fullmatch(module) and function.isidentifier()):
             raise ConfigError(f"endpoint {text!r}: write python:MODULE:FUNCTION, such as 'python:my_models:predict'")
         return PythonAddress(module, function)
+    if scheme in _DOORS:
+        try:
+            return _parse_server(text)
+        except ConfigError as error:
+            raise ConfigError(f"endpoint {text!r}: {error.message}") from None
     if scheme in NOT_YET:
         raise ConfigError(f"endpoint {text!r}: {scheme} is not supported yet; known now: {KNOWN}")
+    if scheme == "unix":
+        raise ConfigError(f"endpoint {text!r}: write grpc://unix:/PATH")
+    if _HOST_PORT.fullmatch(text):
+        raise ConfigError(f"endpoint {text!r} has no scheme; write 'grpc://{text}' or 'http://{text}'")
     raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; {nearest(scheme, SCHEMES, f'known: {KNOWN}')}")
+
+
+def _parse_server(text: str) -> TfServingAddress:
+    doors: dict[str, str] = {}
+    for part in text.split(","):
+        scheme, separator, place = part.partition("://")
+        if scheme in NOT_YET:
+            raise ConfigError(f"{scheme} is not supported yet; known now: grpc://HOST:PORT, http://HOST:PORT")
+        if not separator or scheme not in _DOORS:
+            raise ConfigError(f"{part!r} is not grpc://HOST:PORT or http://HOST:PORT")
+        if _DOORS[scheme] in doors:
+            raise ConfigError(
+                f"two {scheme} doors; a comma joins the grpc and the http door of one server, "
+                "another server is another endpoint"
+            )
+        doors[_DOORS[scheme]] = place
+    return server(doors.get("grpc"), doors.get("rest"))
+
+
+def server(grpc: str | None, rest: str | None) -> TfServingAddress:
+    """The server with these doors, each without its scheme, as in a mapping of the configuration.
+
+    Raises:
+        ConfigError: there is no door, or one is not ``host:port`` (gRPC: or ``unix:/path``).
+
+    Example:
+        >>> server("unix:/run/tf.sock", None).name
+        'grpc://unix:/run/tf.sock'
+    """
+    if grpc is None and rest is None:
+        raise ConfigError("a server needs a door, as in {grpc: 'tf-0:8500', rest: 'tf-0:8501'}")
+    return TfServingAddress(
+        None if grpc is None else grpc if _UNIX.fullmatch(grpc) else _checked_door("grpc", grpc, "tf-0:8500"),
+        None if rest is None else _checked_door("rest", rest, "tf-0:8501"),
+    )
+
+
+def _checked_door(door: str, text: str, example: str) -> str:
+    if text.startswith("unix:"):
+        fix = "write unix:/PATH, from the root" if door == "grpc" else "TF Serving has no Unix socket for REST"
+        raise ConfigError(f"the {door} door {text!r} is not supported; {fix}")
+    try:
+        _, port = parse_address(text)
+    except ConfigError:
+        hint = "; leave the scheme away" if "://" in text else "; leave the path away" if "/" in text else ""
+        raise ConfigError(f"the {door} door: expected host:port such as {example!r}, got {text!r}{hint}") from None
+    if port == 0:
+        raise ConfigError(f"the {door} door: {text!r} has port 0; name the port that the server listens on")
+    return text
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``host:port``; an IPv6 host is in brackets, which are taken off.
+
+    Raises:
+        ConfigError: it has another form.
+
+    Example:
+        >>> parse_address("[::1]:8501")
+        ('::1', 8501)
+    """
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or int(match[3]) > 65535 or not _is_ipv6(match[1] or "::"):
+        raise ConfigError(f"expected host:port such as '0.0.0.0:8501' or '[::1]:8501', got {text!r}")
+    return match[1] or match[2], int(match[3])
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

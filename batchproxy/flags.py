@@ -118,7 +118,11 @@ FLAGS: tuple[Flag, ...] = (
         boolean,
         "batching_params.pbtxt files are not read; give each model its settings in --config",
     ),
-    _refused("model_config_file", str, "name the models with --model NAME=onnx:PATH or in --config"),
+    _refused(
+        "model_config_file",
+        str,
+        "leave it to the servers of --backend, or name the models with --model NAME=onnx:PATH or in --config",
+    ),
     _no_effect("model_config_file_poll_wait_seconds", integer, "there is no model_config_file to poll"),
     Flag(
         "model_name",
@@ -127,7 +131,12 @@ FLAGS: tuple[Flag, ...] = (
         "name the model together with its place: --model NAME=onnx:PATH",
         ("default", ""),
     ),
-    _refused("model_base_path", str, "SavedModels are not loaded; export to ONNX and use --model NAME=onnx:PATH"),
+    _refused(
+        "model_base_path",
+        str,
+        "SavedModels are not loaded; let TF Serving load it and use --backend, or export to ONNX and use "
+        "--model NAME=onnx:PATH",
+    ),
     _no_effect("num_load_threads", integer, _NO_RELOAD),
     _no_effect("num_unload_threads", integer, _NO_RELOAD),
     _no_effect("max_num_load_retries", integer, _NO_RELOAD),

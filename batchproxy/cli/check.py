@@ -1,4 +1,4 @@
-"""``batchproxy check FILE``: reads a configuration and looks for what it names. Loads no model, opens no port."""
+"""``batchproxy check FILE``: reads a configuration and looks for what it names. Loads no model, calls nobody."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from batchproxy.backends import open_backend
 from batchproxy.backends.onnx import find_model
 from batchproxy.config import Config, load
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import OnnxAddress
+from batchproxy.endpoints import OnnxAddress, PythonAddress
 
 EPILOG = """\
 Paths and modules are looked for from the current directory. Python modules are imported; model files
-are not opened, so this needs no onnxruntime.
+are not opened, so this needs no onnxruntime. Servers are not called.
 
 example:
   batchproxy check configs/minimal.yaml"""
@@ -41,18 +41,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_endpoints(config: Config) -> None:
-    """Look whether the files and functions that the pools name are there.
+    """Look whether the files and functions that the pools name are there; servers are not asked.
 
     Raises:
         ConfigError: the first that is not, with its key's path.
     """
     for index, pool in enumerate(config.pools):
-        for number, (text, address) in enumerate(zip(pool.endpoints, pool.addresses(), strict=True)):
+        for number, address in enumerate(pool.addresses()):
             try:
-                if isinstance(address, OnnxAddress):
-                    find_model(Path(address.path))
-                else:
-                    open_backend(text)
+                match address:
+                    case OnnxAddress():
+                        find_model(Path(address.path))
+                    case PythonAddress():
+                        open_backend(address.name)
             except ConfigError as error:
                 raise ConfigError(f"$.pools[{index}].endpoints[{number}]: {error.message}") from error
 

@@ -14,6 +14,7 @@ from batchproxy import flags
 from batchproxy.batching_parameters import BatchingParameters, load_batching_parameters
 from batchproxy.cli.commands import version
 from batchproxy.config import (
+    EVERY_OTHER,
     Config,
     Count,
     Delay,
@@ -29,13 +30,18 @@ from batchproxy.config import (
     require_models,
 )
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import parse
+from batchproxy.endpoints import TfServingAddress, parse
+
+BACKEND = "backend"
+"""The pool of the servers that ``--backend`` names."""
 
 EPILOG = """\
 A flag wins over the file. Flags are written --flag=value or --flag value. All flags of tensorflow_model_server
 are known here: docs/configuration.md says which are obeyed, which have no effect and which are refused.
 
 examples:
+  batchproxy serve --backend grpc://tf:8500,http://tf:8501
+  batchproxy serve --backend grpc://tf-0:8500,http://tf-0:8501 --backend grpc://tf-1:8500,http://tf-1:8501
   batchproxy serve --model digits=onnx:models/digits
   batchproxy serve --model half=python:my_models:half_plus_two --port 9000 --rest_api_port 9001
   batchproxy serve --config batchproxy.yaml --batching_parameters_file batching.txt
@@ -45,9 +51,17 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes. Every flag defaults to ``None``, "not given", so that the file can speak."""
-    parser.usage = "batchproxy serve --model NAME=onnx:PATH ... | --config FILE [flags]"
+    parser.usage = "batchproxy serve --backend grpc://HOST:PORT | --model NAME=onnx:PATH | --config FILE ... [flags]"
     parser.epilog = EPILOG
     models = parser.add_argument_group("what to serve")
+    models.add_argument(
+        "--backend",
+        action="append",
+        type=_backend,
+        metavar="grpc://HOST:PORT[,http://HOST:PORT]",
+        help="stand in front of a TF Serving process, for all its models; a comma joins the two doors of one server; "
+        "may be repeated, for more servers of the same models",
+    )
     models.add_argument(
         "--model",
         action="append",
@@ -117,16 +131,17 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
     """
     for note in flags.notes(args):
         say(note)
-    if not (args.model or args.config):
+    if not (args.backend or args.model or args.config):
         raise ConfigError(
-            "nothing to serve: give --model NAME=onnx:PATH, --model NAME=python:MODULE:FUNCTION or --config FILE"
+            "nothing to serve: give --backend grpc://HOST:PORT,http://HOST:PORT, --model NAME=onnx:PATH, "
+            "--model NAME=python:MODULE:FUNCTION or --config FILE"
         )
     config = read(args.config) if args.config else Config()
     where = f"{args.config} and the flags" if args.config else "flags"
     parameters = _parameters(args)
     for note in parameters.notes:
         say(note)
-    pools, models = _with_models(config, args.model or [])
+    pools, models = _with_places(config, args.backend or [], args.model or [])
     changes = {
         "listen": _listen(config.listen, args),
         "pools": tuple(_pool(parameters.apply_to_pool(pool), args) for pool in pools),
@@ -154,24 +169,48 @@ def _parameters(args: argparse.Namespace) -> BatchingParameters:
     return load_batching_parameters(args.batching_parameters_file)
 
 
-def _with_models(
-    config: Config, added: list[tuple[str, str]]
+def _with_places(
+    config: Config, servers: list[str], added: list[tuple[str, str]]
 ) -> tuple[tuple[PoolConfig, ...], tuple[ModelConfig, ...]]:
-    """The file's pools and models with ``--model``'s; a model of the file keeps its settings and gets the new place."""
+    """The file's pools and models with ``--backend``'s and ``--model``'s.
+
+    A pool or a model that the file has too keeps its settings and gets the new place.
+    """
     pools = {pool.name: pool for pool in config.pools}
     models = {model.name: model for model in config.models}
+    if servers:
+        former = pools.get(BACKEND, PoolConfig(name=BACKEND, endpoints=tuple(servers)))
+        pools[BACKEND] = msgspec.structs.replace(former, endpoints=tuple(servers))
     seen = set()
     for name, endpoint in added:
         if name in seen:
             raise ConfigError(f"--model {name}: given twice; a model has one place here, use --config for several")
         seen.add(name)
-        former = models.pop(name, None)
-        if former and all(model.pool != former.pool for model in models.values()):
-            pools.pop(former.pool, None)  # nobody else's: it would be loaded for nothing
+        settings = _taken_out(name, pools, models, keep=bool(servers))
         pool = name if name not in pools else f"--model {name}"
         pools[pool] = PoolConfig(name=pool, endpoints=(endpoint,))
-        models[name] = msgspec.structs.replace(former, pool=pool) if former else ModelConfig(name=name, pool=pool)
+        models[name] = msgspec.structs.replace(settings, pool=pool)
+    if servers and all(model.pool != BACKEND for model in models.values()):
+        settings = _taken_out(EVERY_OTHER, pools, models, keep=True)
+        models[EVERY_OTHER] = msgspec.structs.replace(settings, pool=BACKEND)
     return tuple(pools.values()), tuple(models.values())
+
+
+def _taken_out(name: str, pools: dict[str, PoolConfig], models: dict[str, ModelConfig], *, keep: bool) -> ModelConfig:
+    """The model's settings, the file's or the defaults; it leaves its pool, which goes if that was the last one.
+
+    Args:
+        name: the model's name.
+        pools: by name; changed.
+        models: by name; changed.
+        keep: whether the pool of ``--backend`` stays in any case.
+    """
+    former = models.pop(name, None)
+    if former is None:
+        return ModelConfig(name=name, pool=name)
+    if all(model.pool != former.pool for model in models.values()) and not (keep and former.pool == BACKEND):
+        pools.pop(former.pool, None)  # nobody else's: it would be loaded for nothing
+    return former
 
 
 def _pool(pool: PoolConfig, args: argparse.Namespace) -> PoolConfig:
@@ -229,6 +268,18 @@ def _typed(kind: Any) -> Callable[[str], object]:
     return convert
 
 
+def _backend(text: str) -> str:
+    try:
+        address = parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+    if not isinstance(address, TfServingAddress):
+        raise argparse.ArgumentTypeError(
+            f"expected a server, grpc://HOST:PORT or http://HOST:PORT, got {text!r}; write --model NAME={text}"
+        )
+    return text
+
+
 def _model(text: str) -> tuple[str, str]:
     name, equals, endpoint = text.partition("=")
     if not (name and equals):
@@ -236,9 +287,15 @@ def _model(text: str) -> tuple[str, str]:
     if problem := name_problem(name):
         raise argparse.ArgumentTypeError(problem)
     try:
-        parse(endpoint)
+        address = parse(endpoint)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(error.message) from None
+    if isinstance(address, TfServingAddress):
+        raise argparse.ArgumentTypeError(
+            f"{endpoint!r} is a server: write --backend {endpoint}, for all its models, or name some in --config"
+        )
+    if name == EVERY_OTHER:
+        raise argparse.ArgumentTypeError(f"'*' stands for the models of servers, not for {endpoint!r}; name the model")
     return name, endpoint
 
 

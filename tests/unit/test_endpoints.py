@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, parse
+from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, TfServingAddress, parse, parse_address, server
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,27 @@ from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, parse
         ("onnx:models/digits", OnnxAddress("models/digits")),
         ("onnx:/models/a:b.onnx", OnnxAddress("/models/a:b.onnx")),
         ("python:package.module:predict", PythonAddress("package.module", "predict")),
+        ("grpc://tf-0:8500", TfServingAddress(grpc="tf-0:8500")),
+        ("http://tf-0:8501", TfServingAddress(rest="tf-0:8501")),
+        ("grpc://[::1]:8500,http://10.0.0.1:80", TfServingAddress(grpc="[::1]:8500", rest="10.0.0.1:80")),
+        ("grpc://unix:/run/tf,http://a_b.c:1".replace("tf,", "t:f,"), TfServingAddress("unix:/run/t:f", "a_b.c:1")),
     ],
 )
 def test_known_schemes(text: str, expected: object) -> None:
-    """A path or a module and a function come out, and print as they came in."""
+    """A path, a module and a function, or the doors of a server come out; the name is what came in."""
     address = parse(text)
 
     assert expected == address
-    assert text == str(address)
+    assert text == address.name
+
+
+def test_the_doors_of_a_server_have_one_order() -> None:
+    """However they are written, the server has one name; a mapping means the same as a string."""
+    address = parse("http://tf:8501,grpc://tf:8500")
+
+    assert "grpc://tf:8500,http://tf:8501" == address.name
+    assert server("tf:8500", "tf:8501") == address
+    assert server(None, "tf:8501") == parse("http://tf:8501")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +50,25 @@ def test_known_schemes(text: str, expected: object) -> None:
         ("python:module:f.g", "write python:MODULE:FUNCTION"),
         ("python:.module:f", "write python:MODULE:FUNCTION"),
         ("onxn:x", "did you mean 'onnx'?"),
-        ("ftp:x", "known: onnx:PATH, python:MODULE:FUNCTION"),
+        ("ftp:x", "known: onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT"),
+        ("tf:8500", "has no scheme; write 'grpc://tf:8500' or 'http://tf:8500'"),
+        ("unix:/run/tf.sock", "write grpc://unix:/PATH"),
+        ("grpc:tf:8500", "'grpc:tf:8500' is not grpc://HOST:PORT or http://HOST:PORT"),
+        ("grpc://tf:8500,", "'' is not grpc://HOST:PORT or http://HOST:PORT"),
+        ("grpc://tf:8500,tf:8501", "'tf:8501' is not grpc://HOST:PORT or http://HOST:PORT"),
+        ("grpc://tf:8500,https://tf:8501", "https is not supported yet; known now: grpc://HOST:PORT, http://HOST:PORT"),
+        ("grpc://a:1,grpc://b:1", "two grpc doors; a comma joins the grpc and the http door of one server"),
+        ("http://a:1,http://b:1,grpc://a:2", "two http doors"),
+        ("grpc://tf", "the grpc door: expected host:port such as 'tf-0:8500', got 'tf'"),
+        ("grpc://tf:0", "the grpc door: 'tf:0' has port 0; name the port that the server listens on"),
+        (
+            "http://tf:8501/v1",
+            "the rest door: expected host:port such as 'tf-0:8501', got 'tf:8501/v1'; leave the path",
+        ),
+        ("http://u:p@tf:8501", "the rest door: expected host:port"),
+        ("http://unix:/run/tf.sock", "TF Serving has no Unix socket for REST"),
+        ("grpc://unix:run/tf.sock", "write unix:/PATH, from the root"),
+        ("grpc://unix:8500", "write unix:/PATH, from the root"),
     ],
 )
 def test_wrong_endpoints_name_themselves_and_the_fix(text: str, fix: str) -> None:
@@ -55,15 +86,74 @@ def test_servers_elsewhere_are_not_supported_yet(scheme: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(f"{scheme}://tf:8500")
 
-    assert f"{scheme} is not supported yet; known now: onnx:PATH, python:MODULE:FUNCTION" in caught.value.message
+    assert f"{scheme} is not supported yet; known now: onnx:PATH, python:MODULE:FUNCTION, grpc" in caught.value.message
 
 
-@given(st.text())
+@pytest.mark.parametrize(
+    ("grpc", "rest", "expected"),
+    [
+        (None, None, "a server needs a door, as in {grpc: 'tf-0:8500', rest: 'tf-0:8501'}"),
+        (
+            "grpc://tf:8500",
+            None,
+            "the grpc door: expected host:port such as 'tf-0:8500', got 'grpc://tf:8500'; leave the scheme away",
+        ),
+        (None, "tf", "the rest door: expected host:port such as 'tf-0:8501', got 'tf'"),
+    ],
+)
+def test_wrong_doors(grpc: str | None, rest: str | None, expected: str) -> None:
+    """The door and the fix are named."""
+    with pytest.raises(ConfigError) as caught:
+        server(grpc, rest)
+
+    assert expected == caught.value.message
+
+
+PIECES = st.sampled_from(["grpc", "http", "onnx", "://", ":", ",", "unix:/", "tf", "8500", "[::1]", "/", "@", " "])
+
+
+@given(st.text() | st.lists(PIECES, max_size=12).map("".join))
 def test_any_text_parses_or_is_a_config_error(text: str) -> None:
-    """No text breaks the parser, and what parses prints as itself."""
+    """No text breaks the parser, and a name is read as what it names."""
     try:
         address = parse(text)
     except ConfigError:
         return
 
-    assert text == str(address)
+    assert address == parse(address.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.0.0.0:8501", ("0.0.0.0", 8501)),
+        ("[::1]:80", ("::1", 80)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+        ("localhost:0", ("localhost", 0)),
+    ],
+)
+def test_addresses(text: str, expected: tuple[str, int]) -> None:
+    """Host and port come apart, brackets come off."""
+    assert expected == parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8501", ":8501", "a:", "a:65536", "a:-1", "::1:80", "[1:2]:80", "[::1%\n]:80", "http://a:1", "a b:1", "a@b:1"],
+)
+def test_what_is_no_address(text: str) -> None:
+    """Anything else is refused with an example."""
+    with pytest.raises(ConfigError, match="expected host:port such as"):
+        parse_address(text)
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_a_config_error(text: str) -> None:
+    """No text breaks the parser, and a port fits 16 bits."""
+    try:
+        host, port = parse_address(text)
+    except ConfigError:
+        return
+
+    assert host
+    assert 0 <= port <= 65535

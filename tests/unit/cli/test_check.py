@@ -66,6 +66,14 @@ def test_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str], end
     assert 1 == captured.err.count("\n")
 
 
+def test_servers_are_not_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only how their addresses are written is checked; nobody listens there."""
+    config("grpc://127.0.0.1:1,http://127.0.0.1:2", "grpc://unix:/nowhere.sock")
+
+    assert 0 == main(["check", "a.yaml"])
+    assert "a.yaml: ok (1 pool, 2 models)\n" == capsys.readouterr().out
+
+
 def test_a_bad_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What `load` says."""
     status = main(["check", "b.yaml"])

@@ -12,7 +12,7 @@ import pytest
 from batchproxy.cli import main
 from batchproxy.cli.commands import Parser
 from batchproxy.cli.serve import add_arguments, from_flags
-from batchproxy.config import Config, Listen, ModelConfig, PoolConfig
+from batchproxy.config import EVERY_OTHER, Config, Doors, Listen, ModelConfig, PoolConfig
 from batchproxy.core.errors import ConfigError
 
 FILE = """
@@ -61,6 +61,67 @@ def test_models_by_flag_alone() -> None:
     )
 
     assert expected == config("--model", "a=onnx:x", "--model=b=python:m:f")
+
+
+def test_servers_by_flag_alone() -> None:
+    """One pool of them all, and every model they have."""
+    expected = Config(
+        pools=(PoolConfig(name="backend", endpoints=("grpc://a:1,http://a:2", "http://b:2")),),
+        models=(ModelConfig(name=EVERY_OTHER, pool="backend"),),
+    )
+
+    assert expected == config("--backend", "grpc://a:1,http://a:2", "--backend=http://b:2")
+    assert expected.pools[0].remote
+
+
+def test_servers_and_models_by_flag() -> None:
+    """An embedded model wins over '*', and may be called as the pool of the servers is."""
+    found = config("--model=a=onnx:x", "--backend=grpc://tf:1", "--model=backend=onnx:y", "--enable_batching=false")
+
+    assert {"backend": ("grpc://tf:1",), "a": ("onnx:x",), "--model backend": ("onnx:y",)} == {
+        pool.name: pool.endpoints for pool in found.pools
+    }
+    assert {"a": "a", "backend": "--model backend", EVERY_OTHER: "backend"} == {m.name: m.pool for m in found.models}
+    assert not any(model.batching for model in found.models)
+
+
+def test_servers_by_flag_beside_a_file(file: str) -> None:
+    """What the file names stays where it is; flags hold for the servers, too."""
+    found = config("--config", file, "--backend=grpc://tf:1", "--max_inflight=9", "--max_delay_ms=2")
+
+    assert ["p", "q", "backend"] == [pool.name for pool in found.pools]
+    assert {"a": "p", "b": "q", "c": "q", EVERY_OTHER: "backend"} == {m.name: m.pool for m in found.models}
+    assert {9} == {pool.max_inflight for pool in found.pools}
+    assert {2} == {model.max_delay_ms for model in found.models}
+
+
+def test_servers_by_flag_for_the_pool_of_a_file(tmp_path: Path) -> None:
+    """The pool keeps its settings and its models, gets other endpoints, and no model is added."""
+    (tmp_path / "a.yaml").write_text(
+        "pools: [{name: backend, endpoints: [{grpc: 'old:1'}], static_headers: {a: b}}]\n"
+        "models: [{name: resnet, pool: backend, max_batch_rows: 8}]"
+    )
+    path = str(tmp_path / "a.yaml")
+    [pool] = config("--config", path, "--backend=grpc://new:1").pools
+    moved = config("--config", path, "--backend=grpc://new:1", "--model=resnet=onnx:x")
+
+    assert PoolConfig(name="backend", endpoints=("grpc://new:1",), static_headers={"a": "b"}) == pool
+    assert (Doors(grpc="old:1"),) == config("--config", path).pools[0].endpoints
+    assert ["resnet"] == [model.name for model in config("--config", path, "--backend=grpc://new:1").models]
+    assert [("resnet", "resnet", 8), (EVERY_OTHER, "backend", 64)] == [
+        (model.name, model.pool, model.max_batch_rows) for model in moved.models
+    ]
+
+
+def test_every_other_model_of_a_file_moves_by_flag(tmp_path: Path) -> None:
+    """It keeps its settings; the pool that nobody uses any more goes."""
+    (tmp_path / "a.yaml").write_text(
+        "pools: [{name: tf, endpoints: ['grpc://old:1']}]\nmodels: [{name: '*', pool: tf, max_batch_rows: 8}]"
+    )
+    found = config("--config", str(tmp_path / "a.yaml"), "--backend=grpc://new:1")
+
+    assert {"backend": ("grpc://new:1",)} == {pool.name: pool.endpoints for pool in found.pools}
+    assert (ModelConfig(name=EVERY_OTHER, pool="backend", max_batch_rows=8),) == found.models
 
 
 def test_a_file_alone(file: str) -> None:
@@ -169,7 +230,10 @@ def test_an_empty_batching_parameters_file_name_is_none() -> None:
     [
         (
             [],
-            "nothing to serve: give --model NAME=onnx:PATH, --model NAME=python:MODULE:FUNCTION or --config FILE",
+            (
+                "nothing to serve: give --backend grpc://HOST:PORT,http://HOST:PORT, --model NAME=onnx:PATH, "
+                "--model NAME=python:MODULE:FUNCTION or --config FILE"
+            ),
         ),
         (
             ["--model=a=onnx:x", "--model=a=onnx:y"],
@@ -182,6 +246,13 @@ def test_an_empty_batching_parameters_file_name_is_none() -> None:
         (
             ["--model=a=onnx:x", "--max_queued_rows=8"],
             "flags: $.models[0].max_queued_rows: 8 is below max_batch_rows (64), so no batch could fill; at least 64",
+        ),
+        (
+            ["--backend=grpc://tf:1", "--backend=grpc://tf:1,http://tf:2"],
+            (
+                "flags: $.pools[0].endpoints[1]: the grpc door 'tf:1' is that of $.pools[0].endpoints[0] already; "
+                "one server is one endpoint"
+            ),
         ),
         (["--model=a=onnx:x", "--config=/nowhere/a.yaml"], "/nowhere/a.yaml: no such file; check the path"),
     ],
@@ -212,10 +283,32 @@ def test_a_batching_parameters_file_without_batching() -> None:
         ("--host=a:1", "--host: expected an address without a port, such as 127.0.0.1, got 'a:1'"),
         ("--model=x", "--model: expected NAME=onnx:PATH or NAME=python:MODULE:FUNCTION, got 'x'"),
         ("--model==onnx:x", "--model: expected NAME=onnx:PATH or NAME=python:MODULE:FUNCTION, got '=onnx:x'"),
-        ("--model=*=onnx:x", "--model: a model for every other name ('*') is not supported yet; name the models"),
+        ("--model=*=onnx:x", "--model: '*' stands for the models of servers, not for 'onnx:x'; name the model"),
+        (
+            "--model=a/b=onnx:x",
+            "--model: 'a/b' cannot stand in a path: use no '/', no ':' and no control characters",
+        ),
         (
             "--model=a=grpc://tf",
-            "--model: endpoint 'grpc://tf': grpc is not supported yet; known now: onnx:PATH, python:MODULE:FUNCTION",
+            "--model: endpoint 'grpc://tf': the grpc door: expected host:port such as 'tf-0:8500', got 'tf'",
+        ),
+        (
+            "--model=a=grpc://tf:1",
+            (
+                "--model: 'grpc://tf:1' is a server: write --backend grpc://tf:1, for all its models, "
+                "or name some in --config"
+            ),
+        ),
+        (
+            "--backend=onnx:x",
+            (
+                "--backend: expected a server, grpc://HOST:PORT or http://HOST:PORT, got 'onnx:x'; "
+                "write --model NAME=onnx:x"
+            ),
+        ),
+        (
+            "--backend=tf:8500",
+            "--backend: endpoint 'tf:8500' has no scheme; write 'grpc://tf:8500' or 'http://tf:8500'",
         ),
     ],
 )

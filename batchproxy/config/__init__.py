@@ -1,0 +1,48 @@
+"""The configuration: a typed value (`tree`), and how files and flags become one (`reading`).
+
+``configs/annotated.yaml`` says what each key means. No object of the server is made here.
+"""
+
+from __future__ import annotations
+
+# from files and flags
+from batchproxy.config.reading import checked, load, read, require_models
+
+# the value
+from batchproxy.config.tree import (
+    EVERY_OTHER,
+    Bytes,
+    Config,
+    Count,
+    Delay,
+    Doors,
+    Listen,
+    ModelConfig,
+    PoolConfig,
+    Port,
+    Seconds,
+    name_problem,
+)
+
+# addresses
+from batchproxy.endpoints import parse_address
+
+__all__ = [
+    "EVERY_OTHER",
+    "Bytes",
+    "Config",
+    "Count",
+    "Delay",
+    "Doors",
+    "Listen",
+    "ModelConfig",
+    "PoolConfig",
+    "Port",
+    "Seconds",
+    "checked",
+    "load",
+    "name_problem",
+    "parse_address",
+    "read",
+    "require_models",
+]

@@ -1,0 +1,280 @@
+"""The configuration as a typed value, and the rules across its keys. How it is read from a file: `reading`.
+
+A configuration never changes once it is made; ``configs/annotated.yaml`` says what each key means.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from batchproxy import endpoints
+from batchproxy.core.errors import ConfigError
+from batchproxy.core.policy import Policy
+from batchproxy.documents import nearest
+from batchproxy.endpoints import Address, TfServingAddress, parse_address
+
+EVERY_OTHER = "*"
+"""In place of a model's name: every model that no other entry names."""
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Meta(ge=1, le=2**53)]
+Milliseconds = Annotated[int, Meta(ge=0, le=2**31 - 1)]  # an int32 in TF Serving
+Name = Annotated[str, Meta(min_length=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Delay = Annotated[float, Meta(ge=0, le=60_000)]  # milliseconds; a minute
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]  # a day: longer is a slip of units
+
+
+class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to listen, as ``host:port``; ``None`` closes a door, port 0 takes any free port."""
+
+    rest: str | None = "0.0.0.0:8501"
+    grpc: str | None = "0.0.0.0:8500"
+    admin: str | None = "127.0.0.1:8502"
+
+
+class Doors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One TF Serving process as a mapping, ``{grpc: "tf-0:8500", rest: "tf-0:8501"}``; one door is enough."""
+
+    grpc: str | None = None
+    rest: str | None = None
+
+
+class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Endpoints that serve the same models: servers, or models in this process, never both.
+
+    Args:
+        endpoints: see `batchproxy.endpoints`.
+        max_inflight: merged calls that one endpoint may have at once.
+        max_relayed: calls that are not merged, per endpoint; beyond it they are refused (R2).
+        max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
+        static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
+            and it is in ``partition_by``, theirs is sent.
+    """
+
+    name: Name
+    endpoints: Annotated[tuple[str | Doors, ...], Meta(min_length=1)]
+    max_inflight: Count = 2
+    max_relayed: Count = 256
+    max_queued_bytes: Bytes = 256 * 2**20
+    static_headers: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def addresses(self) -> tuple[Address, ...]:
+        """The endpoints, parsed; all servers or all embedded."""
+        return tuple(_address(entry) for entry in self.endpoints)
+
+    @property
+    def remote(self) -> bool:
+        """Whether its endpoints are servers."""
+        return isinstance(_address(self.endpoints[0]), TfServingAddress)
+
+
+def _address(entry: str | Doors) -> Address:
+    return endpoints.parse(entry) if isinstance(entry, str) else endpoints.server(entry.grpc, entry.rest)
+
+
+class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model and how it is batched; what is not told here is as in `Policy`, the delay in milliseconds.
+
+    Args:
+        name: ``EVERY_OTHER`` ("*"): all models of the pool's servers that no other entry names.
+        batchable: True: a server that does not tell this model's metadata is taken to leave the first axis
+            of every input and output open. False: it never does. None: its metadata is asked (R5).
+        partition_by: headers that callers must agree in to share a call, which carries them on. In lower case.
+    """
+
+    name: Name
+    pool: Name
+    max_batch_rows: Count = 64
+    max_delay_ms: Delay = 0.0
+    max_queued_rows: Count = 8192
+    allowed_batch_sizes: tuple[Count, ...] = ()
+    batching: bool = True
+    idempotent: bool = True
+    batchable: bool | None = None
+    partition_by: tuple[str, ...] = ("authorization",)
+
+    def policy(self) -> Policy:
+        """What the core needs to know of it."""
+        return Policy(
+            max_batch_rows=self.max_batch_rows,
+            max_delay_s=self.max_delay_ms / 1000,
+            max_queued_rows=self.max_queued_rows,
+            allowed_batch_sizes=self.allowed_batch_sizes,
+            batching=self.batching,
+            idempotent=self.idempotent,
+        )
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything ``batchproxy serve`` is told.
+
+    Args:
+        rest_api_timeout_in_ms: time limit of a REST call; 0: none (R6).
+        deadline_header: request header that may shorten it, in milliseconds; ``None``: no header does. Lower case.
+        backend_timeout_s: time limit of a merged call none of whose members has one.
+        probe_interval_s: how often endpoints are asked whether they are up.
+        drain_delay_s: after SIGTERM, how long to listen on while ``/readyz`` already says 503.
+        drain_timeout_s: after that, how long requests that were taken may need.
+
+    Raises:
+        ConfigError: the parts do not fit together; the text begins with the key's path.
+    """
+
+    listen: Listen = Listen()
+    pools: tuple[PoolConfig, ...] = ()
+    models: tuple[ModelConfig, ...] = ()
+    rest_api_timeout_in_ms: Milliseconds = 30_000
+    deadline_header: str | None = "x-request-timeout-ms"
+    backend_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0
+    drain_delay_s: Seconds = 0.0
+    drain_timeout_s: Seconds = 30.0
+
+    def __post_init__(self) -> None:
+        if self.deadline_header is not None:
+            msgspec.structs.force_setattr(self, "deadline_header", self.deadline_header.lower())
+        for path, problem in _problems(self):
+            raise ConfigError(f"{path}: {problem}")
+
+
+# ---------------------------------------------------------------- what the types cannot say
+
+
+def _problems(config: Config) -> Iterator[tuple[str, str]]:
+    yield from _listen_problems(config.listen)
+    if config.deadline_header is not None and not re.fullmatch(r"[a-z0-9_-]+", config.deadline_header):
+        yield "$.deadline_header", f"{config.deadline_header!r} is not the name of a header; null for none"
+    pools: dict[str, PoolConfig] = {}
+    for index, pool in enumerate(config.pools):
+        if pool.name in pools:
+            number = list(pools).index(pool.name)
+            yield f"$.pools[{index}].name", f"there is a pool {pool.name!r} already, $.pools[{number}]"
+        pools[pool.name] = pool
+        yield from _pool_problems(f"$.pools[{index}]", pool)
+    models: list[str] = []
+    for index, model in enumerate(config.models):
+        path = f"$.models[{index}]"
+        if model.name in models:
+            yield f"{path}.name", f"there is a model {model.name!r} already, $.models[{models.index(model.name)}]"
+        models.append(model.name)
+        yield from _model_problems(path, model, pools)
+
+
+def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
+    doors: dict[tuple[str, str], int] = {}
+    first: Address | None = None
+    for number, entry in enumerate(pool.endpoints):
+        place = f"{path}.endpoints[{number}]"
+        try:
+            address = _address(entry)
+        except ConfigError as error:
+            yield place, error.message
+            return
+        first = first or address
+        if isinstance(address, TfServingAddress) is not isinstance(first, TfServingAddress):
+            kinds = f"{address.name!r} and {first.name!r} are a server and a model in this process"
+            yield place, f"{kinds}, which no pool mixes; put one of them into a pool of its own"
+        if isinstance(address, TfServingAddress):
+            for door, at in (("grpc", address.grpc), ("rest", address.rest)):
+                if at is not None and doors.setdefault((door, at), number) != number:
+                    other = f"{path}.endpoints[{doors[door, at]}]"
+                    yield place, f"the {door} door {at!r} is that of {other} already; one server is one endpoint"
+    for name, value in pool.static_headers.items():
+        if problem := _header_problem(name):
+            yield f"{path}.static_headers", problem
+        if not (value.isascii() and value.isprintable() and value == value.strip()):  # which is not shown: a secret?
+            yield f"{path}.static_headers.{name}", "the value is not one line of ASCII without spaces around it"
+    if pool.static_headers and not pool.remote:
+        yield f"{path}.static_headers", "models in this process see no headers; leave it away"
+
+
+def _model_problems(path: str, model: ModelConfig, pools: Mapping[str, PoolConfig]) -> Iterator[tuple[str, str]]:
+    if problem := name_problem(model.name):
+        yield f"{path}.name", problem
+    pool = pools.get(model.pool)
+    if pool is None:
+        names = f"pools are: {', '.join(pools)}" if pools else "there are no pools: add it to $.pools"
+        yield f"{path}.pool", f"no pool is named {model.pool!r}; {nearest(model.pool, pools, names)}"
+    elif not pool.remote:
+        if model.name == EVERY_OTHER:
+            yield f"{path}.pool", f"'*' takes a pool of servers; {model.pool!r} runs in this process: name its models"
+        if model.batchable is not None:
+            yield f"{path}.batchable", "a model in this process says itself what may be batched; leave it away"
+    yield from _policy_problems(path, model)
+    for number, name in enumerate(model.partition_by):
+        if problem := _header_problem(name):
+            yield f"{path}.partition_by[{number}]", problem
+        if name in model.partition_by[:number]:
+            yield f"{path}.partition_by[{number}]", f"{name!r} is given twice; keep one"
+
+
+_RESERVED = frozenset(
+    {
+        *("connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive", "te"),
+        *("trailer", "transfer-encoding", "upgrade", "user-agent"),
+    }
+)
+"""Headers of one connection or one body, and those that the HTTP and gRPC clients write themselves."""
+
+
+def _header_problem(name: str) -> str | None:
+    """What is wrong with a header's name, if anything; it has to be one of gRPC metadata, too."""
+    if name != name.lower():
+        return f"{name!r}: write it in lower case, {name.lower()!r}"
+    if not re.fullmatch(r"[a-z0-9_.-]+", name):
+        return f"{name!r} is not the name of a header"
+    if name.endswith("-bin"):
+        return f"{name!r}: binary metadata is not supported here"
+    if name in _RESERVED or name.startswith("grpc-"):
+        return f"{name!r} belongs to the connection or the body, and is written for each call anew"
+    return None
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a model's name, if anything: it has to fit into a REST path (TF Serving: ``[^/:]+``)."""
+    if re.search(r"[/:]", name) or not name.isprintable():
+        return f"{name!r} cannot stand in a path: use no '/', no ':' and no control characters"
+    return None
+
+
+def _listen_problems(listen: Listen) -> Iterator[tuple[str, str]]:
+    taken: dict[str, tuple[str, int]] = {}
+    for door in ("rest", "grpc", "admin"):
+        text = getattr(listen, door)
+        if text is None:
+            continue
+        try:
+            host, port = parse_address(text)
+        except ConfigError as error:
+            yield f"$.listen.{door}", error.message
+        else:
+            for other, (its_host, its_port) in taken.items():
+                if port and port == its_port and (host == its_host or {"0.0.0.0", "::"} & {host, its_host}):
+                    yield f"$.listen.{door}", f"{text!r} has the port of {other}; every door needs its own"
+            taken[door] = (host, port)
+    if listen.rest is None and listen.grpc is None:
+        yield "$.listen", "rest and grpc are both closed, so no request could come in; open one"
+
+
+def _policy_problems(path: str, model: ModelConfig) -> Iterator[tuple[str, str]]:
+    sizes, rows = model.allowed_batch_sizes, model.max_batch_rows
+    if any(one >= two for one, two in itertools.pairwise(sizes)):
+        yield f"{path}.allowed_batch_sizes", f"sizes must ascend, got {list(sizes)}"
+    if sizes and sizes[-1] != rows:
+        # TF Serving's own text (batching_session.cc); max_batch_size is its name of max_batch_rows
+        yield (
+            f"{path}.allowed_batch_sizes",
+            f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; expected {rows}",
+        )
+    if model.max_queued_rows < rows:
+        yield (
+            f"{path}.max_queued_rows",
+            f"{model.max_queued_rows} is below max_batch_rows ({rows}), so no batch could fill; at least {rows}",
+        )
