@@ -33,6 +33,7 @@ usage: batchproxy COMMAND ...
 
 examples:
   batchproxy demo
+  batchproxy serve --backend grpc://tf:8500,http://tf:8501
   batchproxy serve --model digits=onnx:models/digits
   batchproxy serve --config batchproxy.yaml
   batchproxy check batchproxy.yaml

@@ -175,8 +175,7 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
         try:
             address = _address(entry)
         except ConfigError as error:
-            yield place, error.message
-            return
+            raise ConfigError(f"{place}: {error.message}") from None
         first = first or address
         if isinstance(address, TfServingAddress) is not isinstance(first, TfServingAddress):
             kinds = f"{address.name!r} and {first.name!r} are a server and a model in this process"
