@@ -84,8 +84,10 @@ class HttpExchange(Exchange, Protocol):
 
     method: str
     path: str
-    headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
         """Say the answer.
@@ -109,9 +111,11 @@ class GrpcExchange(Exchange, Protocol):
     """
 
     path: str
-    metadata: Mapping[str, str]
     message: bytes
     timeout_s: float | None
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
 
     def answer(self, code: int, message: str, body: bytes, trailers: Sequence[tuple[str, str]] = ()) -> None:
         """Say the outcome.

@@ -231,7 +231,7 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     if head.method == "CONNECT":
         raise Refused(501, "this server is no proxy for connections")
     head.keep_alive = _keep_alive(fields.get(b"connection"), head.old)
-    head.length = _length(fields, head.old, limits)
+    head.length = body_length(fields, head.old, limits)
     expectation = fields.get(b"expect")
     if expectation is not None and not head.old:
         if expectation.lower() != b"100-continue":
@@ -264,8 +264,13 @@ def _keep_alive(connection: bytes | None, old: bool) -> bool:
     return b"close" not in options and (not old or b"keep-alive" in options)
 
 
-def _length(fields: Mapping[bytes, bytes], old: bool, limits: Limits) -> int:
-    """How long the body is (RFC 9112, 6.3). Several ``Content-Length``, equal or not, llhttp has refused before.
+def body_length(fields: Mapping[bytes, bytes], old: bool, limits: Limits) -> int:
+    """How long the body is (RFC 9112, 6.3); ``CHUNKED`` where only its end will tell.
+
+    Args:
+        fields: lower-case name to value. llhttp has refused what contradicts itself; it is refused here again.
+        old: whether the request is HTTP/1.0.
+        limits: of the body.
 
     Raises:
         Refused: 400, 413 or 501.

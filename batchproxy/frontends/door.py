@@ -1,0 +1,210 @@
+"""One connection of a listener: its transport on one side, its wire on the other. No requests are understood here.
+
+Nothing is decided about bytes, either: that is the wire's matter (``batchproxy.wire``). What is decided is when to
+read, write and close, from what the wire says of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast
+
+from batchproxy.wire.base import Connection, Limits
+from batchproxy.wire.http1_answers import CLOSE, Answers
+
+
+class Wire(NamedTuple):
+    """How connections of one protocol are made, and their requests served."""
+
+    connect: Callable[[float], Connection]
+    serve: Callable[[Door, Any], None]
+
+
+class House(Protocol):
+    """What a connection needs of its listener."""
+
+    clock: Callable[[], float]
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+    draining: bool
+
+    def enter(self, door: Door) -> bool:
+        """Count a new connection in; False where there are too many."""
+
+    def leave(self, door: Door) -> None:
+        """Count a connection out."""
+
+    def wire_for(self, data: bytes, alpn: str | None) -> Wire | None:
+        """Whose connection it is, by its first bytes; None: too few to tell."""
+
+    def mark(self, door: Door) -> None:
+        """``door`` has something to say, at the end of this turn of the loop."""
+
+
+class Door(asyncio.Protocol):
+    """One connection: its transport on one side, its wire on the other.
+
+    Attributes:
+        dirty: whether a flush is to come anyhow.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_first",
+        "_goodbye",
+        "_house",
+        "_progress",
+        "_reading",
+        "_serve",
+        "_transport",
+        "_wire",
+        "_writable",
+        "dirty",
+    )
+
+    def __init__(self, house: House) -> None:
+        self.dirty = False
+        self._house = house
+        self._transport: asyncio.Transport | None = None
+        self._wire: Connection | None = None
+        self._serve: Callable[[Door, Any], None] | None = None
+        self._first = b""
+        self._reading = True
+        self._writable = True
+        self._goodbye = False  # the last answer is written; what comes now is discarded
+        self._backlog = 0  # bytes that were not written when we last looked
+        self._progress = house.clock()  # when that last changed, or anything began
+
+    # -- what the loop tells us --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._house.enter(self):
+            self._transport.write(Answers().head(503, 0, {"Retry-After": "1"}, None, CLOSE))
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        wire, house = self._wire, self._house
+        now = house.clock()
+        if wire is None:
+            data = self._first + data
+            wire = self._begin(data, now)
+            if wire is None:
+                return
+        if self._goodbye or self._transport is None:
+            return
+        self.dirty = True  # answers given at once need no mark
+        serve = self._serve
+        for exchange in wire.feed(data, now):
+            serve(self, exchange)  # type: ignore[misc]  # set together with the wire
+        self.flush()
+
+    def eof_received(self) -> None:
+        if self._wire is not None:
+            self._wire.eof(self._house.clock())
+            self.flush()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        if self._wire is not None:
+            self._wire.paused(True)
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._wire is not None:
+            self._wire.paused(False)
+            self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._house.leave(self)
+        self._transport = None
+        if self._wire is not None:
+            self._wire.lost()
+
+    # -- what we do --------------------------------------------------------------------------------
+
+    def _begin(self, data: bytes, now: float) -> Connection | None:
+        """Find out what is spoken; None: too early to tell, or refused."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
+        found = self._house.wire_for(data, tls.selected_alpn_protocol() if tls else None)
+        if found is None:
+            self._first = data
+            return None
+        self._first = b""
+        self._wire, self._serve = found.connect(now), found.serve
+        if self._house.draining:
+            self._wire.drain(now)
+        return self._wire
+
+    def mark(self) -> None:
+        """Ask for a flush at the end of this turn of the loop."""
+        self.dirty = True
+        self._house.mark(self)
+
+    def flush(self) -> None:
+        """Write what the wire has to say, then do what it wants of the transport."""
+        self.dirty = False
+        transport, wire = self._transport, self._wire
+        if transport is None or wire is None:
+            return
+        data = wire.output()
+        if data:
+            transport.write(data)
+        if wire.closing:
+            self._say_goodbye(transport)
+        elif wire.full is self._reading and not transport.is_closing():
+            self._reading = not wire.full
+            if self._reading:
+                transport.resume_reading()
+                self._house.loop.call_soon(self.data_received, b"")
+            else:
+                transport.pause_reading()
+
+    def _say_goodbye(self, transport: asyncio.Transport) -> None:
+        """Nothing will follow what was written. What the peer is sending is read and forgotten for a while."""
+        if self._goodbye or transport.is_closing():
+            return
+        self._goodbye, self._progress = True, self._house.clock()
+        if not self._reading:
+            transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def look_after(self, now: float) -> None:
+        """Time has passed."""
+        transport, wire, limits = self._transport, self._wire, self._house.limits
+        if transport is None:
+            return
+        backlog = transport.get_write_buffer_size()
+        if backlog != self._backlog:
+            self._backlog, self._progress = backlog, now
+        if wire is None:
+            if now - self._progress >= (limits.head_s if self._first else limits.idle_s):
+                transport.abort()
+        elif self._goodbye or not self._writable:
+            if now - self._progress >= (limits.write_s if backlog else limits.linger_s):
+                transport.abort()
+        else:
+            due = wire.due()
+            if due is not None and due <= now:
+                wire.tick(now)
+                self.flush()
+
+    def drain(self, now: float) -> None:
+        """End with the answers under way."""
+        if self._wire is not None:
+            self._wire.drain(now)
+            self.flush()
+
+    def close(self) -> None:
+        """End once what is written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,285 @@
+"""One address for both protocols: connections in, requests to the routes, answers out together. No bytes here.
+
+A connection's first bytes, or ALPN, tell which protocol it speaks; any port takes any. Per request there is no task,
+no future and no timer: an answer marks its connection (``door``), and one callback a loop turn writes what all marked
+connections have to say, each once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import ssl
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+
+from batchproxy.codecs.tfs_grpc import METHODS
+from batchproxy.core.errors import BatchProxyError, Code, ConfigError
+from batchproxy.frontends import grpc_routes, rest_routes
+from batchproxy.frontends.address import host_port
+from batchproxy.frontends.door import Door, Wire
+from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.rest_routes import RestAnswer, RestRoutes
+from batchproxy.wire.base import GrpcExchange, HttpExchange, Limits
+from batchproxy.wire.http1 import Http1Connection
+from batchproxy.wire.http1_answers import PAGE, Answers, page
+from batchproxy.wire.http1_head import Heads
+
+logger = logging.getLogger("batchproxy.listener")
+
+SWEEP_S = 0.25
+SHARDS = 4
+"""Every ``SWEEP_S`` one of the ``SHARDS`` is asked what is due: each connection once a second, in no long pause."""
+
+BACKLOG = 4096
+"""Connections the kernel keeps until we accept them; Linux cuts it to ``net.core.somaxconn``, 4096 by default."""
+
+SPARE_FILES = 128
+"""File descriptors kept free of callers: model servers, the admin page, logs."""
+
+CLOSE_S = 1.0
+"""How long a connection may take to carry its last answer, once the listener closes."""
+
+H2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What an HTTP/2 client sends first (RFC 9113, 3.4)."""
+
+
+_UNFORESEEN = "a request failed in an unforeseen way. This is a bug."
+
+
+class Listener:
+    """Serves both routes on one address.
+
+    Args:
+        rest: what answers HTTP requests; None: nothing does.
+        grpc: what answers gRPC calls; None: nothing does.
+        host: address to bind.
+        port: port to bind; 0: any free one.
+        unix_path: a socket's path, instead of both.
+        tls: for connections within TLS; its ALPN offer decides between the protocols.
+        limits: what a peer may cost.
+        flag: what chooses another address, for an error's text.
+        clock: monotonic seconds.
+
+    Attributes:
+        address: ``host:port`` or ``unix:path``, once started.
+        connections: how many are open.
+        draining: whether no new ones are taken.
+    """
+
+    def __init__(
+        self,
+        rest: RestRoutes | None,
+        grpc: GrpcRoutes | None,
+        host: str = "",
+        port: int = 0,
+        *,
+        unix_path: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        flag: str = "--port",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = ""
+        self.connections = 0
+        self.clock = clock
+        self.limits = limits = limits or Limits()
+        self._rest, self._grpc = rest, grpc
+        self._host, self._port, self._unix_path, self._tls, self._flag = host, port, unix_path, tls, flag
+        self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+        self._said_full = False
+        heads, self._answers = Heads(limits), Answers()
+        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http)
+        self.wires: dict[bytes, Wire] = {}
+        self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
+        self._turn = 0
+        self._dirty: list[Door] = []
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self.draining = False
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to take connections.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        self.loop = asyncio.get_running_loop()
+        handshake_s = self.limits.handshake_s if self._tls else None
+        make = partial(Door, self)
+        try:
+            if self._unix_path is not None:
+                self.address = f"unix:{self._unix_path}"
+                self._server = await self.loop.create_unix_server(
+                    make, self._unix_path, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s
+                )
+            else:
+                self.address = host_port(self._host, self._port)
+                self._server = await self.loop.create_server(
+                    make, self._host, self._port, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s
+                )
+                self.address = host_port(self._host, self._server.sockets[0].getsockname()[1])
+        except OSError as error:
+            why = error.strerror or os.strerror(error.errno or errno.EINVAL)
+            raise ConfigError(f"cannot listen on {self.address}: {why}; choose another {self._flag}") from error
+        self._sweep()
+
+    async def stop_listening(self) -> None:
+        """Take no new connections; those there are end with the answers under way."""
+        for _ in range(2):
+            await asyncio.sleep(0)  # a turn of the loop accepts what the kernel has taken for us
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._unlink()
+        now = self.clock()
+        for door in self._doors():
+            door.drain(now)
+
+    async def aclose(self) -> None:
+        """Close every connection, those with an answer on its way after at most ``CLOSE_S`` seconds."""
+        await self.stop_listening()
+        for door in self._doors():
+            door.close()
+        late = self.loop.call_later(CLOSE_S, self._empty.set)
+        if self.connections:
+            self._empty.clear()
+            await self._empty.wait()
+        late.cancel()
+        for door in self._doors():
+            door.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _unlink(self) -> None:
+        if self._unix_path is not None:
+            Path(self._unix_path).unlink(missing_ok=True)
+
+    def _doors(self) -> list[Door]:
+        return [door for shard in self._shards for door in shard]
+
+    # -- connections -------------------------------------------------------------------------------
+
+    def enter(self, door: Door) -> bool:
+        """Count a new connection in; False where there are too many."""
+        if self.connections >= self._max_connections:
+            if not self._said_full:
+                self._said_full = True
+                logger.warning(
+                    "%s: %d connections are open and more are refused, until some of them close; the limit is the "
+                    "lower one of limits.connections and the open files allowed (ulimit -n)",
+                    self.address,
+                    self.connections,
+                )
+            return False
+        self.connections += 1
+        min(self._shards, key=len).add(door)
+        return True
+
+    def leave(self, door: Door) -> None:
+        """Count a connection out."""
+        for shard in self._shards:
+            if door in shard:
+                shard.remove(door)
+                self.connections -= 1
+        if self.connections == 0:
+            self._empty.set()
+        if self.connections < self._max_connections * 0.9:
+            self._said_full = False
+
+    def wire_for(self, data: bytes, alpn: str | None) -> Wire | None:
+        """Whose connection it is, by its first bytes; None: too few to tell.
+
+        Args:
+            data: all that came so far, not empty.
+            alpn: what was agreed upon within TLS; None for nothing.
+        """
+        if alpn == "http/1.1":
+            return self.http1
+        for preface, wire in self.wires.items():
+            if alpn == "h2" or data.startswith(preface):
+                return wire
+            if preface.startswith(data):
+                return None
+        return self.http1
+
+    def _sweep(self) -> None:
+        """Look after a part of the connections, and after the date of our answers."""
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+        self._answers.set_date(formatdate(usegmt=True))
+        self._turn = (self._turn + 1) % SHARDS
+        now = self.clock()
+        for door in list(self._shards[self._turn]):
+            door.look_after(now)
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def mark(self, door: Door) -> None:
+        """``door`` has something to say, at the end of this turn of the loop."""
+        if not self._dirty:
+            self.loop.call_soon(self._flush)
+        self._dirty.append(door)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for door in dirty:
+            door.flush()
+
+    def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
+        respond = partial(_answer_http, door, exchange)
+        if self._rest is None:
+            respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
+            return
+        try:
+            call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, respond)
+        except Exception as error:
+            logger.exception(_UNFORESEEN)
+            respond(rest_routes.error_answer(_internal(error)))
+            return
+        if call is not None and not call.done():
+            exchange.on_cancel = call.cancel
+
+    def _serve_grpc(self, door: Door, exchange: GrpcExchange) -> None:
+        respond = partial(_answer_grpc, door, exchange)
+        if self._grpc is None or exchange.path not in METHODS:
+            respond(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {exchange.path}"))
+            return
+        try:
+            call = self._grpc.handle(exchange.path, exchange.message, exchange.timeout_s, respond)
+        except Exception as error:
+            logger.exception(_UNFORESEEN)
+            respond(grpc_routes.error_answer(_internal(error)))
+            return
+        if call is not None and not call.done():
+            exchange.on_cancel = call.cancel
+
+
+def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None:
+    exchange.answer(answer.status, answer.body, answer.headers, answer.reason)
+    if not door.dirty:
+        door.mark()
+
+
+def _answer_grpc(door: Door, exchange: GrpcExchange, answer: GrpcAnswer) -> None:
+    if answer.code is Code.OK:
+        exchange.answer(0, "", answer.body)
+    else:
+        trailers = (("grpc-retry-pushback-ms", "1000"),) if answer.code is Code.UNAVAILABLE else ()
+        exchange.answer(answer.code, answer.message, b"", trailers)
+    if not door.dirty:
+        door.mark()
+
+
+def _internal(error: Exception) -> BatchProxyError:
+    """What a caller is told of an error that nobody foresaw."""
+    return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)
