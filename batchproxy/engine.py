@@ -9,13 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_INFLIGHT, MAX_RELAYED, Endpoint
-from batchproxy.core.errors import BackendError, BatchProxyError, Code, DeadlineExceeded, Draining
+from batchproxy.core.errors import (
+    BackendError,
+    BackendLost,
+    BackendUnavailable,
+    BatchProxyError,
+    Code,
+    DeadlineExceeded,
+    Draining,
+    NoEndpoint,
+    QueueFull,
+)
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
@@ -26,7 +37,7 @@ from batchproxy.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchproxy.backends.base import Backend
+    from batchproxy.backends.base import Backend, Remote
     from batchproxy.core.batch import Dispatch
     from batchproxy.core.policy import Policy
     from batchproxy.observe import Observer
@@ -153,6 +164,8 @@ class Engine:
             outcome = Outcome.OK
         except BatchProxyError as failure:
             outcome, error = outcome_of(failure), failure
+            if isinstance(failure, BackendLost | BackendUnavailable) and failure.raw is None:
+                self._take_out(dispatch.endpoint, failure)  # its connection failed, it did not say so itself
         except asyncio.CancelledError:
             pass  # nobody waits for it any more; if a backend cancelled itself, somebody does, and it is tried again
         except Exception as failure:
@@ -168,9 +181,17 @@ class Engine:
             self._end(dispatch, (), (), Outcome.MAYBE_RUN, _cancelled())
 
     async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Reply]:
-        batch = dispatch.batch
+        batch, timeout_s = dispatch.batch, self._time_left(members)
+        backend = self.backends[dispatch.endpoint.name]
+        raw = members[0].request.raw
+        if len(members) == 1 and raw is not None:  # the caller's own bytes go out, the server's own come back (R1)
+            return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
         columns, sent = merge(members, self._policies[batch.key.model] if batch.padded else None)
-        reply = await self.backends[dispatch.endpoint.name].infer(batch.key, columns, self._time_left(members))
+        try:
+            reply = await backend.infer(batch.key, columns, timeout_s)
+        except BackendError as error:
+            error.raw = None  # an answer to a call that we made is nobody's to be passed on
+            raise
         if len(members) == 1 and sent == (members[0].request.rows or 0):
             return [reply]
         return [Reply(part, reply.version, reply.extras) for part in split(members, reply.columns, sent)]
@@ -205,9 +226,14 @@ class Engine:
 
     async def probe(self) -> None:
         """Ask every endpoint that is not up whether it is now."""
-        for endpoint in self.scheduler.balancer.endpoints:
-            if not endpoint.up:
-                await self._probe(endpoint)
+        down = [endpoint for endpoint in self.scheduler.balancer.endpoints if not endpoint.up]
+        await asyncio.gather(*(self._probe(endpoint) for endpoint in down))
+
+    async def keep_probing(self, interval_s: float) -> None:
+        """Probe what is not up, every ``interval_s`` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.probe()
 
     async def _probe(self, endpoint: Endpoint) -> None:
         try:
@@ -215,8 +241,38 @@ class Engine:
         except BackendError as error:
             endpoint.last_error = error.message
         else:
-            endpoint.up = True
-            endpoint.last_error = ""
+            self.scheduler.bring_back(endpoint)
+            self._pump_soon()
+
+    def _take_out(self, endpoint: Endpoint, error: BackendError) -> None:
+        for entry, why in self.scheduler.take_out(endpoint, error.message):
+            self.discard(entry)
+            _answer(entry, why)
+
+    @contextmanager
+    def borrow(self) -> Iterator[Remote]:
+        """A server for a call that this engine does not carry itself: a stream.
+
+        Raises:
+            Unavailable: shutting down, no endpoint, or as many unmerged calls in flight as there may be.
+        """
+        if self._closed:
+            raise Draining("the proxy is shutting down; try another one")
+        balancer = self.scheduler.balancer
+        if not balancer.any_up():
+            raise NoEndpoint(balancer.why_none(""))
+        endpoint = balancer.acquire_relay(1)
+        if endpoint is None:
+            raise QueueFull(f"pool {self.name!r}: every endpoint has max_relayed unmerged calls in flight; try again")
+        try:
+            yield cast("Remote", self.backends[endpoint.name])
+        except (BackendLost, BackendUnavailable) as error:
+            if error.raw is None:
+                self._take_out(endpoint, error)
+            raise
+        finally:
+            endpoint.relayed -= 1
+            endpoint.rows -= 1
 
     async def drain(self) -> None:
         """Take nothing new and return once everybody is answered."""

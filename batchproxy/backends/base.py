@@ -6,20 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from batchproxy.core.columns import Columns
-from batchproxy.core.request import BatchKey, Reply
-from batchproxy.core.shapes import Signature
+from batchproxy.core.raw import RawCall, RawReply
+from batchproxy.core.request import BatchKey, Reply, Version
+from batchproxy.core.shapes import ModelInfo, Signature
 
 
 class Backend(Protocol):
-    """One endpoint's transport.
-
-    Attributes:
-        version: the concrete model version that answers.
-        signatures: signature name to what the model says of it.
-    """
-
-    version: int
-    signatures: Mapping[str, Signature]
+    """One endpoint's transport."""
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         """Run one call.
@@ -41,3 +34,35 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Free threads, files and connections. Calls in flight are finished by the engine before."""
+
+
+class Embedded(Backend, Protocol):
+    """A model in our own process.
+
+    Attributes:
+        version: the concrete model version that answers.
+        signatures: signature name to what the model says of it.
+    """
+
+    version: int
+    signatures: Mapping[str, Signature]
+
+
+class Remote(Backend, Protocol):
+    """A model server."""
+
+    async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
+        """Pass a call on as it came, and its answer as it comes; returns only what the server called a success.
+
+        Raises:
+            BackendRejected: the server refused; ``raw`` is its answer.
+            BackendUnavailable: it did not run; ``raw`` is the server's answer, if it was that which said so.
+            BackendLost: it may have run.
+        """
+
+    async def metadata(self, model: str, version: Version) -> ModelInfo:
+        """What the server says of a model.
+
+        Raises:
+            BackendError: it does not have it, or cannot say.
+        """

@@ -11,6 +11,10 @@ MAX_RELAYED = 256
 """Unmerged calls an endpoint may have at once (R2)."""
 
 
+NOT_PROBED = "not probed yet"
+"""Why an endpoint is not up before its first probe has ended."""
+
+
 class Endpoint:
     """The book of one address: what it has in flight and whether it can be used.
 
@@ -32,7 +36,7 @@ class Endpoint:
         self.max_inflight = max_inflight
         self.max_relayed = max_relayed
         self.up = False
-        self.last_error = "not probed yet"
+        self.last_error = NOT_PROBED
         self.in_flight = 0
         self.relayed = 0
         self.rows = 0
@@ -56,6 +60,11 @@ class Balancer:
             if endpoint.up:
                 return True
         return False
+
+    def why_none(self, model: str) -> str:
+        """Why no endpoint can be used, for whoever asked for ``model``."""
+        reasons = "; ".join(f"{endpoint.name}: {endpoint.last_error}" for endpoint in self.endpoints)
+        return f"model {model!r}: no endpoint can be used ({reasons})"
 
     def free_slot(self) -> bool:
         """Whether a merged call could leave now."""

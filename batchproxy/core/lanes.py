@@ -27,6 +27,7 @@ class Lanes:
     def __init__(self, policies: Mapping[str, Policy], max_queued_bytes: int) -> None:
         self.waiting = Waiting()
         self.books = {name: Book(policy, self.waiting) for name, policy in policies.items()}
+        self._policies = policies
         self._max_queued_bytes = max_queued_bytes
         self._lanes: dict[BatchKey, Lane] = {}
         self._ripe: list[tuple[float, int, Lane]] = []
@@ -39,8 +40,7 @@ class Lanes:
             QueueFull: a bound on rows, bytes or lanes is reached. A bound never refuses the only one that waits.
         """
         request = entry.request
-        book = self.books[request.key.model]
-        self._check_bounds(book, entry)
+        self._check_bounds(self._book(request.key.model), entry)
         lane = self.lane(request.key)
         was_full = lane.full()
         lane.push(entry)
@@ -70,8 +70,14 @@ class Lanes:
         """The lane of a key, made where there is none."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self.books[key.model])
+            lane = self._lanes[key] = Lane(key, self._book(key.model))
         return lane
+
+    def _book(self, model: str) -> Book:
+        book = self.books.get(model)
+        if book is None:
+            book = self.books[model] = Book(self._policies[model], self.waiting)
+        return book
 
     def find(self, key: BatchKey) -> Lane | None:
         """The lane of a key, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -35,3 +36,34 @@ class Policy:
         4
         """
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+
+class Policies(Mapping[str, Policy]):
+    """Policies by model name, with one for every other name.
+
+    Iterating gives the configured names only: of the others there is no end.
+
+    Args:
+        named: model name to policy.
+        others: what holds for every other name; None: no other name is served.
+
+    Example:
+        >>> Policies({}, Policy(max_batch_rows=8))["any"].max_batch_rows
+        8
+    """
+
+    def __init__(self, named: Mapping[str, Policy], others: Policy | None = None) -> None:
+        self._named = dict(named)
+        self._others = others
+
+    def __getitem__(self, name: str) -> Policy:
+        policy = self._named.get(name, self._others)
+        if policy is None:
+            raise KeyError(name)
+        return policy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)

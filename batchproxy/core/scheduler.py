@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from batchproxy.core.balancer import Balancer, Endpoint
+from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
 from batchproxy.core.batch import Batch, Bisection, Dispatch
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, NoEndpoint, QueueFull
 from batchproxy.core.lane import Lane
@@ -36,7 +36,7 @@ class Scheduler:
     """Lanes x one pool.
 
     Args:
-        policies: model name to policy; requests of other models are a bug.
+        policies: model name to policy; a request of a model that has none is a bug.
         endpoints: the pool.
         max_queued_bytes: what may wait in all lanes together, in bytes.
         call_timeout_s: how long a member without a deadline waits for a call in flight; 0: for ever.
@@ -54,7 +54,7 @@ class Scheduler:
     ) -> None:
         self.balancer = Balancer(endpoints)
         self.unbatched: set[Target] = set()
-        self._policies = dict(policies)
+        self._policies = policies
         self._lanes = Lanes(policies, max_queued_bytes)
         self._call_timeout_s = call_timeout_s
         self._notice = notice
@@ -77,7 +77,7 @@ class Scheduler:
         if entry.expired(now):
             raise DeadlineExceeded("Deadline Exceeded")
         if not self.balancer.any_up():
-            raise NoEndpoint(self._why_no_endpoint(request.key.model))
+            raise NoEndpoint(self.balancer.why_none(request.key.model))
         policy = self._policies[request.key.model]
         alone = bool(self.unbatched) and request.key.target in self.unbatched
         if alone or request.rows is None or not policy.batching:
@@ -258,7 +258,7 @@ class Scheduler:
         failures: list[Failure] = []
         for entry in batch.entries:
             entry.attempts += 1
-            if entry.attempts >= MAX_ATTEMPTS:
+            if entry.attempts >= MAX_ATTEMPTS or not self.balancer.any_up():
                 failures += self._fail([entry], error)
             else:
                 entry.state = State.QUEUED
@@ -293,6 +293,30 @@ class Scheduler:
         else:
             endpoint.relayed -= 1
         endpoint.rows -= dispatch.rows
+
+    # -- endpoints that go and come ----------------------------------------------------------------
+
+    def take_out(self, endpoint: Endpoint, why: str) -> list[Failure]:
+        """An endpoint cannot be used: leave it out until ``bring_back``.
+
+        Returns:
+            Everyone who waits, each with an error, if it was the last one.
+        """
+        if endpoint.up:
+            endpoint.up = False
+            self._notice(f"endpoint {endpoint.name}: left out, and probed until it answers: {why}")
+        endpoint.last_error = why
+        if self.balancer.any_up():
+            return []
+        waiting = [entry for entry in self._unanswered() if entry.state is State.QUEUED]
+        return [(entry, NoEndpoint(self.balancer.why_none(entry.request.key.model))) for entry in waiting]
+
+    def bring_back(self, endpoint: Endpoint) -> None:
+        """An endpoint answered its probe."""
+        if not endpoint.up and endpoint.last_error != NOT_PROBED:
+            self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
+        endpoint.up = True
+        endpoint.last_error = ""
 
     # -- leaving early -----------------------------------------------------------------------------
 
@@ -370,10 +394,6 @@ class Scheduler:
     def queued_rows(self) -> dict[str, int]:
         """Model name to rows that wait in its lanes."""
         return {name: book.rows for name, book in self._lanes.books.items()}
-
-    def _why_no_endpoint(self, model: str) -> str:
-        reasons = "; ".join(f"{endpoint.name}: {endpoint.last_error}" for endpoint in self.balancer.endpoints)
-        return f"model {model!r}: no endpoint can be used ({reasons})"
 
     def __repr__(self) -> str:
         return f"Scheduler(lanes={len(self._lanes)}, queued_rows={self._lanes.rows}, running={len(self._running)})"
