@@ -1,0 +1,153 @@
+"""One TF Serving process behind one or both of its doors: which call goes through which, and as what.
+
+Arrays go by gRPC, rows of JSON by REST, relayed calls through the door that they came by. Turning one protocol into the
+other is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from batchproxy.backends.grpc import GrpcDoor, GrpcStream
+from batchproxy.backends.http import RestDoor
+from batchproxy.codecs import tfs_calls
+from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
+from batchproxy.codecs.tfs_rows import INSTANCES, JsonRows, write_request
+from batchproxy.codecs.tfs_splice import read_answer
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code
+from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
+from batchproxy.core.request import BatchKey, Reply, Version
+from batchproxy.core.shapes import ModelInfo
+
+ASK_S = 10.0
+"""How long a question about a model may take: a server that is loading models answers late, not never."""
+
+PROBE_S = 2.0
+"""How long a server that is to be used again may take to say anything at all."""
+
+_JSON: tuple[Header, ...] = (("content-type", "application/json"),)
+
+_GATEWAY = frozenset({502, 503, 504})
+"""What a gateway says of a server that it does not reach."""
+
+
+class TfServingBackend:
+    """A TF Serving process.
+
+    Args:
+        grpc: ``HOST:PORT`` or ``unix:/PATH``; None for no such door.
+        rest: ``HOST:PORT``, or ``http://HOST:PORT``; None for no such door.
+        static_headers: sent with each merged call, as (name, value) pairs.
+    """
+
+    def __init__(
+        self, *, grpc: str | None = None, rest: str | None = None, static_headers: Sequence[Header] = ()
+    ) -> None:
+        self._grpc = None if grpc is None else GrpcDoor(grpc)
+        self._rest = None if rest is None else RestDoor(rest)
+        self._static = tuple(static_headers)
+        self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
+
+    def has(self, protocol: str) -> bool:
+        """Whether calls of this protocol (``GRPC`` or ``REST``) can be sent."""
+        return (self._grpc if protocol == GRPC else self._rest) is not None
+
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
+        """Run a merged call: rows of JSON by REST, anything else by gRPC.
+
+        The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5). A REST answer does
+        not say which version it is of.
+        """
+        headers = (*self._static, *key.partition)
+        rows = {name: column for name, column in columns.items() if isinstance(column, JsonRows)}
+        if rows:
+            return await self._infer_rows(key, rows, headers, timeout_s)
+        message = tfs_calls.encode_predict_request(key, columns)
+        answer = await self._grpc_door().call(PREDICT, headers, message, timeout_s)
+        return tfs_calls.decode_predict_reply(answer.body)
+
+    async def _infer_rows(
+        self, key: BatchKey, rows: dict[str, JsonRows], headers: tuple[Header, ...], timeout_s: float | None
+    ) -> Reply:
+        sent = next(iter(rows.values())).shape_class
+        row_form = sent.form == INSTANCES
+        path = tfs_calls.model_path(key.model, key.version) + ":predict"
+        body = write_request(rows, sent.sent_signature, row_form)
+        answer = await self._rest_door().call("POST", path, (*_JSON, *headers), body, timeout_s)
+        if answer.status != 200:
+            raise BackendProtocolError(f"{self.name}: HTTP status {answer.status} in answer to {path}")
+        return Reply(read_answer(answer.body, row_form), 0)
+
+    async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
+        """Pass a call on through the door that it came by."""
+        if call.protocol == GRPC:
+            return await self._grpc_door().call(call.method, call.headers, call.body, timeout_s)
+        return await self._rest_door().call(call.method, call.path, call.headers, call.body, timeout_s)
+
+    def relay_stream(
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[GrpcStream]:
+        """Pass on a gRPC call of any kind, both ways; see ``GrpcDoor.stream``."""
+        return self._grpc_door().stream(method, headers, messages, timeout_s)
+
+    async def metadata(self, model: str, version: Version) -> ModelInfo:
+        """Ask for a model's signatures and the version that answers: by gRPC where there is such a door."""
+        if self._grpc is not None:
+            question = tfs_calls.encode_metadata_request(model, version)
+            answer = await self._grpc.call(GET_MODEL_METADATA, self._static, question, ASK_S)
+            return tfs_calls.decode_metadata_reply(answer.body)
+        path = tfs_calls.model_path(model, version) + "/metadata"
+        return tfs_calls.decode_metadata_document((await self._get(path, ASK_S)).body)
+
+    async def status(self, model: str, version: Version) -> tuple[VersionStatus, ...]:
+        """Ask which versions of a model there are, and how they are; raises as ``metadata``."""
+        if self._grpc is not None:
+            question = tfs_calls.encode_status_request(model, version)
+            answer = await self._grpc.call(GET_MODEL_STATUS, self._static, question, ASK_S)
+            return tfs_calls.decode_status_reply(answer.body)
+        return tfs_calls.decode_status_document((await self._get(tfs_calls.model_path(model, version), ASK_S)).body)
+
+    async def probe(self) -> None:
+        """Ask each door for the status of no model: a refusal is an answer, too."""
+        if self._grpc is not None:
+            question = tfs_calls.encode_status_request("", None)
+            try:
+                await self._grpc.call(GET_MODEL_STATUS, self._static, question, PROBE_S)
+            except BackendRejected as error:
+                _alive(error)
+        if self._rest is not None:
+            try:
+                await self._get("/v1/models/", PROBE_S)
+            except BackendError as error:
+                _alive(error)
+
+    async def aclose(self) -> None:
+        for door in (self._grpc, self._rest):
+            if door is not None:
+                await door.aclose()
+
+    async def _get(self, path: str, timeout_s: float) -> RawReply:
+        return await self._rest_door().call("GET", path, self._static, b"", timeout_s)
+
+    def _grpc_door(self) -> GrpcDoor:
+        if self._grpc is None:
+            raise _no_door(self.name, GRPC, "grpc://HOST:PORT")
+        return self._grpc
+
+    def _rest_door(self) -> RestDoor:
+        if self._rest is None:
+            raise _no_door(self.name, REST, "http://HOST:PORT")
+        return self._rest
+
+
+def _alive(error: BackendError) -> None:
+    """Raise the error again unless it is an answer of the server's own."""
+    if error.raw is None or error.code == Code.DEADLINE_EXCEEDED or error.raw.status in _GATEWAY:
+        raise error
+
+
+def _no_door(name: str, protocol: str, wanted: str) -> BackendRejected:
+    text = f"the server {name} has no {protocol} door: add {wanted} to its --backend"
+    return BackendRejected(text, code=Code.UNIMPLEMENTED)
