@@ -83,6 +83,7 @@ BROKEN = {
     "no version": (505, b"GET /\r\nHost: h\r\n\r\n"),
     "HTTP/0.9": (505, b"GET / HTTP/0.9\r\nHost: h\r\n\r\n"),
     "HTTP/1.2": (505, b"GET / HTTP/1.2\r\nHost: h\r\n\r\n"),
+    "HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "HTTP/2.0": (505, b"GET / HTTP/2.0\r\nHost: h\r\n\r\n"),
     "HTTP/3.7": (505, b"GET / HTTP/3.7\r\nHost: h\r\n\r\n"),
     "HTTP/11": (400, b"GET / HTTP/11\r\nHost: h\r\n\r\n"),

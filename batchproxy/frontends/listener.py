@@ -21,11 +21,12 @@ from pathlib import Path
 
 from batchproxy.codecs.tfs_grpc import METHODS
 from batchproxy.core.errors import BatchProxyError, Code, ConfigError
-from batchproxy.frontends import grpc_routes, rest_routes
+from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.address import host_port
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
-from batchproxy.frontends.rest_routes import RestAnswer, RestRoutes
+from batchproxy.frontends.rest_answers import RestAnswer, our_error
+from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.wire.base import GrpcExchange, HttpExchange, Limits
 from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import PAGE, Answers, page
@@ -244,7 +245,7 @@ class Listener:
             call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, respond)
         except Exception as error:
             logger.exception(_UNFORESEEN)
-            respond(rest_routes.error_answer(_internal(error)))
+            respond(our_error(_internal(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel
@@ -265,7 +266,11 @@ class Listener:
 
 
 def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None:
-    exchange.answer(answer.status, answer.body, answer.headers, answer.reason)
+    try:
+        exchange.answer(answer.status, answer.body, answer.headers, answer.reason)
+    except ValueError as error:  # a field of a server's answer that HTTP has no room for
+        logger.exception(_UNFORESEEN)
+        exchange.answer(*our_error(_internal(error)))
     if not door.dirty:
         door.mark()
 

@@ -64,7 +64,7 @@ class Answers:
         Args:
             status: 200 to 599.
             size: of the body, in bytes.
-            headers: the answer's own; those of connection, length, date and transfer coding are ours and left out.
+            headers: the answer's own, names may repeat; those of connection, length and transfer coding are left out.
             reason: None for the usual phrase.
             mode: ``CLOSE | OLD | NO_BODY``.
 
@@ -72,15 +72,19 @@ class Answers:
             ValueError: a field or reason that would end its line. This is a bug.
         """
         words = REASONS.get(status, "Unknown") if reason is None else reason
+        date = self._date
         lines = [f"HTTP/1.{0 if mode & OLD else 1} {status} {words}"]
         for name, value in headers.items():
             if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
                 raise ValueError(f"{name!r}: {value!r} is no header field. This is a bug.")
-            if name.lower() not in {"connection", "content-length", "date", "transfer-encoding"}:
+            kind = name.lower()
+            if kind == "date":
+                date = b""  # a server's own, passed on
+            if kind not in {"connection", "content-length", "transfer-encoding"}:
                 lines.append(f"{name}: {value}")
         if _VALUE.fullmatch(words) is None:
             raise ValueError(f"{words!r} is no reason phrase. This is a bug.")
-        text = "\r\n".join(lines).encode("latin-1") + b"\r\n" + self._date + _framing(status, size, mode) + b"\r\n"
+        text = "\r\n".join(lines).encode("latin-1") + b"\r\n" + date + _framing(status, size, mode) + b"\r\n"
         if mode == 0 and reason is None and len(headers) == 1 and "Content-Type" in headers:
             if len(self.known) >= MAX_KNOWN:
                 self.known.clear()

@@ -11,7 +11,7 @@ Sources: RFC 9112 (HTTP/1.1), RFC 9110 (HTTP); statuses as libevent gives them u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import NoReturn, TypeVar, overload
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -56,10 +56,11 @@ class Headers(Mapping[str, str]):
         fields: lower-case name to value.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_text")
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
+        self._text: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower().encode("latin-1")].decode("latin-1")
@@ -75,8 +76,14 @@ class Headers(Mapping[str, str]):
         value = self._fields.get(key.lower().encode("latin-1", "replace"))
         return default if value is None else value.decode("latin-1")
 
+    def items(self) -> ItemsView[str, str]:
+        """As a dict's; for whoever passes all of them on."""
+        if self._text is None:
+            self._text = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._fields.items()}
+        return self._text.items()
+
     def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._fields)
+        return (name for name, _ in self.items())
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -210,9 +217,8 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     except HttpParserError as error:
         _refuse_broken(raw, error, limits)
     method = parser.get_method()
-    if not (seen.whole and raw.startswith(method)):  # llhttp passes over a line feed before the method
-        check_start(raw, limits)
-        raise Refused(400, "the request's head is malformed")
+    if not (seen.whole and raw.startswith(method)):  # llhttp stops at PRI, and passes over a line feed before a method
+        _refuse_broken(raw, HttpParserError("the request's head is malformed"), limits)
     if len(seen.pairs) > limits.head_fields:
         raise Refused(431, f"the request has more than {limits.head_fields} header fields")
     fields: dict[bytes, bytes] = {}

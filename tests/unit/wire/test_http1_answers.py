@@ -21,6 +21,16 @@ def test_a_head_carries_the_date() -> None:
     assert expected.encode() == answers.head(200, 7, JSON, None, 0)
 
 
+def test_a_servers_own_date_is_passed_on() -> None:
+    """And ours is not put beside it (RFC 9110, 6.6.1)."""
+    answers = Answers()
+    answers.set_date(DATE)
+
+    assert b"HTTP/1.1 200 OK\r\ndate: then\r\nContent-Length: 0\r\n\r\n" == answers.head(
+        200, 0, {"date": "then"}, None, 0
+    )
+
+
 def test_plain_heads_are_remembered_until_the_date_changes() -> None:
     """Those with other fields, reasons or modes are not."""
     answers = Answers()
@@ -72,7 +82,7 @@ def test_framing(status: int, mode: int, lines: list[bytes]) -> None:
 
 def test_fields_that_are_ours_are_left_out() -> None:
     """Whoever answers cannot contradict the framing."""
-    ours = {"Connection": "close", "content-length": "9", "Date": "now", "Transfer-Encoding": "chunked"}
+    ours = {"Connection": "close", "content-length": "9", "Transfer-Encoding": "chunked"}
 
     assert b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" == Answers().head(200, 3, ours, None, 0)
 

@@ -30,6 +30,7 @@ def test_fields_are_found_by_name_in_any_case() -> None:
     assert ("1", "a , b") == (headers["x-one"], headers.get("X-TWO"))
     assert (None, "-", "1") == (headers.get("x"), headers.get("x", "-"), headers.get("x-one", "-"))
     assert ["host", "x-one", "x-two"] == list(headers)
+    assert [("host", "h"), ("x-one", "1"), ("x-two", "a , b")] == list(headers.items())
     assert 3 == len(headers)
     assert "Headers({'a': 'b'})" == repr(Headers({b"a": b"b"}))
     with pytest.raises(KeyError):
