@@ -1,0 +1,179 @@
+"""REST predict requests whose rows are never read: cut out of their bodies, joined into one. No answers here.
+
+What ``read_request`` is not sure of it does not take, and the caller relays it as it came. What it takes has at least
+one row in each input, rows of one shape, and the same meaning to TF Serving (``tfs_parse``) as to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+
+from batchproxy.codecs.tfs_echo import quoted
+from batchproxy.codecs.tfs_text import Shape, common_shape, elements, members
+from batchproxy.core.shapes import DEFAULT_SIGNATURE
+
+INSTANCES = "instances"
+"""The name of the one column of a request in row form."""
+
+INPUTS = "inputs"
+"""The name of the one column of a request in column form that sends its only input without a name."""
+
+_NAMED = "inputs by name"
+
+
+class ShapeClass(NamedTuple):
+    """What must agree, beside their names, for two columns of rows to be joined.
+
+    Attributes:
+        form: row form, one unnamed input, or inputs by name: the answer's layout depends on it.
+        sent_signature: as sent; None for none.
+        row: the shape of each row.
+    """
+
+    form: str
+    sent_signature: str | None
+    row: Shape
+
+
+class JsonRows:
+    """The rows of ``instances``, or of one of ``inputs``, as texts.
+
+    Args:
+        texts: JSON, one for each row; views of the body, which they keep alive.
+        shape_class: what all of them share.
+        nbytes: of the body, where a request has several columns a share of it.
+    """
+
+    __slots__ = ("nbytes", "shape_class", "texts")
+
+    def __init__(self, texts: Sequence[msgspec.Raw], shape_class: ShapeClass, nbytes: int) -> None:
+        self.texts = texts
+        self.shape_class = shape_class
+        self.nbytes = nbytes
+
+    @property
+    def rows(self) -> int | None:
+        return len(self.texts)
+
+    def take(self, start: int, stop: int) -> JsonRows:
+        return JsonRows(self.texts[start:stop], self.shape_class, self.nbytes)  # a slice keeps the whole body alive
+
+    def concat(self, others: Sequence[JsonRows]) -> JsonRows:
+        texts = [*self.texts, *chain.from_iterable(other.texts for other in others)]
+        return JsonRows(texts, self.shape_class, self.nbytes + sum(other.nbytes for other in others))
+
+    def __repr__(self) -> str:
+        return f"JsonRows({len(self.texts)} rows, {self.shape_class.form})"
+
+
+@dataclass(slots=True, eq=False)
+class RawPredict:
+    """A predict request, read as far as merging needs.
+
+    Attributes:
+        sent_signature: as sent, which may be empty; None for none.
+        columns: one under ``INSTANCES``, one under ``INPUTS``, or one for each input by its name.
+        row_form: whether it came as ``instances``; the answer takes the same form.
+    """
+
+    sent_signature: str | None
+    columns: dict[str, JsonRows]
+    row_form: bool
+
+    @property
+    def signature_name(self) -> str:
+        """After defaulting, so never empty."""
+        return self.sent_signature or DEFAULT_SIGNATURE
+
+
+def read_request(body: bytes) -> RawPredict | None:
+    """Take a predict request apart; None where it is not sure to be understood as TF Serving does.
+
+    That is: what is not plain JSON (``NaN``, a byte order mark, bytes after the end), what the parser finds too deep,
+    a name sent twice or with an escape in it, a signature name that is no plain string, not exactly one of
+    ``instances`` and ``inputs``, an input without rows (rank 0, or none sent), inputs with unequal numbers of rows,
+    rows of unequal shapes.
+
+    >>> request = read_request(b'{"instances": [[1.0, 2e3], [3, 4]]}')
+    >>> request.columns
+    {'instances': JsonRows(2 rows, instances)}
+    >>> write_request(request.columns, None, True)
+    b'{"instances":[[1.0, 2e3],[3, 4]]}'
+    """
+    top = members(body)
+    if top is None or (INSTANCES in top) == (INPUTS in top):
+        return None
+    sent = None
+    if "signature_name" in top:
+        sent = _plain_string(bytes(top["signature_name"][0]))
+        if sent is None:
+            return None
+    row_form = INSTANCES in top
+    form = INSTANCES if row_form else INPUTS
+    value, start = top[form]
+    arrays = {form: value}
+    if not row_form and body[start] == 123:  # {
+        named = members(body, value, start)
+        if not named:
+            return None
+        arrays = {name: value for name, (value, _) in named.items()}
+        form = _NAMED
+    columns = _columns(arrays, form, sent, len(body) // len(arrays))
+    return None if columns is None else RawPredict(sent, columns, row_form)
+
+
+def _plain_string(text: bytes) -> str | None:
+    if text[:1] != b'"' or b"\\" in text:
+        return None
+    try:
+        return text[1:-1].decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _columns(
+    arrays: Mapping[str, msgspec.Raw], form: str, sent_signature: str | None, nbytes: int
+) -> dict[str, JsonRows] | None:
+    columns: dict[str, JsonRows] = {}
+    count = 0
+    for name, array in arrays.items():
+        rows = elements(array)
+        if not rows or (columns and len(rows) != count):
+            return None
+        count = len(rows)
+        shape = common_shape(array, rows)
+        if shape is None:
+            return None
+        columns[name] = JsonRows(rows, ShapeClass(form, sent_signature, shape), nbytes)
+    return columns
+
+
+def write_request(columns: Mapping[str, JsonRows], sent_signature: str | None, row_form: bool) -> bytes:
+    """Write the body of a merged request; the rows are copied once.
+
+    Args:
+        columns: as in ``RawPredict``, at least one, each with at least one row.
+        sent_signature: as in ``RawPredict``.
+        row_form: as in ``RawPredict``.
+    """
+    parts: list[bytes] = []  # a comma follows each but the last, whatever it is
+    if sent_signature is not None:
+        parts.append(b'"signature_name":' + quoted(sent_signature.encode()))
+    first = len(parts)
+    named = not row_form and any(column.shape_class.form == _NAMED for column in columns.values())
+    for name, column in columns.items():
+        at = len(parts)
+        parts += column.texts
+        parts[at] = quoted(name.encode()) + b":[" + bytes(parts[at])
+        parts[-1] = bytes(parts[-1]) + b"]"
+    if named:
+        parts[first] = b'"inputs":{' + parts[first]
+        parts[-1] += b"}"
+    parts[0] = b"{" + parts[0]
+    parts[-1] += b"}"
+    return b",".join(parts)
