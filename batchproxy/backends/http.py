@@ -7,7 +7,6 @@ added, followed or remembered. Header text is Latin-1, a character for each byte
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Iterable, Sequence
 
@@ -126,11 +125,6 @@ class RestDoor:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _translated(self.name, error) from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise BackendLost(f"{self.name}: the connection was closed on our side during the call") from None
         reason = (response.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
         kept = _own((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers)
         reply = RawReply(response.status, reason, kept, answer)

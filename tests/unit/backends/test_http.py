@@ -1,0 +1,416 @@
+"""The REST door against a socket that records every byte and answers from a script, and against aiohttp's server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from batchproxy.backends.http import RestDoor
+from batchproxy.core.errors import (
+    BackendError,
+    BackendLost,
+    BackendProtocolError,
+    BackendRejected,
+    BackendUnavailable,
+    Code,
+)
+from batchproxy.core.raw import Header
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+HANG_UP = b""
+"""In a script: end the connection without a word."""
+
+
+class Recorder:
+    """Takes requests, remembers their bytes, and gives the answers of its script in turn, the last for ever."""
+
+    def __init__(self, answers: Sequence[bytes]) -> None:
+        self.answers = list(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.reached = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = 0
+                for line in head.split(b"\r\n"):
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line[15:])
+                self.requests.append(head + await reader.readexactly(length))
+                self.reached.set()
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                if answer == HANG_UP:
+                    break
+                writer.write(answer)
+                if b"Content-Length: 99" in answer:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.gone.set()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def recorder(*answers: bytes) -> AsyncIterator[tuple[Recorder, RestDoor]]:
+    """A server and a door to it."""
+    stranger = Recorder(answers or (OK,))
+    server = await asyncio.start_server(stranger.serve, "127.0.0.1", 0)
+    stranger.port = server.sockets[0].getsockname()[1]
+    door = RestDoor(f"127.0.0.1:{stranger.port}")
+    try:
+        yield stranger, door
+    finally:
+        await door.aclose()
+        server.close()
+        await server.wait_closed()
+
+
+async def refused(door: RestDoor, kind: type[BackendError]) -> BackendError:
+    """What a simple call raises."""
+    with pytest.raises(kind) as caught:
+        await door.call("POST", "/v1/models/m:predict", (), b"{}", 5.0)
+    assert type(caught.value) is kind
+    return caught.value
+
+
+# ---------------------------------------------------------------- out
+
+
+async def test_the_server_sees_the_callers_bytes_and_nothing_else() -> None:
+    """Line, headers with duplicates, body; only Host and Content-Length are written anew."""
+    headers: tuple[Header, ...] = (
+        ("host", "proxy:1"),
+        ("content-length", "7"),
+        ("content-encoding", "gzip"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("x-long", "v" * 20_000),
+        ("accept", "text/x"),
+    )
+    async with recorder() as (stranger, door):
+        await door.call("POST", "/v1/models/m:predict", headers, b"\x1f\x8b\0\xff\r\n!", None)
+    lines = [
+        b"POST /v1/models/m:predict HTTP/1.1",
+        b"Host: 127.0.0.1:%d" % stranger.port,
+        b"content-encoding: gzip",
+        b"x-a: 1",
+        b"x-a: 2",
+        b"x-long: " + b"v" * 20_000,
+        b"accept: text/x",
+        b"Content-Length: 7",
+        b"",
+        b"\x1f\x8b\0\xff\r\n!",
+    ]
+
+    assert b"\r\n".join(lines) == stranger.requests[0]
+
+
+async def test_nothing_is_added() -> None:
+    """No Accept, no User-Agent, no Content-Type; a body of no length only where the method expects one."""
+    async with recorder() as (stranger, door):
+        await door.call("GET", "/", (), b"", None)
+        await door.call("POST", "/", (), b"", None)
+    host = b"Host: 127.0.0.1:%d\r\n" % stranger.port
+
+    assert [
+        b"GET / HTTP/1.1\r\n" + host + b"\r\n",
+        b"POST / HTTP/1.1\r\n" + host + b"Content-Length: 0\r\n\r\n",
+    ] == stranger.requests
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/m?x=1",
+        "/v1/models/m?",
+        "/V1/Models//m/../x/./%2f%2F%zz",
+        '/v1/models/a b|"<>^`{}',
+        "/v1/models/m#fragment?x",
+        "/v1/models/caf\u00c3\u00a9:predict",  # the bytes of an é in UTF-8, one character each
+    ],
+)
+async def test_the_path_is_sent_as_it_is(path: str) -> None:
+    """Neither quoted, unquoted nor tidied up: TF Serving matches the raw text."""
+    async with recorder() as (stranger, door):
+        await door.call("GET", path, (), b"", None)
+
+    assert path.encode("latin-1") == stranger.requests[0].split(b"\r\n")[0][4:-9]
+
+
+async def test_header_text_keeps_its_bytes() -> None:
+    """UTF-8 in a header goes through; what is not UTF-8 arrives as the same text, the best that aiohttp can do."""
+    async with recorder() as (stranger, door):
+        await door.call("GET", "/", (("x", "\u00c3\u00a9"), ("y", "\u00e9"), ("z", b"\xc3\xa9")), b"", None)
+
+    assert [b"x: \xc3\xa9", b"y: \xc3\xa9", b"z: \xc3\xa9"] == stranger.requests[0].split(b"\r\n")[2:5]
+
+
+async def test_headers_of_one_hop_stay_behind() -> None:
+    """Those that HTTP names, and those that Connection names."""
+    headers = (
+        ("connection", "keep-alive, X-Hop"),
+        ("connection", "x-other"),
+        ("x-hop", "1"),
+        ("x-other", "1"),
+        ("keep-alive", "1"),
+        ("te", "trailers"),
+        ("trailer", "x"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("proxy-authorization", "x"),
+        ("expect", "100-continue"),
+        ("authorization", "mine"),
+    )
+    async with recorder() as (stranger, door):
+        await door.call("GET", "/", headers, b"", None)
+
+    assert [b"authorization: mine"] == stranger.requests[0].split(b"\r\n")[2:-2]
+
+
+async def test_large_bodies_pass() -> None:
+    """Beyond the size at which aiohttp warns."""
+    body = bytes(3 << 20)
+    async with recorder() as (stranger, door):
+        await door.call("POST", "/", (), body, None)
+
+    assert stranger.requests[0].endswith(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.mark.parametrize(("name", "value"), [("x", "a\r\nb"), ("x", "a\0b")])
+async def test_headers_that_http_cannot_carry(name: str, value: str) -> None:
+    """They could end the head early."""
+    async with recorder() as (stranger, door):
+        with pytest.raises(BackendRejected, match="cannot be sent"):
+            await door.call("GET", "/", ((name, value),), b"", None)
+
+    assert [] == stranger.requests
+
+
+# ---------------------------------------------------------------- back
+
+
+async def test_the_answer_is_the_servers() -> None:
+    """Status, reason, headers in order with duplicates and bytes, body still packed."""
+    body = b"\x1f\x8bnot really gzip"
+    answer = (
+        b"HTTP/1.1 207 Sm\xc3\xb6rg\xe5s\r\nX-A: 1\r\nx-a: 2\r\nContent-Encoding: gzip\r\nSet-Cookie: a=b\r\n"
+        b"Y: \xe9\xc3\xa9\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 17\r\n\r\n" + body
+    )
+    async with recorder(answer) as (stranger, door):
+        reply = await door.call("GET", "/", (), b"", None)
+        await door.call("GET", "/", (), b"", None)
+    expected = [("x-a", "1"), ("x-a", "2"), ("content-encoding", "gzip"), ("set-cookie", "a=b"), ("y", "\xe9\xc3\xa9")]
+
+    assert (207, "Sm\xc3\xb6rg\xe5s", expected, body) == (reply.status, reply.message, reply.headers, reply.body)
+    assert () == reply.trailers
+    assert b"Cookie" not in stranger.requests[1]
+
+
+async def test_chunked_answers_are_put_together() -> None:
+    """Framing is of one hop."""
+    async with recorder(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n") as (
+        _,
+        door,
+    ):
+        reply = await door.call("GET", "/", (), b"", None)
+
+    assert (b"abc", []) == (reply.body, reply.headers)
+
+
+async def test_redirects_are_the_callers_business() -> None:
+    """They are answers like others."""
+    async with recorder(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n") as (stranger, door):
+        reply = await door.call("GET", "/", (), b"", None)
+
+    assert (302, [("location", "/x")]) == (reply.status, reply.headers)
+    assert 1 == len(stranger.requests)
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    """Whatever length it names."""
+    async with recorder(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n") as (_, door):
+        reply = await door.call("HEAD", "/", (), b"", 5.0)
+
+    assert b"" == reply.body
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, BackendRejected, Code.INVALID_ARGUMENT),
+        (401, BackendRejected, Code.UNAUTHENTICATED),
+        (403, BackendRejected, Code.PERMISSION_DENIED),
+        (404, BackendRejected, Code.NOT_FOUND),
+        (409, BackendRejected, Code.ABORTED),
+        (413, BackendRejected, Code.RESOURCE_EXHAUSTED),
+        (418, BackendRejected, Code.INVALID_ARGUMENT),
+        (422, BackendRejected, Code.INVALID_ARGUMENT),
+        (429, BackendRejected, Code.RESOURCE_EXHAUSTED),
+        (499, BackendRejected, Code.CANCELLED),
+        (500, BackendRejected, Code.INTERNAL),
+        (501, BackendRejected, Code.UNIMPLEMENTED),
+        (502, BackendLost, Code.UNAVAILABLE),
+        (503, BackendUnavailable, Code.UNAVAILABLE),
+        (504, BackendRejected, Code.DEADLINE_EXCEEDED),
+        (599, BackendRejected, Code.INTERNAL),
+    ],
+)
+async def test_refusals(status: int, kind: type[BackendError], code: Code) -> None:
+    """R3's table; the answer itself is kept as it came."""
+    body = b'{\n    "error": "no \xc3\xa9"\n}'
+    async with recorder(b"HTTP/1.1 %d Why\r\nA: b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)) as (
+        _,
+        door,
+    ):
+        error = await refused(door, kind)
+
+    assert (code, error.raw is not None) == (error.code, True)
+    assert error.message.endswith("no é")
+    assert error.raw is not None
+    assert (status, "Why", [("a", "b")], body) == (
+        error.raw.status,
+        error.raw.message,
+        error.raw.headers,
+        error.raw.body,
+    )
+
+
+# ---------------------------------------------------------------- connections
+
+
+async def test_connections_are_kept_and_are_as_many_as_needed() -> None:
+    """As many as there are calls at once, beyond aiohttp's default of 100; later calls open no others."""
+    arrived = asyncio.Semaphore(0)
+    release = asyncio.Event()
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        arrived.release()
+        await release.wait()
+        return web.Response(text=str(id(request.transport)))
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    door = RestDoor(site.name.replace(":0", f":{runner.addresses[0][1]}"))
+    calls = [asyncio.create_task(door.call("GET", "/", (), b"", 10.0)) for _ in range(150)]
+    for _ in calls:
+        await arrived.acquire()
+    release.set()
+    at_once = {(await call).body for call in calls}
+    after = {(await door.call("GET", "/", (), b"", None)).body for _ in range(5)}
+    await door.aclose()
+    await runner.cleanup()
+
+    assert 150 == len(at_once)
+    assert after <= at_once
+
+
+async def test_nobody_there() -> None:
+    """A refused connection ran nothing."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        door = RestDoor(f"http://127.0.0.1:{port}")
+        error = await refused(door, BackendUnavailable)
+        await door.aclose()
+
+    assert f"http://127.0.0.1:{port}: " in error.message
+    assert error.raw is None
+
+
+async def test_no_such_host() -> None:
+    """Nor did a name that nobody has."""
+    door = RestDoor("no-such-host.invalid:1")
+    error = await refused(door, BackendUnavailable)
+    await door.aclose()
+
+    assert "no-such-host.invalid" in error.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(HANG_UP, BackendLost, id="hangs up"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", BackendLost, id="half a body"),
+        pytest.param(b"220 ftp ready\r\n\r\n", BackendProtocolError, id="no HTTP"),
+    ],
+)
+async def test_broken_answers(answer: bytes, kind: type[BackendError]) -> None:
+    """The call was sent, so it may have run."""
+    async with recorder(answer) as (stranger, door):
+        await refused(door, kind)
+
+    assert 1 == len(stranger.requests)
+
+
+async def test_a_kept_connection_that_breaks() -> None:
+    """Nobody knows whether the second call ran; only who knows the model may send it again. The third has a new one."""
+    async with recorder(OK, HANG_UP, OK) as (stranger, door):
+        await door.call("POST", "/", (), b"1", None)
+        with pytest.raises(BackendLost):
+            await door.call("POST", "/", (), b"2", None)
+        reply = await door.call("POST", "/", (), b"3", None)
+
+    assert b"hi" == reply.body
+    assert (3, 2) == (len(stranger.requests), stranger.connections)
+
+
+async def test_a_question_is_asked_again() -> None:
+    """GET changes nothing, so a kept connection that broke is no reason to fail."""
+    async with recorder(OK, HANG_UP, OK) as (stranger, door):
+        await door.call("GET", "/", (), b"", None)
+        await door.call("GET", "/", (), b"", None)
+
+    assert 3 == len(stranger.requests)
+
+
+async def test_the_time_runs_out() -> None:
+    """No answer within the limit is DEADLINE_EXCEEDED, and the connection is closed."""
+    async with recorder() as (stranger, door):
+        stranger.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nslow"]
+        with pytest.raises(BackendRejected, match="no answer in time") as caught:
+            await door.call("POST", "/", (), b"", 0.1)
+        await stranger.gone.wait()
+
+    assert (Code.DEADLINE_EXCEEDED, None) == (caught.value.code, caught.value.raw)
+
+
+async def test_cancelling_closes_the_connection() -> None:
+    """HTTP/1.1 knows no other way to say so."""
+    async with recorder() as (stranger, door):
+        stranger.answers = [b"HTTP/1.1 200 OK\r\n"]
+        task = asyncio.create_task(door.call("POST", "/", (), b"", None))
+        await stranger.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await stranger.gone.wait()
+
+
+async def test_closing_the_door_loses_calls_and_refuses_new_ones() -> None:
+    """A call that we broke off ourselves may have run; one after that did not."""
+    async with recorder() as (stranger, door):
+        stranger.answers = [b"HTTP/1.1 200 OK\r\n"]
+        task = asyncio.create_task(door.call("POST", "/", (), b"", None))
+        await stranger.reached.wait()
+        await door.aclose()
+        with pytest.raises(BackendLost):
+            await task
+        with pytest.raises(BackendUnavailable, match="closed on our side"):
+            await door.call("GET", "/", (), b"", None)
+
+
+async def test_a_door_that_was_never_used_closes() -> None:
+    """There is nothing to close."""
+    await RestDoor("127.0.0.1:1").aclose()
