@@ -16,24 +16,17 @@ from typing import Any
 import uvloop
 
 from batchproxy import __version__, log
-from batchproxy.backends import Backend, open_backend
-from batchproxy.config import Config, PoolConfig, parse_address
-from batchproxy.core.errors import ConfigError
-from batchproxy.core.shapes import ModelInfo
-from batchproxy.engine import Engine, build_engine
+from batchproxy.config import Config, parse_address
 from batchproxy.frontends.admin import Admin
-from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.grpc_listener import GrpcListener
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.rest_listener import LINGER_S, RestListener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
+from batchproxy.pools import open_pools
 from batchproxy.tasks import Tasks
 
 logger = logging.getLogger("batchproxy.app")
-
-PROBE_INTERVAL_S = 1.0
-"""How often endpoints that are not up are asked again; TF Serving looks for new versions as often."""
 
 
 class App:
@@ -49,36 +42,15 @@ class App:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._draining = False
-        self._engines: list[Engine] = []
         self.metrics = Metrics(lambda: self._engines)
-        self._directory = Directory(self._open_models())
+        self._pools = open_pools(config, self.metrics)
+        self._engines = self._pools.engines
+        self._directory = self._pools.directory
         self.rest: RestListener | None = None
         self.grpc: GrpcListener | None = None
         self.admin: Admin | None = None
+        self._rest_routes: RestRoutes | None = None
         self._tasks = Tasks()
-
-    def _open_models(self) -> list[Served]:
-        policies = {model.name: model.policy() for model in self._config.models}
-        served: list[Served] = []
-        for pool in self._config.pools:
-            models = [model.name for model in self._config.models if model.pool == pool.name]
-            if not models:
-                continue
-            backends = _open_pool(pool)
-            engine = build_engine(
-                pool.name,
-                backends,
-                {name: policies[name] for name in models},
-                max_inflight=pool.max_inflight,
-                max_relayed=pool.max_relayed,
-                max_queued_bytes=pool.max_queued_bytes,
-                call_timeout_s=self._config.backend_timeout_s,
-                observer=self.metrics,
-            )
-            self._engines.append(engine)
-            first = next(iter(backends.values()))
-            served += [Served(ModelInfo(name, first.version, first.signatures), engine) for name in models]
-        return served
 
     async def start(self) -> None:
         """Listen on every door, then ask the endpoints whether they are up.
@@ -93,27 +65,21 @@ class App:
             self.admin = Admin(host, port, not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
             await self.admin.start()
         if listen.rest is not None:
-            rest = RestRoutes(
+            self._rest_routes = RestRoutes(
                 self._directory,
                 self.metrics,
                 clock,
                 timeout_s=config.rest_api_timeout_in_ms / 1000,
                 deadline_header=config.deadline_header,
             )
-            self.rest = RestListener(rest, *parse_address(listen.rest))
+            self.rest = RestListener(self._rest_routes, *parse_address(listen.rest))
             await self.rest.start()
         if listen.grpc is not None:
             self.grpc = GrpcListener(GrpcRoutes(self._directory, self.metrics, clock), *parse_address(listen.grpc))
             await self.grpc.start()
+        await asyncio.gather(*(engine.probe() for engine in self._engines))
         for engine in self._engines:
-            await engine.probe()
-        _ = self._tasks.spawn("probe", self._keep_probing())
-
-    async def _keep_probing(self) -> None:
-        while any(not endpoint.up for engine in self._engines for endpoint in engine.scheduler.balancer.endpoints):
-            await asyncio.sleep(PROBE_INTERVAL_S)
-            for engine in self._engines:
-                await engine.probe()
+            _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
 
     # -- stopping ----------------------------------------------------------------------------------
 
@@ -139,11 +105,15 @@ class App:
 
     async def aclose(self) -> None:
         """Free everything; to be called after ``drain``, when nothing is under way."""
+        await self._tasks.aclose()
+        if self._rest_routes is not None:
+            await self._rest_routes.aclose()
+        for catalogue in self._pools.catalogues:
+            await catalogue.aclose()
         for engine in self._engines:
             await engine.aclose()
         if self.admin is not None:
             await self.admin.aclose()
-        await self._tasks.aclose()
 
     def unanswered(self) -> int:
         """How many requests are taken and not answered."""
@@ -167,7 +137,17 @@ class App:
         return {
             "version": __version__,
             "reasons": self.not_ready(),
-            "models": [self._model_status(served) for served in self._directory.models()],
+            "models": [
+                {
+                    "name": name,
+                    "pool": engine.name,
+                    "max_batch_rows": engine.policies[name].max_batch_rows,
+                    "queued_rows": rows,
+                    **self.metrics.summary(name),
+                }
+                for engine in self._engines
+                for name, rows in engine.scheduler.queued_rows().items()
+            ],
             "endpoints": [
                 {
                     "pool": engine.name,
@@ -183,36 +163,6 @@ class App:
                 for endpoint in engine.scheduler.balancer.endpoints
             ],
         }
-
-    def _model_status(self, served: Served) -> Mapping[str, Any]:
-        name = served.info.name
-        policy = next(model for model in self._config.models if model.name == name)
-        return {
-            "name": name,
-            "version": served.info.version,
-            "max_batch_rows": policy.max_batch_rows,
-            "queued_rows": served.engine.scheduler.queued_rows()[name],
-            **self.metrics.summary(name),
-        }
-
-
-def _open_pool(pool: PoolConfig) -> dict[str, Backend]:
-    """The pool's backends by endpoint name; an address given twice is two endpoints, numbered."""
-    backends: dict[str, Backend] = {}
-    for url in (address.name for address in pool.addresses()):
-        number = sum(known == url or known.startswith(f"{url}#") for known in backends)
-        try:
-            backends[f"{url}#{number + 1}" if number else url] = open_backend(url)
-        except ConfigError as error:
-            raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
-    first, *others = backends.items()
-    for name, backend in others:
-        if (backend.version, backend.signatures) != (first[1].version, first[1].signatures):
-            raise ConfigError(
-                f"pool {pool.name!r}: {name} and {first[0]} are not the same model (version or signatures differ); "
-                "endpoints of one pool must be; put the other one into a pool of its own"
-            )
-    return backends
 
 
 def serve(config: Config) -> int:

@@ -74,7 +74,7 @@ class Engine:
         self.scheduler = scheduler
         self.backends = backends
         self.clock = clock
-        self._policies = policies
+        self.policies = policies
         self._observer = observer
         self._tasks = Tasks()
         self._calls: dict[Dispatch, asyncio.Task[None]] = {}
@@ -186,7 +186,7 @@ class Engine:
         raw = members[0].request.raw
         if len(members) == 1 and raw is not None:  # the caller's own bytes go out, the server's own come back (R1)
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
-        columns, sent = merge(members, self._policies[batch.key.model] if batch.padded else None)
+        columns, sent = merge(members, self.policies[batch.key.model] if batch.padded else None)
         try:
             reply = await backend.infer(batch.key, columns, timeout_s)
         except BackendError as error:

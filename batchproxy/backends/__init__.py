@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from batchproxy.backends.base import Backend
+from batchproxy.backends.base import Backend, Embedded, Remote
 from batchproxy.backends.callable import CallableBackend
 from batchproxy.backends.onnx import OnnxBackend
 from batchproxy.core.errors import ConfigError
 
-__all__ = ["BACKENDS", "Backend", "CallableBackend", "OnnxBackend", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "CallableBackend", "Embedded", "OnnxBackend", "Remote", "open_backend"]
 
 
-def open_backend(url: str) -> Backend:
+def open_backend(url: str) -> Embedded:
     """The backend that ``url`` names, ready to be called.
 
     Args:
@@ -39,7 +39,7 @@ def open_backend(url: str) -> Backend:
     return opener(rest)
 
 
-def _open_python(target: str) -> Backend:
+def _open_python(target: str) -> Embedded:
     module_name, colon, name = target.partition(":")
     if not (colon and module_name and name):
         raise ConfigError(f"'python:{target}' names no function; write {USAGE['python']}")
@@ -72,7 +72,7 @@ def _open_python(target: str) -> Backend:
     return CallableBackend(value)
 
 
-BACKENDS: dict[str, Callable[[str], Backend]] = {"onnx": OnnxBackend, "python": _open_python}
+BACKENDS: dict[str, Callable[[str], Embedded]] = {"onnx": OnnxBackend, "python": _open_python}
 """URL scheme to what opens the rest of the URL: a new kind of backend is a line here."""
 
 USAGE: dict[str, str] = {"onnx": "onnx:PATH", "python": "python:MODULE:FUNCTION"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from batchproxy.core.columns import Columns
-from batchproxy.core.raw import RawCall, RawReply
+from batchproxy.core.raw import Header, RawCall, RawReply
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo, Signature
 
@@ -48,6 +49,14 @@ class Embedded(Backend, Protocol):
     signatures: Mapping[str, Signature]
 
 
+class Stream(Protocol):
+    """The server's side of a relayed gRPC call: metadata, then messages, then a status, which there always is."""
+
+    async def headers(self) -> Sequence[Header]: ...
+    def messages(self) -> AsyncIterator[bytes]: ...
+    async def status(self) -> tuple[int, str, Sequence[Header]]: ...
+
+
 class Remote(Backend, Protocol):
     """A model server."""
 
@@ -59,6 +68,11 @@ class Remote(Backend, Protocol):
             BackendUnavailable: it did not run; ``raw`` is the server's answer, if it was that which said so.
             BackendLost: it may have run.
         """
+
+    def relay_stream(
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Pass on a gRPC call of any kind, both ways."""
 
     async def metadata(self, model: str, version: Version) -> ModelInfo:
         """What the server says of a model.

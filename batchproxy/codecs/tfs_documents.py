@@ -9,19 +9,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from batchproxy.codecs import _dtypes
+from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.codecs.tfs_json import document
 from batchproxy.core.shapes import ModelInfo, Signature, TensorSpec
 
 
-def encode_status(versions: Iterable[tuple[int, str]]) -> bytes:
-    """The status of a model.
-
-    Args:
-        versions: version number and state, such as ``AVAILABLE``; newest first in the answer, whatever the order.
-    """
+def encode_status(versions: Iterable[VersionStatus]) -> bytes:
+    """The status of a model; newest version first, whatever the order given."""
     entries = [
-        {"version": str(version), "state": state, "status": {"error_code": "OK", "error_message": ""}}
-        for version, state in sorted(versions, reverse=True)
+        {
+            "version": str(line.version),
+            "state": line.state.name,
+            "status": {"error_code": line.code.name, "error_message": line.message},
+        }
+        for line in sorted(versions, reverse=True)
     ]
     return document({"model_version_status": entries})
 

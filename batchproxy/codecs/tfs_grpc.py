@@ -208,6 +208,26 @@ def encode_predict(reply: Reply, model: str, signature_name: str) -> bytes:
     return response.SerializeToString() + reply.extras  # a message may be written in pieces
 
 
+def version_of(message: bytes) -> int:
+    """The version that a PredictResponse says it came from; 0 where it does not say, or is none."""
+    try:
+        return pb.PredictResponse.FromString(message).model_spec.version.value
+    except ProtobufDecodeError:
+        return 0
+
+
+def model_named(message: bytes) -> str:
+    """The model that a request of any method but Predict names; empty where it names none, or is no message.
+
+    Classify, Regress, GetModelStatus and GetModelMetadata all have their model spec in field 1. MultiInference has
+    tasks there, and a reload a configuration: they name no model that could be read so.
+    """
+    try:
+        return pb.GetModelStatusRequest.FromString(message).model_spec.name
+    except ProtobufDecodeError:
+        return ""
+
+
 # ---------------------------------------------------------------- GetModelStatus and GetModelMetadata
 
 

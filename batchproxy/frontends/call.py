@@ -31,10 +31,10 @@ class Call(Generic[Answer]):
         ended: told the status code, for the records.
     """
 
-    __slots__ = ("_done", "_ended", "_engine", "_entry", "_form", "_respond")
+    __slots__ = ("_done", "_ended", "_engine", "_entry", "_respond", "form")
 
     def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], ended: Callable[[Code], None]) -> None:
-        self._form = form
+        self.form = form
         self._respond = respond
         self._ended = ended
         self._done = False
@@ -56,7 +56,7 @@ class Call(Generic[Answer]):
     def set_result(self, result: Reply, /) -> None:
         """The engine's answer."""
         try:
-            answer = self._form.reply(result)
+            answer = self.form.reply(result)
         except BatchProxyError as error:
             self.set_exception(error)
             return
@@ -64,7 +64,7 @@ class Call(Generic[Answer]):
 
     def set_exception(self, exception: BatchProxyError, /) -> None:
         """The engine's refusal, or ours."""
-        self._finish(self._form.error(exception), exception.code)
+        self._finish(self.form.error(exception), exception.code)
 
     def _finish(self, answer: Answer, code: Code) -> None:
         self._done = True

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
 
 from batchproxy.codecs.tfs_grpc import METHODS
-from batchproxy.core.errors import Code, ConfigError
+from batchproxy.core.errors import BatchProxyError, Code, ConfigError
+from batchproxy.engine import Engine
 from batchproxy.frontends.address import host_port
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 
@@ -21,6 +23,8 @@ _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second server on our port must fail, not share it in silence
 ]
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -56,28 +60,52 @@ class GrpcListener:
 
 
 class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
-    """TF Serving's methods go to the routes; gRPC itself refuses the others as UNIMPLEMENTED."""
+    """TF Serving's methods go to the routes; others are passed on as streams, or refused as UNIMPLEMENTED by gRPC."""
 
     def __init__(self, routes: GrpcRoutes) -> None:
         self._routes = routes
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         method = handler_call_details.method
-        return grpc.unary_unary_rpc_method_handler(self._serve(method)) if method in METHODS else None
+        if method in METHODS:
+            return grpc.unary_unary_rpc_method_handler(self._serve(method))
+        engine = self._routes.streams(method)
+        return grpc.stream_stream_rpc_method_handler(self._stream(method, engine)) if engine is not None else None
 
-    def _serve(self, method: str) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
-        async def serve(message: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    def _serve(self, method: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def serve(message: bytes, context: Context) -> bytes:
             answered: asyncio.Future[GrpcAnswer] = asyncio.get_running_loop().create_future()
-            call = self._routes.handle(method, message, context.time_remaining(), answered.set_result)
+            metadata = tuple(context.invocation_metadata() or ())
+            call = self._routes.handle(method, message, context.time_remaining(), answered.set_result, metadata)
             try:
                 answer = await answered
             except asyncio.CancelledError:
                 if call is not None:
                     call.cancel()
                 raise
+            if answer.headers:
+                await context.send_initial_metadata(tuple(answer.headers))
             if answer.code is not Code.OK:
-                trailers = (("grpc-retry-pushback-ms", "1000"),) if answer.code is Code.UNAVAILABLE else ()
-                await context.abort(_CODES[answer.code], answer.message, trailers)
+                await context.abort(_CODES[answer.code], answer.message, tuple(answer.trailers))
+            context.set_trailing_metadata(tuple(answer.trailers))
             return answer.body
 
         return serve
+
+    def _stream(self, method: str, engine: Engine) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[bytes]]:
+        async def stream(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            metadata = tuple(context.invocation_metadata() or ())
+            try:
+                with engine.borrow() as server:
+                    async with server.relay_stream(method, metadata, messages, context.time_remaining()) as call:
+                        await context.send_initial_metadata(await call.headers())
+                        async for message in call.messages():
+                            yield message
+                        code, text, trailers = await call.status()
+            except BatchProxyError as error:
+                code, text, trailers = error.code, error.message, ()
+            if code:
+                await context.abort(_CODES[Code(code)], text, trailers)
+            context.set_trailing_metadata(trailers)
+
+        return stream

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_grpc
-from batchproxy.core.errors import BatchProxyError, Code, RequestError
-from batchproxy.core.request import Reply, build_request
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError, TooLarge
+from batchproxy.core.raw import GRPC, Header, RawCall
+from batchproxy.core.request import Reply, Request, Version, build_request
+from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.observe import Observer
-
-PROTOCOL = "grpc"
 
 
 class GrpcAnswer(NamedTuple):
@@ -22,34 +25,63 @@ class GrpcAnswer(NamedTuple):
     code: Code
     message: str = ""
     body: bytes = b""
+    headers: Sequence[Header] = ()
+    trailers: Sequence[Header] = ()
 
 
 Respond = Callable[[GrpcAnswer], None]
 
 
+@dataclass(slots=True, eq=False)
 class PredictFormat:
-    """Writes PredictResponses for one model and signature."""
+    """Writes PredictResponses for one model and signature.
 
-    __slots__ = ("_model", "_signature")
+    Attributes:
+        model: the name the caller used.
+        signature: after defaulting.
+        asked: the version asked for, and the catalogue that wants to know which one answered; None for embedded models.
+    """
 
-    def __init__(self, model: str, signature: str) -> None:
-        self._model = model
-        self._signature = signature
+    model: str = ""
+    signature: str = ""
+    asked: tuple[Catalogue, Version] | None = None
 
     def reply(self, reply: Reply) -> GrpcAnswer:
-        return GrpcAnswer(Code.OK, body=tfs_grpc.encode_predict(reply, self._model, self._signature))
+        if reply.raw is None:
+            answer = GrpcAnswer(Code.OK, body=tfs_grpc.encode_predict(reply, self.model, self.signature))
+            version = reply.version
+        else:
+            answer = GrpcAnswer(Code.OK, "", reply.raw.body, reply.raw.headers, reply.raw.trailers)
+            version = tfs_grpc.version_of(reply.raw.body) if self.asked else 0
+        if self.asked:
+            self.asked[0].answered(self.model, self.asked[1], version)
+        return answer
+
+    def error(self, error: BatchProxyError) -> GrpcAnswer:
+        return error_answer(error)
+
+
+class RelayFormat:
+    """Passes on what a server said."""
+
+    def reply(self, reply: Reply) -> GrpcAnswer:
+        assert reply.raw is not None, "a relayed call has no raw answer. This is a bug."
+        return GrpcAnswer(Code.OK, "", reply.raw.body, reply.raw.headers, reply.raw.trailers)
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return error_answer(error)
 
 
 def error_answer(error: BatchProxyError) -> GrpcAnswer:
-    """A gRPC status: TF Serving's code, and its text cut as TF Serving cuts it."""
-    return GrpcAnswer(error.code, tfs_grpc.status_text(error))
+    """A gRPC status: the server's own where it answered this caller alone, else ours, cut as TF Serving cuts it."""
+    if isinstance(error, BackendError) and error.raw is not None:
+        return GrpcAnswer(error.code, error.raw.message, b"", error.raw.headers, error.raw.trailers)
+    trailers = (("grpc-retry-pushback-ms", "1000"),) if error.code is Code.UNAVAILABLE else ()
+    return GrpcAnswer(error.code, tfs_grpc.status_text(error), trailers=trailers)
 
 
 class GrpcRoutes:
-    """Answers the methods of TF Serving's gRPC services that an embedded model can answer.
+    """Answers the methods of TF Serving's gRPC services: from an embedded model, or by its servers.
 
     Args:
         directory: the models.
@@ -66,7 +98,21 @@ class GrpcRoutes:
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
         }
 
-    def handle(self, method: str, message: bytes, timeout_s: float | None, respond: Respond) -> Call[GrpcAnswer] | None:
+    def streams(self, method: str) -> Engine | None:
+        """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
+        default = self._directory.default
+        if method in tfs_grpc.METHODS or default is None or GRPC not in default.doors:
+            return None
+        return default.engine
+
+    def handle(
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float | None,
+        respond: Respond,
+        metadata: Sequence[Header] = (),
+    ) -> Call[GrpcAnswer] | None:
         """Answer one unary call, now or later.
 
         Args:
@@ -74,13 +120,19 @@ class GrpcRoutes:
             message: the request, without the five-byte prefix.
             timeout_s: what is left of the caller's deadline; None: no deadline.
             respond: gets the answer, exactly once.
+            metadata: the caller's own, without hop-by-hop fields.
 
         Returns:
             The call that is under way, to be cancelled when the caller leaves; None where it was answered.
         """
         started = self._clock()
+        deadline = None if timeout_s is None else started + timeout_s
+        raw = RawCall(GRPC, method, "", metadata, message)
         if method == tfs_grpc.PREDICT:
-            return self._predict(message, started, timeout_s, respond)
+            return self._predict(raw, started, deadline, respond)
+        pool = self._directory.remote(tfs_grpc.model_named(message))
+        if pool is not None:
+            return self._pass_on(pool, raw, started, deadline, respond)
         name, model = method.rpartition("/")[2], ""
         try:
             document = self._documents.get(method)
@@ -90,38 +142,86 @@ class GrpcRoutes:
             answer = GrpcAnswer(Code.OK, body=body)
         except BatchProxyError as error:
             answer = error_answer(error)
-        self._observer.request_ended(model, name, PROTOCOL, answer.code, self._clock() - started)
+        self._observer.request_ended(model, name, GRPC, answer.code, self._clock() - started)
         respond(answer)
         return None
 
-    def _predict(self, message: bytes, started: float, timeout_s: float | None, respond: Respond) -> Call[GrpcAnswer]:
-        model, signature_name = "", ""
+    # -- Predict -----------------------------------------------------------------------------------
+
+    def _predict(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:
+        form = PredictFormat()
+        model = ""
         try:
-            call = tfs_grpc.parse_predict(message)
-            served = self._directory.find(*call.target)
-            info, signature_name = served.info, call.signature_name
-            model = info.name
-            signature = tfs_grpc.signature_of(info, signature_name)
-            request = build_request(
-                (model, info.version, signature_name),
-                signature,
-                tfs_grpc.decode_inputs(call, signature),
-                call.output_filter,
-                None if timeout_s is None else started + timeout_s,
-            )
+            try:
+                call = tfs_grpc.parse_predict(raw.body)
+            except BatchProxyError:
+                if self._directory.default is None:
+                    raise
+                return self._pass_on(self._directory.default, raw, started, deadline, respond)
+            pool = self._directory.remote(call.target.model)
+            if pool is None:
+                served = self._directory.find(*call.target)
+                engine, info = served.engine, served.info
+                model = form.model = info.name
+                form.signature = call.signature_name
+                signature = tfs_grpc.signature_of(info, call.signature_name)
+                columns = tfs_grpc.decode_inputs(call, signature)
+                target = (model, info.version, call.signature_name)
+                request = build_request(target, signature, columns, call.output_filter, deadline)
+            else:
+                _need_a_door(pool)
+                engine, request = pool.engine, self._remote_predict(pool, call, raw, deadline, form)
+                model = request.key.model
         except BatchProxyError as error:
-            refused = self._call(model, signature_name, started, respond)
+            refused = Call(form, respond, partial(self._ended, model, "Predict", started))
             refused.set_exception(error)
             return refused
-        waiting = self._call(model, signature_name, started, respond)
-        waiting.start(served.engine, request)
+        waiting = Call(form, respond, partial(self._ended, model, "Predict", started))
+        waiting.start(engine, request)
         return waiting
 
-    def _call(self, model: str, signature: str, started: float, respond: Respond) -> Call[GrpcAnswer]:
-        return Call(PredictFormat(model, signature), respond, partial(self._ended, model, started))
+    def _remote_predict(
+        self, pool: RemotePool, call: tfs_grpc.PredictCall, raw: RawCall, deadline: float | None, form: PredictFormat
+    ) -> Request:
+        """The request to queue: mergeable where all is known and well, else as it came (R5)."""
+        model, number, label = call.target
+        version: Version = label if label is not None else number
+        signature = pool.signature(model, version, call.signature_name)
+        if signature is None:
+            return as_it_came(raw, deadline)
+        form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
+        if not call.mergeable:
+            return as_it_came(raw, deadline, model)
+        try:
+            columns = tfs_grpc.decode_inputs(call, signature)
+        except TooLarge:
+            raise
+        except BatchProxyError:
+            return as_it_came(raw, deadline, model)  # the server says it in its own words
+        target = (model, version, call.signature_name)
+        request = build_request(target, signature, columns, call.output_filter, deadline)
+        partition = pool.partition(model, raw)
+        if partition or call.extras:
+            request.key = request.key._replace(partition=partition, extras=call.extras)
+        request.raw = raw
+        return request
 
-    def _ended(self, model: str, started: float, code: Code) -> None:
-        self._observer.request_ended(model, "Predict", PROTOCOL, code, self._clock() - started)
+    # -- everything else ---------------------------------------------------------------------------
+
+    def _pass_on(
+        self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
+    ) -> Call[GrpcAnswer]:
+        call = Call(RelayFormat(), respond, partial(self._ended, "", raw.method.rpartition("/")[2], started))
+        try:
+            _need_a_door(pool)
+        except BatchProxyError as error:
+            call.set_exception(error)
+        else:
+            call.start(pool.engine, as_it_came(raw, deadline))
+        return call
+
+    def _ended(self, model: str, method: str, started: float, code: Code) -> None:
+        self._observer.request_ended(model, method, GRPC, code, self._clock() - started)
 
     def _status(self, message: bytes) -> tuple[str, bytes]:
         target = tfs_grpc.parse_status(message)
@@ -131,3 +231,11 @@ class GrpcRoutes:
     def _metadata(self, message: bytes) -> tuple[str, bytes]:
         info = self._directory.find(*tfs_grpc.parse_metadata(message)).info
         return info.name, tfs_grpc.encode_metadata(info)
+
+
+def _need_a_door(pool: RemotePool) -> None:
+    if GRPC not in pool.doors:
+        raise RequestError(
+            f"pool {pool.engine.name!r} has no gRPC door: name one (grpc://HOST:PORT), or call over REST",
+            code=Code.UNIMPLEMENTED,
+        )

@@ -9,7 +9,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from batchproxy.frontends.address import bind
-from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestAnswer, RestRoutes
+from batchproxy.frontends.rest_answers import RestAnswer
+from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestRoutes
 
 LINGER_S = 1.0
 """How long a connection may take to carry its last answer, once that is given."""

@@ -4,63 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
-from batchproxy.codecs import tfs_rest
-from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge, Unavailable
-from batchproxy.core.request import Reply, build_request
-from batchproxy.frontends.call import Call
+from batchproxy.codecs import tfs_rest, tfs_rows
+from batchproxy.codecs.tfs_grpc import VersionStatus
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge
+from batchproxy.core.raw import REST, Header, RawCall
+from batchproxy.core.request import Request, build_request
+from batchproxy.core.shapes import ModelInfo
+from batchproxy.engine import Engine
+from batchproxy.frontends import rest_bridge
+from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
 from batchproxy.observe import Observer
-
-PROTOCOL = "rest"
+from batchproxy.tasks import Tasks
 
 MAX_BODY_BYTES = 256 << 20
 """A body, inflated, may be this long. TF Serving inflates up to 100 MiB and sets no other limit."""
 
-_JSON = {"Content-Type": "application/json"}
-_PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
-_UNTYPED = {"Content-Type": "text/html; charset=ISO-8859-1"}
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+)
+"""Headers that end here (RFC 9110, 7.6.1); ``expect`` was answered, and the rest of framing is made anew."""
 
-
-class RestAnswer(NamedTuple):
-    """What goes back to the caller; an empty ``reason`` is the status's usual one."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = _JSON
-    reason: str | None = None
-
+_OURS = HOP_BY_HOP | {"content-length", "content-encoding", "host"}  # the body was inflated, the host is another
 
 Respond = Callable[[RestAnswer], None]
 
 
-class PredictFormat:
-    """Writes predict answers in the form of their request."""
-
-    __slots__ = ("_row_form",)
-
-    def __init__(self, row_form: bool) -> None:
-        self._row_form = row_form
-
-    def reply(self, reply: Reply) -> RestAnswer:
-        return RestAnswer(200, tfs_rest.encode_predict(reply, row_form=self._row_form))
-
-    def error(self, error: BatchProxyError) -> RestAnswer:
-        return error_answer(error)
-
-
-def error_answer(error: BatchProxyError) -> RestAnswer:
-    """TF Serving's error document."""
-    status, body = tfs_rest.encode_error(error)
-    headers = _JSON
-    if isinstance(error, Unavailable):
-        headers = {**_JSON, "Retry-After": str(error.retry_after_s)}
-    return RestAnswer(status, body, headers, tfs_rest.REASONS.get(status))
-
-
 class RestRoutes:
-    """Answers TF Serving's REST API for embedded models.
+    """Answers TF Serving's REST API: from an embedded model, by servers with a REST door, or by bridging to gRPC.
 
     Args:
         directory: the models.
@@ -84,6 +58,7 @@ class RestRoutes:
         self._clock = clock
         self._timeout_s = timeout_s
         self._deadline_header = deadline_header
+        self._tasks = Tasks()
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, respond: Respond
@@ -101,30 +76,37 @@ class RestRoutes:
             The call that is under way, to be cancelled when the caller leaves; None where it was answered.
         """
         started = self._clock()
-        model, verb = "", ""
-        if (answer := _below_the_api(method, path, headers)) is not None:
+        target, fault = _target(method, path)
+        pool = self._directory.default if target is None else self._directory.remote(target.model)
+        if pool is not None and REST in pool.doors:
+            raw = RawCall(REST, method, path, _passed_on(headers), body)
+            return self._relayed(pool, target, raw, headers, started, respond)
+        answer = below_the_api(method, path, headers.get("Origin"))
+        if answer is not None:
             respond(answer)
             return None
-        try:
-            target = tfs_rest.parse_target(method, path)
-            verb = target.verb
-            if verb == "predict":
-                return self._predict(target, headers, body, started, respond)
-            model, answer = self._document(target)
-        except BatchProxyError as error:
-            answer = error_answer(error)
-            code = error.code
-        else:
-            code = Code.OK
-        self._observer.request_ended(model, verb, PROTOCOL, code, self._clock() - started)
-        respond(answer)
+        if target is None:
+            self._ended("", "", started, fault.code)
+            respond(our_error(fault))
+            return None
+        if pool is not None:
+            return self._bridged(pool, target, headers, body, started, respond)
+        if target.verb == "predict":
+            return self._predict(target, headers, body, started, respond)
+        self._document(target, started, respond)
         return None
 
     def too_large(self) -> RestAnswer:
         """The answer to a body over the limit."""
-        return error_answer(
+        return our_error(
             TooLarge(f"the request's body is longer than {MAX_BODY_BYTES} bytes; send fewer rows at a time")
         )
+
+    async def aclose(self) -> None:
+        """Stop what waits for metadata."""
+        await self._tasks.aclose()
+
+    # -- embedded models ---------------------------------------------------------------------------
 
     def _predict(
         self, target: tfs_rest.Target, headers: Mapping[str, str], body: bytes, started: float, respond: Respond
@@ -133,29 +115,133 @@ class RestRoutes:
         try:
             envelope = tfs_rest.parse_body(body)
             served = self._directory.find(target.model, target.version, target.label)
-            info = served.info
+            info, name = served.info, envelope.signature_name
             model = info.name
-            signature_name = envelope.signature_name
-            signature = tfs_rest.signature_of(info, signature_name)
-            decoded = tfs_rest.decode_predict(envelope, signature_name, signature)
+            signature = tfs_rest.signature_of(info, name)
+            decoded = tfs_rest.decode_predict(envelope, name, signature)
             row_form = decoded.row_form
             deadline = self._deadline(headers, started)
-            request = build_request(
-                (model, info.version, signature_name), signature, decoded.columns, deadline=deadline
-            )
+            request = build_request((model, info.version, name), signature, decoded.columns, deadline=deadline)
         except BatchProxyError as error:
-            refused = self._call(model, row_form, started, respond)
-            refused.set_exception(error)
-            return refused
-        waiting = self._call(model, row_form, started, respond)
-        waiting.start(served.engine, request)
-        return waiting
+            return self._refuse(error, model, "predict", started, respond)
+        return self._start(served.engine, request, PredictFormat(row_form), "predict", started, respond)
 
-    def _call(self, model: str, row_form: bool, started: float, respond: Respond) -> Call[RestAnswer]:
-        return Call(PredictFormat(row_form), respond, partial(self._ended, model, started))
+    def _document(self, target: tfs_rest.Target, started: float, respond: Respond) -> None:
+        model, code = "", Code.OK
+        try:
+            if target.verb == "status":
+                info = self._directory.find_status(target.model, target.version).info
+                body = tfs_rest.encode_status([VersionStatus(info.version)])
+            else:
+                info = self._directory.find(target.model, target.version, target.label).info
+                if target.verb != "metadata":
+                    text = f"{target.verb} is not answered for embedded models: use predict"
+                    raise RequestError(text, code=Code.UNIMPLEMENTED)
+                body = tfs_rest.encode_metadata(info)
+            model, answer = info.name, RestAnswer(200, body)
+        except BatchProxyError as error:
+            code, answer = error.code, our_error(error)
+        self._ended(model, target.verb, started, code)
+        respond(answer)
 
-    def _ended(self, model: str, started: float, code: Code) -> None:
-        self._observer.request_ended(model, "predict", PROTOCOL, code, self._clock() - started)
+    # -- servers -----------------------------------------------------------------------------------
+
+    def _relayed(
+        self,
+        pool: RemotePool,
+        target: tfs_rest.Target | None,
+        raw: RawCall,
+        headers: Mapping[str, str],
+        started: float,
+        respond: Respond,
+    ) -> Call[RestAnswer]:
+        """Pass a request on: merged with others where it is a predict call of which all is known, else as it came."""
+        verb = target.verb if target is not None else ""
+        try:
+            deadline = self._deadline(headers, started)
+        except BatchProxyError as error:
+            return self._refuse(error, "", verb, started, respond)
+        request = None
+        if target is not None and verb == "predict":
+            request = _mergeable(pool, target, raw, deadline)
+        return self._start(pool.engine, request or as_it_came(raw, deadline), RelayFormat(), verb, started, respond)
+
+    def _bridged(
+        self,
+        pool: RemotePool,
+        target: tfs_rest.Target,
+        headers: Mapping[str, str],
+        body: bytes,
+        started: float,
+        respond: Respond,
+    ) -> Call[RestAnswer]:
+        try:
+            deadline = self._deadline(headers, started)
+            if target.verb != "predict":
+                document, form = rest_bridge.document_call(target)
+                document.deadline = deadline
+                return self._start(pool.engine, document, form, target.verb, started, respond)
+            envelope = tfs_rest.parse_body(body)
+        except BatchProxyError as error:
+            return self._refuse(error, "", target.verb, started, respond)
+        raw = RawCall(REST, "POST", "", _passed_on(headers), b"")
+        call = self._call(PredictFormat(row_form=True), "", "predict", started, respond)
+        info = pool.catalogue.look(target.model, rest_bridge.version_of(target))
+        if info is not None:
+            _bridge(call, pool, target, envelope, info, raw, deadline)
+        else:
+            waiting = self._bridge_when_known(call, pool, target, envelope, raw, deadline)
+            _ = self._tasks.spawn("bridge", waiting)
+        return call
+
+    async def _bridge_when_known(
+        self,
+        call: Call[RestAnswer],
+        pool: RemotePool,
+        target: tfs_rest.Target,
+        envelope: tfs_rest.Envelope,
+        raw: RawCall,
+        deadline: float | None,
+    ) -> None:
+        """The first requests of a model wait here: JSON cannot be read without its signature."""
+        try:
+            info = await pool.catalogue.find(target.model, rest_bridge.version_of(target))
+        except BatchProxyError as error:
+            if not call.done():
+                call.set_exception(error)
+        else:
+            if not call.done():
+                _bridge(call, pool, target, envelope, info, raw, deadline)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _call(
+        self, form: Format[RestAnswer], model: str, verb: str, started: float, respond: Respond
+    ) -> Call[RestAnswer]:
+        return Call(form, respond, partial(self._ended, model, verb, started))
+
+    def _start(
+        self,
+        engine: Engine,
+        request: Request,
+        form: Format[RestAnswer],
+        verb: str,
+        started: float,
+        respond: Respond,
+    ) -> Call[RestAnswer]:
+        call = self._call(form, request.key.model, verb, started, respond)
+        call.start(engine, request)
+        return call
+
+    def _refuse(
+        self, error: BatchProxyError, model: str, verb: str, started: float, respond: Respond
+    ) -> Call[RestAnswer]:
+        call = self._call(PredictFormat(row_form=True), model, verb, started, respond)
+        call.set_exception(error)
+        return call
+
+    def _ended(self, model: str, verb: str, started: float, code: Code) -> None:
+        self._observer.request_ended(model, verb, REST, code, self._clock() - started)
 
     def _deadline(self, headers: Mapping[str, str], started: float) -> float | None:
         """The sooner of the configured limit and the caller's header (R6).
@@ -174,22 +260,52 @@ class RestRoutes:
             limit_s = asked_s if limit_s is None else min(limit_s, asked_s)
         return None if limit_s is None else started + limit_s
 
-    def _document(self, target: tfs_rest.Target) -> tuple[str, RestAnswer]:
-        if target.verb == "status":
-            info = self._directory.find_status(target.model, target.version).info
-            return info.name, RestAnswer(200, tfs_rest.encode_status([(info.version, "AVAILABLE")]))
-        if target.verb == "metadata":
-            info = self._directory.find(target.model, target.version, target.label).info
-            return info.name, RestAnswer(200, tfs_rest.encode_metadata(info))
-        self._directory.find(target.model, target.version, target.label)
-        raise RequestError(f"{target.verb} is not answered for embedded models: use predict", code=Code.UNIMPLEMENTED)
+
+def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyError]:
+    """What a path asks for, or why it asks for nothing."""
+    try:
+        return tfs_rest.parse_target(method, path), _NO_FAULT
+    except BatchProxyError as error:
+        return None, error
 
 
-def _below_the_api(method: str, path: str, headers: Mapping[str, str]) -> RestAnswer | None:
-    """What TF Serving's HTTP layer answers by itself: paths outside ``/v1/`` and CORS preflights."""
-    status = tfs_rest.outside(method, path)
-    if status is not None:
-        return RestAnswer(status, tfs_rest.error_page(status), _PAGE)
-    if method == "OPTIONS":
-        return RestAnswer(tfs_rest.preflight_status(headers.get("Origin")), b"", _UNTYPED)
-    return None
+_NO_FAULT = DecodeError("")
+
+
+def _passed_on(headers: Mapping[str, str]) -> list[Header]:
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    return [(name.lower(), value) for name, value in headers.items() if name.lower() not in _OURS | named]
+
+
+def _mergeable(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None) -> Request | None:
+    """The request that rides with others, its rows unparsed (R4); None: it travels as it came (R5)."""
+    found = tfs_rows.read_request(raw.body)
+    if found is None:
+        return None
+    version = rest_bridge.version_of(target)
+    signature = pool.signature(target.model, version, found.signature_name)
+    if signature is None or not signature.batchable:
+        return None
+    request = build_request((target.model, version, found.signature_name), signature, found.columns, deadline=deadline)
+    request.key = request.key._replace(partition=pool.partition(target.model, raw))
+    request.nbytes = len(raw.body)  # its rows keep all of it alive
+    request.raw = raw
+    return request
+
+
+def _bridge(
+    call: Call[RestAnswer],
+    pool: RemotePool,
+    target: tfs_rest.Target,
+    envelope: tfs_rest.Envelope,
+    info: ModelInfo,
+    raw: RawCall,
+    deadline: float | None,
+) -> None:
+    try:
+        request, call.form = rest_bridge.predict_request(pool, target, envelope, info, raw)
+    except BatchProxyError as error:
+        call.set_exception(error)
+        return
+    request.deadline = deadline
+    call.start(pool.engine, request)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from batchproxy.codecs import _dtypes, tfs_rest
+from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownModel
 from batchproxy.core.request import Reply
@@ -116,7 +117,7 @@ def respond(case: Case) -> bytes:
     """The body of a successful answer."""
     target = tfs_rest.parse_target(case.method, case.path)
     if target.verb == "status":
-        return tfs_rest.encode_status([(version, "AVAILABLE") for version in status_versions(target)])
+        return tfs_rest.encode_status([VersionStatus(version) for version in status_versions(target)])
     if target.verb == "metadata":
         return tfs_rest.encode_metadata(look_up(target)[0])
     envelope = tfs_rest.parse_body(case.body)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from batchproxy.codecs.tfs_documents import encode_metadata, encode_status
+from batchproxy.codecs.tfs_grpc import State, VersionStatus
 from batchproxy.core.shapes import UNDECLARED, ModelInfo, Signature, TensorSpec
 
 
 def test_the_newest_version_comes_first() -> None:
     """Whatever the order."""
-    read = json.loads(encode_status([(2, "END"), (10, "AVAILABLE")]))
+    read = json.loads(encode_status([VersionStatus(2, State.END), VersionStatus(10)]))
 
     assert [("10", "AVAILABLE"), ("2", "END")] == [
         (entry["version"], entry["state"]) for entry in read["model_version_status"]

@@ -1,0 +1,82 @@
+"""REST answers and the formats that write them: from columns, from a slice of a server's answer, or as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from multidict import CIMultiDict
+
+from batchproxy.codecs import tfs_rest, tfs_splice
+from batchproxy.core.errors import BackendError, BatchProxyError, Unavailable
+from batchproxy.core.raw import RawReply
+from batchproxy.core.request import Reply
+
+_JSON = {"Content-Type": "application/json"}
+_PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
+_UNTYPED = {"Content-Type": "text/html; charset=ISO-8859-1"}
+
+
+class RestAnswer(NamedTuple):
+    """What goes back to the caller; no ``reason``: the status's usual one. A relay's headers may repeat a name."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = _JSON
+    reason: str | None = None
+
+
+class PredictFormat:
+    """Writes columns as TF Serving's JSON, in the form of the request."""
+
+    __slots__ = ("_row_form",)
+
+    def __init__(self, row_form: bool) -> None:
+        self._row_form = row_form
+
+    def reply(self, reply: Reply) -> RestAnswer:
+        return RestAnswer(200, tfs_rest.encode_predict(reply, row_form=self._row_form))
+
+    def error(self, error: BatchProxyError) -> RestAnswer:
+        return our_error(error)
+
+
+class RelayFormat:
+    """Passes on what a server said: as it came, or this caller's slice of it."""
+
+    def reply(self, reply: Reply) -> RestAnswer:
+        if reply.raw is not None:
+            return _as_it_came(reply.raw)
+        return RestAnswer(200, tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns)))
+
+    def error(self, error: BatchProxyError) -> RestAnswer:
+        raw = error.raw if isinstance(error, BackendError) else None
+        return _as_it_came(raw) if raw is not None else our_error(error)
+
+
+def _as_it_came(raw: RawReply) -> RestAnswer:
+    fields = [(name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in raw.headers]
+    return RestAnswer(raw.status, raw.body, CIMultiDict(fields), raw.message)
+
+
+def our_error(error: BatchProxyError) -> RestAnswer:
+    """TF Serving's error document."""
+    status, body = tfs_rest.encode_error(error)
+    retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else {}
+    return RestAnswer(status, body, {**_JSON, **retry}, tfs_rest.REASONS.get(status))
+
+
+def below_the_api(method: str, path: str, origin: str | None) -> RestAnswer | None:
+    """What TF Serving's HTTP layer answers by itself: paths outside ``/v1/`` and CORS preflights.
+
+    Args:
+        method: the HTTP method.
+        path: path and query, as sent.
+        origin: the ``Origin`` header.
+    """
+    status = tfs_rest.outside(method, path)
+    if status is not None:
+        return RestAnswer(status, tfs_rest.error_page(status), _PAGE)
+    if method == "OPTIONS":
+        return RestAnswer(tfs_rest.preflight_status(origin), b"", _UNTYPED)
+    return None

@@ -1,0 +1,141 @@
+"""Pools become objects here: backends, an engine, and what the routes need to find models. Nothing listens yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from batchproxy.backends import Embedded, Remote, open_backend
+from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.catalogue import Catalogue
+from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
+from batchproxy.core.errors import ConfigError
+from batchproxy.core.policy import Policies, Policy
+from batchproxy.core.raw import GRPC, REST
+from batchproxy.core.request import Version
+from batchproxy.core.shapes import ModelInfo
+from batchproxy.endpoints import TfServingAddress
+from batchproxy.engine import Engine, build_engine
+from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.remote import RemoteModel, RemotePool
+from batchproxy.observe import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Everything between the routes and the models.
+
+    Attributes:
+        engines: one a pool.
+        catalogues: one a pool of servers.
+        directory: which pool has which model.
+    """
+
+    engines: Sequence[Engine]
+    catalogues: Sequence[Catalogue]
+    directory: Directory
+
+
+def open_pools(config: Config, observer: Observer) -> Pools:
+    """Open every pool that a model refers to.
+
+    Raises:
+        ConfigError: a model cannot be opened, or endpoints of one pool do not fit together.
+    """
+    engines: list[Engine] = []
+    catalogues: list[Catalogue] = []
+    served: list[Served] = []
+    remotes: dict[str, RemotePool] = {}
+    for pool in config.pools:
+        models = [model for model in config.models if model.pool == pool.name]
+        if not models:
+            continue
+        if pool.remote:
+            remote = _open_remote(config, pool, models, observer)
+            engines.append(remote.engine)
+            catalogues.append(remote.catalogue)
+            remotes |= {model.name: remote for model in models}
+        else:
+            engine, first = _open_embedded(config, pool, models, observer)
+            engines.append(engine)
+            served += [Served(ModelInfo(model.name, first.version, first.signatures), engine) for model in models]
+    default = remotes.pop(EVERY_OTHER, None)
+    return Pools(engines, catalogues, Directory(served, remotes, default))
+
+
+def _engine(
+    config: Config,
+    pool: PoolConfig,
+    backends: Mapping[str, Embedded] | Mapping[str, Remote],
+    models: Sequence[ModelConfig],
+    observer: Observer,
+) -> Engine:
+    named = {model.name: model.policy() for model in models}
+    others = named.pop(EVERY_OTHER, None)
+    if pool.remote and others is None:
+        others = Policy(batching=False)  # calls that name no model are passed on, too
+    return build_engine(
+        pool.name,
+        backends,
+        Policies(named, others),
+        max_inflight=pool.max_inflight,
+        max_relayed=pool.max_relayed,
+        max_queued_bytes=pool.max_queued_bytes,
+        call_timeout_s=config.backend_timeout_s,
+        observer=observer,
+    )
+
+
+def _open_embedded(
+    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer
+) -> tuple[Engine, Embedded]:
+    """The pool's engine and one of its backends; an address given twice is two endpoints, numbered."""
+    backends: dict[str, Embedded] = {}
+    for address in pool.addresses():
+        url = address.name
+        number = sum(known == url or known.startswith(f"{url}#") for known in backends)
+        try:
+            backends[f"{url}#{number + 1}" if number else url] = open_backend(url)
+        except ConfigError as error:
+            raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
+    first, *others = backends.items()
+    for name, backend in others:
+        if (backend.version, backend.signatures) != (first[1].version, first[1].signatures):
+            raise ConfigError(
+                f"pool {pool.name!r}: {name} and {first[0]} are not the same model (version or signatures differ); "
+                "endpoints of one pool must be; put the other one into a pool of its own"
+            )
+    return _engine(config, pool, backends, models, observer), first[1]
+
+
+def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer) -> RemotePool:
+    addresses = [address for address in pool.addresses() if isinstance(address, TfServingAddress)]
+    doors = _doors(pool, addresses)
+    static = tuple(pool.static_headers.items())
+    backends = {
+        address.name: TfServingBackend(grpc=address.grpc, rest=address.rest, static_headers=static)
+        for address in addresses
+    }
+    engine = _engine(config, pool, backends, models, observer)
+    options = {model.name: RemoteModel(model.partition_by, model.batchable) for model in models}
+    others = options.pop(EVERY_OTHER, RemoteModel())
+
+    async def fetch(model: str, version: Version) -> ModelInfo:
+        with engine.borrow() as server:
+            return await server.metadata(model, version)
+
+    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others)
+
+
+def _doors(pool: PoolConfig, addresses: Sequence[TfServingAddress]) -> frozenset[str]:
+    """The protocols of the pool's doors: any endpoint must be able to take any of its calls."""
+    kinds = {
+        frozenset(name for name, door in ((GRPC, address.grpc), (REST, address.rest)) if door is not None)
+        for address in addresses
+    }
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"pool {pool.name!r}: some endpoints have doors that others lack, so not every one could take every call; "
+            "give each the same doors, as in grpc://HOST:8500,http://HOST:8501"
+        )
+    return kinds.pop()
