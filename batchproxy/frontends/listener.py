@@ -237,6 +237,10 @@ class Listener:
             door.flush()
 
     def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
+        if exchange.compressed:
+            inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
+            inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
+            return
         respond = partial(_answer_http, door, exchange)
         if self._rest is None:
             respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
@@ -249,6 +253,13 @@ class Listener:
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel
+
+    def _serve_inflated(self, door: Door, exchange: HttpExchange, inflating: asyncio.Future[None]) -> None:
+        if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
+            exchange.body = b""
+            exchange.compressed = False
+        if not exchange.gone():
+            self._serve_http(door, exchange)
 
     def _serve_grpc(self, door: Door, exchange: GrpcExchange) -> None:
         respond = partial(_answer_grpc, door, exchange)

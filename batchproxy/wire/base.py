@@ -80,14 +80,22 @@ class HttpExchange(Exchange, Protocol):
         path: path and query as sent, undecoded.
         headers: by case-insensitive name; a field sent several times is joined by commas.
         body: without transfer and content coding.
+        compressed: but this one still has its content coding, and is large: call ``inflate`` outside the loop.
     """
 
     method: str
     path: str
     body: bytes
+    compressed: bool
 
     @property
     def headers(self) -> Mapping[str, str]: ...
+
+    def inflate(self, limit: int) -> None:
+        """Take the content coding off; an empty body where it is broken or longer than ``limit``."""
+
+    def gone(self) -> bool:
+        """Whether the caller left, or was answered."""
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
         """Say the answer.

@@ -8,11 +8,11 @@ and the connection ends: what follows a request whose end is in doubt must never
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from batchproxy.wire.base import Limits
+from batchproxy.wire.gzip import inflated, inflated_size
 from batchproxy.wire.http1_answers import CLOSE, CONTINUE, NO_BODY, OLD, PAGE, Answers, has_body, page
 from batchproxy.wire.http1_chunks import Chunks
 from batchproxy.wire.http1_head import CHUNKED, Head, Headers, Heads, Refused, check_start
@@ -20,21 +20,25 @@ from batchproxy.wire.http1_head import CHUNKED, Head, Headers, Heads, Refused, c
 MAX_BLANK_LINES = 4
 """Empty lines before a request; RFC 9112, 2.2, asks a server to overlook one."""
 
+INFLATE_BYTES = 1 << 20
+"""A longer text is inflated outside: this much takes some 2 ms, in which every other connection waits."""
+
 _NO_HEAD = Head("", "", Headers({}))  # of a request that could not be read
 _END = b"\r\n\r\n"
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for gzip's header and trailer
 
 
 class Http1Exchange:
     """One request and the place for its answer; see ``base.HttpExchange``.
 
     Attributes:
+        compressed: the body is as it was sent, and large: call ``inflate`` where nobody is kept waiting.
         connection: whose it is, until it is answered or given up. For the connection's use, as those below.
+        held: bytes of its body that count as held.
         mode: flags of what the answer's head depends on.
         ready: the answer, head and body.
     """
 
-    __slots__ = ("body", "connection", "headers", "method", "mode", "on_cancel", "path", "ready")
+    __slots__ = ("body", "compressed", "connection", "headers", "held", "method", "mode", "on_cancel", "path", "ready")
 
     def __init__(self, connection: Http1Connection, head: Head, body: bytes, mode: int) -> None:
         self.method = head.method
@@ -44,6 +48,8 @@ class Http1Exchange:
         self.on_cancel: Callable[[], object] | None = None
         self.connection: Http1Connection | None = connection
         self.mode = mode
+        self.compressed = False
+        self.held = 0
         self.ready: list[bytes] | None = None
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
@@ -60,6 +66,15 @@ class Http1Exchange:
             raise RuntimeError(f"{self.method} {self.path} was answered twice. This is a bug.")
         connection.settle(self, status, body, headers, reason)
 
+    def inflate(self, limit: int) -> None:
+        """Replace the body by what it is without its compression."""
+        self.body = inflated(self.body, limit)
+        self.compressed = False
+
+    def gone(self) -> bool:
+        """Whether the caller left, or was answered."""
+        return self.connection is None
+
     def __repr__(self) -> str:
         return f"<Http1Exchange {self.method} {self.path}, {len(self.body)} bytes>"
 
@@ -75,30 +90,10 @@ class Http1Connection:
     """
 
     __slots__ = (
-        "_answers",
-        "_blank",
-        "_chunks",
-        "_continue_later",
-        "_draining",
-        "_ended",
-        "_got",
-        "_head",
-        "_heads",
-        "_held_bytes",
-        "_known",
-        "_known_answers",
-        "_left",
-        "_limits",
-        "_open",
-        "_out",
-        "_parts",
-        "_paused",
-        "_rest",
-        "_since",
-        "_untimed",
-        "closing",
-        "full",
-    )
+        "_answers", "_blank", "_chunks", "_continue_later", "_draining", "_ended", "_got", "_head", "_heads",
+        "_held_bytes", "_known", "_known_answers", "_left", "_limits", "_open", "_out", "_parts", "_paused", "_rest",
+        "_since", "_untimed", "closing", "full",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits, heads: Heads, answers: Answers, now: float) -> None:
         self.closing = False
@@ -231,8 +226,6 @@ class Http1Connection:
 
     def _take(self, head: Head, body: bytes) -> Http1Exchange:
         """A request is whole."""
-        if head.gzip:
-            body = inflated(body, self._limits.inflated_bytes)
         mode = 0
         if head.old or head.method == "HEAD":
             mode = (OLD if head.old else 0) | (NO_BODY if head.method == "HEAD" else 0)
@@ -241,8 +234,13 @@ class Http1Connection:
             self._ended = True
         self._blank = 0
         exchange = Http1Exchange(self, head, body, mode)
+        if head.gzip:
+            exchange.compressed = True
+            if inflated_size(body) <= INFLATE_BYTES:
+                exchange.inflate(self._limits.inflated_bytes)
         self._open.append(exchange)
-        self._held_bytes += len(body)
+        self._held_bytes += len(exchange.body)
+        exchange.held = len(exchange.body)
         return exchange
 
     def _refuse(self, refused: Refused) -> None:
@@ -296,7 +294,7 @@ class Http1Connection:
         waiting = self._open
         while waiting and (ready := waiting[0].ready) is not None:
             exchange = waiting.popleft()
-            self._held_bytes -= len(exchange.body)
+            self._held_bytes -= exchange.held
             self._out += ready
             if exchange.mode & CLOSE:
                 self._end()
@@ -376,13 +374,3 @@ class Http1Connection:
         self._paused = yes
         self.full = yes or (bool(self._rest) and self._busy())
         self._untimed = True
-
-
-def inflated(body: bytes, limit: int) -> bytes:
-    """A gzip body without its compression; as in TF Serving, empty where it is broken or longer than ``limit``."""
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        data = inflater.decompress(body, limit + 1)
-    except zlib.error:
-        return b""
-    return data if inflater.eof and not inflater.unused_data and len(data) <= limit else b""

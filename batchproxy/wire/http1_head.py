@@ -24,6 +24,9 @@ CHUNKED = -1
 MAX_KNOWN = 512
 """Heads that are remembered."""
 
+MAX_SEEN = 4096
+"""Heads whose hash is kept: one is remembered when it comes again. A number in each head would flood us otherwise."""
+
 MAX_KNOWN_BYTES = 1 << 10
 """A longer head is not worth remembering; both limits together bound the memory to about 2 MiB."""
 
@@ -128,6 +131,7 @@ class Heads:
 
     def __init__(self, limits: Limits) -> None:
         self.known: dict[bytes, Head] = {}
+        self._seen: set[int] = set()
         self._limits = limits
 
     def parse(self, raw: bytes) -> Head:
@@ -137,10 +141,16 @@ class Heads:
             Refused: this head is not served.
         """
         head = parse_head(raw, self._limits)
-        if len(raw) <= MAX_KNOWN_BYTES:
-            if len(self.known) >= MAX_KNOWN:
-                self.known.clear()  # a caller's number in each head must not cost more than it gains
-            self.known[raw] = head
+        number = hash(raw)
+        if number in self._seen:
+            if len(raw) <= MAX_KNOWN_BYTES:
+                if len(self.known) >= MAX_KNOWN:
+                    self.known.clear()
+                self.known[raw] = head
+        else:
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(number)
         return head
 
 

@@ -7,7 +7,7 @@ import gzip
 import http.client
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -15,6 +15,7 @@ import pytest
 
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.wire.base import Limits
+from batchproxy.wire.http1 import INFLATE_BYTES
 from tests.listening import PREDICT, Held, answer_of, listening, open_to, port, post, predicting, until_still
 
 # ---------------------------------------------------------------- strangers
@@ -100,6 +101,57 @@ async def test_curl(options: list[str]) -> None:
 
 
 # ---------------------------------------------------------------- raw sockets
+
+
+async def test_large_compressed_bodies_keep_their_place() -> None:
+    """They are inflated in a thread; the requests after them are answered after them. A broken one is empty."""
+    text = b"x" * (INFLATE_BYTES + 1)
+    files = [gzip.compress(text), gzip.compress(text)[:-9] + b"\0" * 4 + gzip.compress(text)[-5:], b"plain"]
+    codings = ["Content-Encoding: gzip", "Content-Encoding: gzip", "Content-Encoding: none"]
+    async with listening(Held()) as listener:
+        reader, writer = await open_to(listener, limit=4 << 20)
+        writer.write(b"".join(post("/echo", file, coding) for file, coding in zip(files, codings, strict=True)))
+        found = [await answer_of(reader) for _ in files]
+        writer.close()
+
+    assert [(200, text), (200, b""), (200, b"plain")] == found
+
+
+async def test_a_caller_that_leaves_while_its_body_is_inflated_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body is dropped; one that cannot be inflated for want of memory is empty."""
+    routes = Held()
+    outcomes: list[asyncio.Future[None]] = []
+
+    def started(executor: None, work: object, *arguments: object) -> asyncio.Future[None]:
+        outcomes.append(asyncio.get_running_loop().create_future())
+        return outcomes[-1]
+
+    async with listening(routes) as listener:
+        monkeypatch.setattr(listener, "loop", _Loop(started))
+        file = gzip.compress(b"x" * (INFLATE_BYTES + 1))
+        leaving, staying = await open_to(listener), await open_to(listener)
+        for _, writer in (leaving, staying):
+            writer.write(post("/echo", file, "Content-Encoding: gzip"))
+            await until_still(lambda: len(outcomes))
+        leaving[1].close()
+        await until_still(lambda: listener.connections)
+        outcomes[0].set_result(None)
+        outcomes[1].set_exception(MemoryError())
+        found = await answer_of(staying[0])
+        staying[1].close()
+
+    assert [b""] == routes.bodies
+    assert (200, b"") == found
+
+
+class _Loop:
+    """The running loop, with an executor of the test's."""
+
+    def __init__(self, started: Callable[..., asyncio.Future[None]]) -> None:
+        self.run_in_executor = started
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio.get_running_loop(), name)
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 
 import pytest
 
 from batchproxy.wire.base import Limits
-from batchproxy.wire.http1 import MAX_BLANK_LINES, inflated
+from batchproxy.wire.http1 import INFLATE_BYTES, MAX_BLANK_LINES
 from tests.http1_messages import JSON, connect, request, told
 
 # ---------------------------------------------------------------- requests
@@ -69,25 +68,20 @@ def test_gzip_bodies_are_inflated() -> None:
     assert [b"text", b"text"] == [exchange.body for exchange in exchanges]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"plain text",
-        gzip.compress(b"cut short")[:-1],
-        zlib.compress(b"no gzip"),
-        gzip.compress(b"x" * 101),
-        gzip.compress(b"a") + b"?",
-        b"",
-    ],
-)
-def test_what_cannot_be_inflated_is_empty(body: bytes) -> None:
-    """As in TF Serving, which then says that the document is empty."""
-    assert b"" == inflated(body, 100)
+def test_a_large_compressed_body_is_left_to_others() -> None:
+    """Who may take their time over it; a bomb is none of them."""
+    text = b"x" * (INFLATE_BYTES + 1)
+    limits = Limits(inflated_bytes=len(text))
+    file, bomb = gzip.compress(text), gzip.compress(text + b"x")
+    fields = "Content-Encoding: gzip"
+    large, empty = connect(limits).feed(request(file, fields) + request(bomb, fields), 0.0)
+    compressed = large.compressed, empty.compressed
+    for exchange in (large, empty):
+        exchange.inflate(limits.inflated_bytes)
 
-
-def test_inflating_stops_at_the_limit() -> None:
-    """The limit itself is allowed."""
-    assert b"x" * 100 == inflated(gzip.compress(b"x" * 100), 100)
+    assert (True, True) == compressed
+    assert (text, b"") == (large.body, empty.body)
+    assert not large.compressed
 
 
 def test_empty_lines_before_a_request_are_passed_over() -> None:
