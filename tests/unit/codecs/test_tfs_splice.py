@@ -91,9 +91,11 @@ def test_what_is_no_json() -> None:
         (b'{"predictions": [1]} {', True),
         (b'{"predictions": [NaN, \x00]}', True),
         (b'{"predictions": [nan]}', True),
+        (b'{"predictions": [NaN, "' + b'\\"' * 500_000 + b"\\", True),
         (b'{"outputs": {}}', False),
         (b'{"outputs": {"a": [1], "a": [1]}}', False),
     ],
+    ids=lambda value: value[:30].decode() if isinstance(value, bytes) else value,
 )
 def test_no_answer(body: bytes, row_form: bool) -> None:
     """What cannot be taken apart is said to be no answer, without a word of it."""
