@@ -78,7 +78,7 @@ class ArrayColumn:
         return ArrayColumn(np.concatenate([self.array, *(other.array for other in others)]))
 
     def __repr__(self) -> str:
-        return f"ArrayColumn({self.array.dtype.name}, shape={self.array.shape})"
+        return f"{type(self).__name__}({self.array.dtype.name}, shape={self.array.shape})"
 
 
 class TensorColumn(ArrayColumn):

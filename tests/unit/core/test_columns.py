@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from batchproxy.core.columns import ArrayColumn, ListColumn
+from batchproxy.core.columns import ArrayColumn, ListColumn, TensorColumn
 
 
 def _bytes(*items: bytes) -> npt.NDArray[np.object_]:
@@ -52,6 +52,17 @@ def test_array_concat() -> None:
 
     assert [1, 2, 3] == joined.array.tolist()
     assert "ArrayColumn(int8, shape=(3,))" == repr(joined)
+
+
+def test_a_servers_tensor_keeps_what_is_beside_its_values() -> None:
+    """Each slice, and what is put together from slices, looks as the server wrote it."""
+    column = TensorColumn(np.arange(4), content=True, extras=b"x")
+    parts = [column.take(0, 1), column.take(1, 4).concat([column.take(0, 1)])]
+
+    assert [[0], [1, 2, 3, 0]] == [part.array.tolist() for part in parts]
+    assert {(True, b"x")} == {(part.content, part.extras) for part in parts}
+    assert ArrayColumn(np.arange(4)).shape_class == column.shape_class
+    assert "TensorColumn(int64, shape=(4,))" == repr(column)
 
 
 def test_list_column() -> None:
