@@ -96,13 +96,19 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head.split(" ")[1]), await reader.readexactly(length)
 
 
-async def until_still(value: Callable[[], int]) -> None:
-    """Wait until a value has not changed for a while of loop turns."""
-    before, still = value(), 0
-    while still < 300:
-        await asyncio.sleep(0.001)
-        still = still + 1 if value() == before else 0
-        before = value()
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until something is so; the test's time limit bounds it."""
+    for _ in range(10_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came about")
+
+
+def the_door(listener: Listener) -> Door:
+    """Its only connection."""
+    (door,) = listener._doors()
+    return door
 
 
 class Other:

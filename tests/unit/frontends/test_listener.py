@@ -16,7 +16,7 @@ import pytest
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.wire.base import Limits
 from batchproxy.wire.http1 import INFLATE_BYTES
-from tests.listening import PREDICT, Held, answer_of, listening, open_to, port, post, predicting, until_still
+from tests.listening import PREDICT, Held, answer_of, listening, open_to, port, post, predicting, the_door, until
 
 # ---------------------------------------------------------------- strangers
 
@@ -130,11 +130,12 @@ async def test_a_caller_that_leaves_while_its_body_is_inflated_is_not_served(mon
         monkeypatch.setattr(listener, "loop", _Loop(started))
         file = gzip.compress(b"x" * (INFLATE_BYTES + 1))
         leaving, staying = await open_to(listener), await open_to(listener)
-        for _, writer in (leaving, staying):
-            writer.write(post("/echo", file, "Content-Encoding: gzip"))
-            await until_still(lambda: len(outcomes))
+        leaving[1].write(post("/echo", file, "Content-Encoding: gzip"))
+        await until(lambda: len(outcomes) == 1)
+        staying[1].write(post("/echo", file, "Content-Encoding: gzip"))
+        await until(lambda: len(outcomes) == 2)
         leaving[1].close()
-        await until_still(lambda: listener.connections)
+        await until(lambda: listener.connections == 1)
         outcomes[0].set_result(None)
         outcomes[1].set_exception(MemoryError())
         found = await answer_of(staying[0])
@@ -191,7 +192,7 @@ async def test_a_caller_that_does_not_read_is_not_read_from() -> None:
         reader, writer = await asyncio.open_connection(sock=plug, limit=size)
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(post("/echo", b"x" * size) * count)
-        await until_still(lambda: len(routes.bodies))
+        await until(lambda: listener.connections and not the_door(listener)._reading)
         taken = len(routes.bodies)
         reader._transport.resume_reading()  # type: ignore[attr-defined]
         found = [await answer_of(reader) for _ in range(count)]

@@ -15,7 +15,7 @@ from batchproxy.frontends.listener import H2, SHARDS, Listener
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.wire.base import Limits
-from tests.listening import Held, answer_of, listening, open_to, port, post, speak_other, tls, until_still
+from tests.listening import Held, answer_of, listening, open_to, port, post, speak_other, the_door, tls, until
 
 # ---------------------------------------------------------------- which protocol
 
@@ -27,7 +27,7 @@ async def test_the_first_bytes_tell_the_protocol(cut: int) -> None:
         speak_other(listener)
         reader, writer = await open_to(listener)
         writer.write(H2[:cut])
-        await until_still(lambda: listener.connections)
+        await until(lambda: listener.connections and (the_door(listener)._first or the_door(listener)._wire))
         writer.write(H2[cut:])
         repeated = await reader.readexactly(len(H2))
         writer.close()
@@ -124,7 +124,7 @@ async def test_connections_are_counted_and_bounded(caplog: pytest.LogCaptureFixt
             refused.append((await reader.read())[:12])
             writer.close()
         plugs[0][1].close()
-        await until_still(lambda: listener.connections)
+        await until(lambda: listener.connections == 1)
         reader, writer = await open_to(listener)
         writer.write(post("/echo", b"next"))
         found = await answer_of(reader)
@@ -145,7 +145,7 @@ async def test_the_slow_and_the_idle_are_swept_out() -> None:
         slow[1].write(b"POST / HTTP/1.1\r\n")
         idle[1].write(post("/echo", b"first"))
         _ = await answer_of(idle[0])
-        await until_still(lambda: listener.connections)
+        await until(lambda: all(door._wire for door in listener._doors()))
         now[0] += 20
         for _ in range(SHARDS):
             listener._sweep()
@@ -197,7 +197,7 @@ async def test_closing_does_not_wait_for_callers_that_do_not_read(monkeypatch: p
     await routes.come.wait()
     routes.waiting[0](RestAnswer(200, b"x" * (32 << 20)))
     await listener.aclose()
-    await until_still(lambda: listener.connections)
+    await until(lambda: not listener.connections)
     writer.close()
 
     assert 0 == listener.connections
