@@ -46,9 +46,12 @@ ROOMS = {
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
+    "backends.grpc": Room(rooms=("core",), packages=("grpc",)),
+    "backends.http": Room(rooms=("core", "codecs"), packages=("aiohttp", "multidict", "yarl")),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
+    "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(
-        rooms=("core", "codecs", "wire", "engine", "observe", "tasks"),
+        rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks"),
         packages=(*NETWORK, "msgspec", "numpy", "orjson"),
     ),
     "documents": Room(rooms=("core.errors",), packages=("yaml",)),
@@ -63,10 +66,16 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "engine", "observe", "tasks"), packages=("numpy",)),
     "app": Room(
         rooms=(
-            "core", "codecs", "wire", "backends", "frontends", "engine", "log", "metrics", "observe", "tasks", "config",
-            "endpoints", "__version__",
+            "core", "wire", "frontends", "engine", "log", "metrics", "observe", "pools", "tasks", "config", "endpoints",
+            "__version__",
         ),
         packages=("uvloop",),
+    ),
+    "pools": Room(
+        rooms=(
+            "core", "backends", "catalogue", "config", "endpoints", "engine", "frontends.directory", "frontends.remote",
+            "observe",
+        )
     ),
     "cli": Room(
         rooms=(
@@ -93,7 +102,7 @@ ONLY = {
 }
 """Packages that only these rooms may import: both tables say so, and must go on to agree."""
 
-BUILDERS = ("app", "client", "cli", "demo", "testing", "backends.__init__")
+BUILDERS = ("app", "pools", "client", "cli", "demo", "testing", "backends.__init__")
 """Who constructs things; ``backends.__init__`` is the registry that opens what an endpoint names."""
 
 BUILT = {"Engine": ("engine",), "Scheduler": ("engine", "testing"), "Directory": ()}
