@@ -1,0 +1,131 @@
+"""What an HTTP/2 peer may send: the windows we open, so that memory stays bounded and nobody waits for ever.
+
+Each stream begins with a window that small messages fit into. The first frame of a longer one tells its length, and
+all it needs is granted at once, while what was granted to all together stays below a bound; else it waits its turn.
+One stream may always be granted what it needs beyond the bound, so that waiting ends.
+"""
+
+from __future__ import annotations
+
+from batchproxy.wire.frames import MAX_WINDOW, ConnectionFault, ErrorCode, StreamFault, window_update
+from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_streams import Extra, Stream
+
+
+class Intake:
+    """The receiving windows of a connection.
+
+    Args:
+        limits: ``window_bytes``, ``connection_window_bytes`` and ``promised_bytes`` are read.
+        out: where window updates go.
+
+    Attributes:
+        credit: what the peer may still send on the connection.
+        paused: whether windows stay as they are for now.
+        promised: what was granted to open streams beyond their first window.
+    """
+
+    __slots__ = ("_favoured", "_limits", "_out", "_waiting", "credit", "paused", "promised")
+
+    def __init__(self, limits: Http2Limits, out: list[bytes | memoryview]) -> None:
+        self._limits = limits
+        self._out = out
+        self.credit = limits.connection_window_bytes
+        self.paused = False
+        self.promised = 0
+        self._waiting: dict[int, Stream] = {}
+        self._favoured: Stream | None = None
+
+    def consume(self, length: int) -> None:
+        """A DATA frame came, on whatever stream; its padding counts (6.9).
+
+        Raises:
+            ConnectionFault: the peer may not send so much.
+        """
+        if length > self.credit:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more data than the connection's window allows")
+        self.credit -= length
+        self.replenish()
+
+    def replenish(self) -> None:
+        """Open the connection's window again once half of it is used."""
+        full = self._limits.connection_window_bytes
+        if self.credit <= full // 2 and not self.paused:
+            self._out.append(window_update(0, full - self.credit))
+            self.credit = full
+
+    def consume_stream(self, extra: Extra, length: int) -> None:
+        """As ``consume``, for the stream's own window.
+
+        Raises:
+            StreamFault: the peer may not send so much.
+        """
+        if length > extra.credit:
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more data than the stream's window allows")
+        extra.credit -= length
+
+    def continue_stream(self, stream: Stream, extra: Extra) -> None:
+        """More of its body is to come: see that the peer may send it."""
+        if self._need(extra) <= 0 or stream.id in self._waiting:
+            return
+        if self._may_grant(stream, extra):
+            self._grant(stream, extra)
+        else:
+            self._waiting[stream.id] = stream
+
+    def _need(self, extra: Extra) -> int:
+        """By how much its window is too small."""
+        if extra.wanted >= 0:
+            return min(extra.wanted - extra.received, MAX_WINDOW) - extra.credit
+        full = self._limits.window_bytes
+        return full - extra.credit if extra.credit <= full // 2 else 0
+
+    def _may_grant(self, stream: Stream, extra: Extra) -> bool:
+        if self.paused:
+            return False
+        if self.promised + self._need(extra) <= self._limits.promised_bytes:
+            return True
+        if self._favoured is None:
+            self._favoured = stream
+        return self._favoured is stream
+
+    def _grant(self, stream: Stream, extra: Extra) -> None:
+        need = self._need(extra)
+        if need <= 0:
+            return  # it learnt meanwhile that it needs less
+        extra.credit += need
+        extra.granted += need
+        self.promised += need
+        self._out.append(window_update(stream.id, need))
+
+    def is_waiting(self, stream: Stream) -> bool:
+        """Whether it cannot go on because of us."""
+        return self.paused or stream.id in self._waiting
+
+    def release(self, stream: Stream, extra: Extra) -> None:
+        """A stream's body is handed on, or dropped: others may have what it had."""
+        self._waiting.pop(stream.id, None)
+        if self._favoured is stream:
+            self._favoured = None
+        self.promised -= extra.granted
+        extra.granted = 0
+        self._serve()
+
+    def pause(self, yes: bool) -> None:
+        """Stop opening windows, or go on."""
+        self.paused = yes
+        self.replenish()
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            stream = next(iter(self._waiting.values()))
+            extra = stream.extra
+            if extra is not None:
+                if not self._may_grant(stream, extra):
+                    return
+                self._grant(stream, extra)
+            del self._waiting[stream.id]
+
+    def __repr__(self) -> str:
+        return f"<Intake credit {self.credit}, promised {self.promised}, {len(self._waiting)} waiting>"

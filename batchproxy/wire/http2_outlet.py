@@ -1,0 +1,220 @@
+"""What an HTTP/2 connection sends: answers within the peer's windows, whole or in pieces. Nothing is read here.
+
+A stream whose own window is open waits in ``_ready`` for the connection's; one whose own window is shut waits for
+nobody, until the peer opens it. So a window update costs no more than what it lets through.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from batchproxy.wire import frames
+from batchproxy.wire.frames import (
+    DATA,
+    DEFAULT_WINDOW,
+    END_STREAM,
+    FRAME_BYTES,
+    HEADER,
+    MAX_WINDOW,
+    ConnectionFault,
+    ErrorCode,
+    StreamFault,
+)
+from batchproxy.wire.headers import SHRINK, TABLE_BYTES
+from batchproxy.wire.http2_streams import Extra, Stream
+
+MAX_FRAME_BYTES = 64 << 10
+"""Our largest frame, where the peer takes such: others' answers are not to wait long behind one."""
+
+WORTHWHILE = 64
+"""A DATA frame of fewer bytes, because the peer's window allows no more, is a nuisance rather than work done."""
+
+UPDATE_BYTES = 1 << 10
+"""Go's client updates two windows for each 4 KiB; ours is a generous reading of what a peer may need."""
+
+
+class Outlet:
+    """The sending half of a connection.
+
+    Args:
+        stream_window: what our peer may send on a stream before the first window update.
+        closed: told of each stream that was answered in full.
+        earn: told for how many window updates there was reason.
+
+    Attributes:
+        out: what is to be written.
+        streams: those open, by id.
+        window: what the peer takes on the connection.
+        cap: what it takes on a stream in one frame; -1 where answers must take the general way.
+        initial: the window its streams begin with.
+    """
+
+    __slots__ = (
+        "_closed", "_earn", "_frame_bytes", "_ready", "_shrink", "_stream_window", "_table_bytes", "cap", "initial",
+        "out", "streams", "window",
+    )  # fmt: skip
+
+    def __init__(self, stream_window: int, closed: Callable[[Stream], None], earn: Callable[[int], None]) -> None:
+        self.out: list[bytes | memoryview] = []
+        self.streams: dict[int, Stream] = {}
+        self.window = DEFAULT_WINDOW
+        self.initial = DEFAULT_WINDOW
+        self._frame_bytes = FRAME_BYTES
+        self._table_bytes = TABLE_BYTES  # what the peer believes our encoder's table to be
+        self._shrink = False
+        self._stream_window = stream_window
+        self._closed = closed
+        self._earn = earn
+        self._ready: deque[Stream] = deque()
+        self.cap = 0
+        self._set_cap()
+
+    def _set_cap(self) -> None:
+        self.cap = -1 if self._shrink else min(self.initial, self._frame_bytes)
+
+    def respond(self, stream: Stream, block: bytes, body: bytes, trailers: bytes | None) -> None:
+        """Answer a stream.
+
+        Args:
+            stream: released by its exchange.
+            block: the answer's header fields.
+            body: of any length.
+            trailers: the fields after it; None for none.
+        """
+        if self._shrink:
+            block = SHRINK + block
+            self._shrink = False
+            self._set_cap()
+        whole = not body and trailers is None
+        self.out.append(frames.headers(stream.id, block, END_STREAM if whole else 0, self._frame_bytes))
+        if whole:
+            self._finish(stream)
+            return
+        extra = stream.extended(self._stream_window)
+        extra.body, extra.sent, extra.trailers, extra.mark = memoryview(body), 0, trailers, -1
+        if not body:
+            self._end(stream, extra)
+        elif self.initial + extra.delta > 0:
+            self._queue(stream, extra)
+            self.pump()
+
+    def inform(self, stream: Stream, block: bytes) -> None:
+        """Send an interim answer, such as ``100 Continue``."""
+        self.out.append(frames.headers(stream.id, (SHRINK if self._shrink else b"") + block, 0, self._frame_bytes))
+        self._shrink = False
+        self._set_cap()
+
+    def pump(self) -> None:
+        """Send what the windows allow, a frame of each waiting answer in turn."""
+        earned = 0
+        ready = self._ready
+        while ready and self.window > 0:
+            stream = ready.popleft()
+            extra = stream.extra
+            if extra is None or extra.body is None:
+                raise AssertionError("a stream without an answer is ready to be sent. This is a bug.")
+            start = extra.sent
+            left = len(extra.body) - start
+            room = self.initial + extra.delta
+            size = min(left, room, self.window, self._frame_bytes)
+            extra.ready = False
+            if size <= 0:
+                continue  # its own window was shut meanwhile
+            last = size == left and extra.trailers is None
+            self.out.append(HEADER.pack(size << 8 | DATA, END_STREAM if last else 0, stream.id))
+            self.out.append(extra.body[start : start + size])
+            extra.sent += size
+            extra.delta -= size
+            self.window -= size
+            if size >= WORTHWHILE:
+                earned += 2 + size // UPDATE_BYTES
+            if size == left:
+                self._end(stream, extra)
+            elif size < room:
+                self._queue(stream, extra)
+        if earned:
+            self._earn(earned)
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is gone, with what was to be sent."""
+        del self.streams[stream.id]
+        extra = stream.extra
+        if extra is not None and extra.body is not None:
+            extra.body = None
+            if extra.ready:
+                self._ready.remove(stream)
+
+    def _queue(self, stream: Stream, extra: Extra) -> None:
+        extra.ready = True
+        self._ready.append(stream)
+
+    def _end(self, stream: Stream, extra: Extra) -> None:
+        """The body is on its way."""
+        extra.body = None
+        if extra.trailers is not None:
+            self.out.append(frames.headers(stream.id, extra.trailers, END_STREAM, self._frame_bytes))
+        self._finish(stream)
+
+    def _finish(self, stream: Stream) -> None:
+        del self.streams[stream.id]
+        self._closed(stream)
+
+    def widen(self, increment: int) -> None:
+        """The peer opened the connection's window.
+
+        Raises:
+            ConnectionFault: too far (6.9.1).
+        """
+        self.window += increment
+        if self.window > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window grows beyond 2^31-1")
+        self.pump()
+
+    def widen_stream(self, stream: Stream, increment: int) -> None:
+        """The peer opened a stream's window.
+
+        Raises:
+            StreamFault: too far (6.9.1).
+        """
+        extra = stream.extended(self._stream_window)
+        extra.delta += increment
+        if self.initial + extra.delta > MAX_WINDOW:
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window grows beyond 2^31-1")
+        self._wake(stream)
+        self.pump()
+
+    def _wake(self, stream: Stream) -> None:
+        extra = stream.extra
+        if extra is not None and extra.body is not None and not extra.ready and self.initial + extra.delta > 0:
+            self._queue(stream, extra)
+
+    def set_initial(self, window: int) -> None:
+        """The peer's streams begin with another window; those open move by the difference (6.9.2).
+
+        Raises:
+            ConnectionFault: a window beyond 2^31-1.
+        """
+        grows, self.initial = window > self.initial, window
+        self._set_cap()
+        if grows:
+            for stream in self.streams.values():
+                if stream.extra is not None and window + stream.extra.delta > MAX_WINDOW:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window grows beyond 2^31-1")
+                self._wake(stream)
+            self.pump()
+
+    def set_frame_bytes(self, size: int) -> None:
+        """The peer takes frames of another size."""
+        self._frame_bytes = min(size, MAX_FRAME_BYTES)
+        self._set_cap()
+
+    def set_table_bytes(self, size: int) -> None:
+        """The peer's decoder has another table: below 4,096 bytes it waits to hear that ours shrank (RFC 7541, 4.2)."""
+        if size < self._table_bytes:
+            self._table_bytes = 0
+            self._shrink = True
+            self._set_cap()
+
+    def __repr__(self) -> str:
+        return f"<Outlet {len(self.streams)} streams, window {self.window}, {len(self._ready)} ready>"

@@ -1,0 +1,355 @@
+"""The exchanges of HTTP/2: gRPC calls and plain requests, each being its stream. No frames are read here.
+
+Nearly all calls are one HEADERS and one DATA frame in, and three frames out. A stream has slots for just that; whatever
+else it may need is in an ``Extra``, which most streams never get.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from batchproxy.wire import grpc
+from batchproxy.wire.headers import literal
+from batchproxy.wire.http1_answers import PAGE, page
+from batchproxy.wire.http1_head import Headers
+from batchproxy.wire.http2_head import Head, Refusal
+from batchproxy.wire.http2_limits import Http2Limits
+
+_INTERNAL, _RESOURCE_EXHAUSTED = 13, 8
+_STATUS_INDEX = {200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}  # RFC 7541, appendix A
+_NOT_SENT = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "content-length"}
+)
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_UNKNOWN = -1
+
+
+class Carrier(Protocol):
+    """What a stream needs of its connection to send an answer; see ``http2_outlet.Outlet``."""
+
+    out: list[bytes | memoryview]
+    streams: dict[int, Stream]
+    window: int
+    cap: int
+
+    def respond(self, stream: Stream, block: bytes, body: bytes, trailers: bytes | None) -> None:
+        """Answer in general, within the peer's windows."""
+
+
+class Extra:
+    """What a stream needs that is not done in two frames.
+
+    Attributes:
+        parts: what came of the body.
+        received: its length.
+        wanted: how long it will be, a message's prefix included; ``_UNKNOWN`` until its prefix came.
+        compressed: the flag in a message's prefix.
+        credit: what the peer may send before the next window update.
+        granted: by how much we opened its window.
+        delta: by how much the peer's window for our answer differs from its initial one.
+        body: of the answer, while it waits for the peer's window.
+        sent: how much of it is on its way.
+        trailers: the block that follows it; None for none.
+        ready: whether it waits in the outlet's queue.
+        mark: ``received`` or ``sent`` when time was last looked at.
+    """
+
+    __slots__ = (
+        "body", "compressed", "credit", "delta", "granted", "mark", "parts", "ready", "received", "sent", "trailers",
+        "wanted",
+    )  # fmt: skip
+
+    def __init__(self, credit: int, wanted: int) -> None:
+        self.parts: list[bytes] = []
+        self.received = 0
+        self.wanted = wanted
+        self.compressed = 0
+        self.credit = credit
+        self.granted = 0
+        self.delta = 0
+        self.body: memoryview | None = None
+        self.sent = 0
+        self.trailers: bytes | None = None
+        self.ready = False
+        self.mark = _UNKNOWN
+
+
+GONE = Extra(0, 0)
+"""Stands in for the extra of a stream whose caller went away, so that a late answer is told from a second one."""
+
+
+class Stream:
+    """One request and the place for its answer.
+
+    Attributes:
+        carrier: whose it is, until it is answered or given up.
+        id: of the stream.
+        head: what was asked for.
+        message: the request's message or body; None until it is whole.
+        extra: see there; mostly None.
+        on_cancel: called when the caller is gone before its answer.
+    """
+
+    __slots__ = ("carrier", "extra", "head", "id", "message", "on_cancel")
+
+    def __init__(self, carrier: Carrier, id: int, head: Head) -> None:  # noqa: A002  # the protocol's word
+        self.carrier: Carrier | None = carrier
+        self.id = id
+        self.head = head
+        self.message: bytes | None = None
+        self.extra: Extra | None = None
+        self.on_cancel: Callable[[], object] | None = None
+
+    def extended(self, credit: int) -> Extra:
+        """The extra, made where there was none.
+
+        Args:
+            credit: the window that streams begin with.
+        """
+        if self.extra is None:
+            self.extra = Extra(credit, _UNKNOWN if self.head.grpc else self.head.length)
+        return self.extra
+
+    def take(self, data: bytes, limits: Http2Limits) -> None:
+        """A piece of the body came.
+
+        Raises:
+            Refusal: it is not going to be served.
+        """
+        raise NotImplementedError
+
+    def complete(self, limits: Http2Limits) -> None:
+        """The body is whole: set ``message``.
+
+        Raises:
+            Refusal: it is not going to be served.
+        """
+        raise NotImplementedError
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer that."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The caller is gone."""
+        if self.carrier is not None:
+            self.carrier = None
+            self.extra = GONE
+            if self.on_cancel is not None:
+                self.on_cancel()
+
+    def release(self) -> Carrier | None:
+        """The connection to answer on, once; None where the caller is gone.
+
+        Raises:
+            RuntimeError: the answer was given before. This is a bug.
+        """
+        carrier = self.carrier
+        if carrier is None and self.extra is not GONE:
+            raise RuntimeError(f"{self!r} was answered twice. This is a bug.")
+        self.carrier = None
+        return carrier
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.head.path}>"
+
+
+class GrpcCall(Stream):
+    """A unary gRPC call; see ``base.GrpcExchange``."""
+
+    __slots__ = ()
+
+    message: bytes
+
+    @property
+    def path(self) -> str:
+        return self.head.path
+
+    @property
+    def metadata(self) -> Headers:
+        return self.head.metadata
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self.head.timeout_s
+
+    def answer(
+        self, code: int, message: str, body: bytes, trailers: Sequence[grpc.Pair] = (), *, compress: bool = False
+    ) -> None:
+        """Say the outcome; nothing happens where the caller is gone.
+
+        Args:
+            code: gRPC's number.
+            message: the status text.
+            body: the reply; not sent where ``code`` is not 0.
+            trailers: further metadata after the answer.
+            compress: whether the reply may be compressed, which it is where the caller accepts that.
+
+        Raises:
+            RuntimeError: the answer was given before. This is a bug.
+            ValueError: metadata that gRPC does not allow.
+        """
+        size = len(body) + 5
+        carrier = self.carrier
+        if (
+            code == 0
+            and carrier is not None
+            and size <= carrier.cap
+            and size <= carrier.window
+            and self.extra is None
+            and not (trailers or message or compress)
+        ):
+            pack, _, _, head, middle, opening, closing, end, _, _ = grpc.plain(size - 5)
+            stream = self.id
+            carrier.out.append(pack(head, stream, middle, stream, opening, body, closing, stream, end))
+            carrier.window -= size
+            del carrier.streams[stream]
+            self.carrier = None
+            return
+        last = grpc.trailers(code, message, trailers)
+        carrier = self.release()
+        if carrier is None:
+            return
+        if code:
+            carrier.respond(self, grpc.RESPONSE + last, b"", None)
+        elif compress and self.head.accepts:
+            packed = grpc.compress(self.head.accepts, body)
+            block = grpc.RESPONSE + literal(b"grpc-encoding", self.head.accepts)
+            carrier.respond(self, block, grpc.PREFIX.pack(1, len(packed)) + packed, last)
+        else:
+            carrier.respond(self, grpc.RESPONSE, grpc.PREFIX.pack(0, len(body)) + body, last)
+
+    def send(self, shape: grpc.Unary, payload: bytes) -> None:
+        """Say that all went well, with a message made from a shape: what a batch has in common is written once.
+
+        Args:
+            shape: the message but for the payload, from ``grpc.unary``.
+            payload: as long as the shape says.
+
+        Raises:
+            ValueError: it has another length. This is a bug.
+        """
+        pack, size, length, head, middle, opening, closing, end, before, after = shape
+        if len(payload) != length:
+            raise ValueError(f"{len(payload)} bytes for a shape of {length}. This is a bug.")
+        carrier = self.carrier
+        if carrier is not None and size <= carrier.cap and size <= carrier.window and self.extra is None:
+            stream = self.id
+            carrier.out.append(pack(head, stream, middle, stream, opening, payload, closing, stream, end))
+            carrier.window -= size
+            del carrier.streams[stream]
+            self.carrier = None
+        else:
+            self.answer(0, "", b"".join((before, payload, after)))
+
+    def take(self, data: bytes, limits: Http2Limits) -> None:
+        extra = self.extended(limits.window_bytes)
+        extra.received += len(data)
+        extra.parts.append(data)
+        if extra.wanted == _UNKNOWN:
+            if extra.received < grpc.PREFIX.size:
+                return
+            first = b"".join(extra.parts)
+            extra.compressed, length = grpc.PREFIX.unpack_from(first)
+            extra.wanted = grpc.PREFIX.size + length
+            extra.parts = [first[grpc.PREFIX.size :]]
+            if length > limits.message_bytes:
+                text = f"Received message larger than max ({length} vs. {limits.message_bytes})"  # grpc's own words
+                raise Refusal(_RESOURCE_EXHAUSTED, text)
+            if extra.compressed and not self.head.encoding:
+                raise Refusal(_INTERNAL, "a message is marked as compressed, but no grpc-encoding was given")
+        if extra.received > extra.wanted:
+            raise Refusal(_INTERNAL, "a unary call has one message; more came")
+
+    def complete(self, limits: Http2Limits) -> None:
+        extra = self.extra
+        if extra is None or extra.received == 0:
+            raise Refusal(_INTERNAL, "a unary call has one message; none came")
+        if extra.received != extra.wanted:
+            raise Refusal(_INTERNAL, "the message ends before its announced length")
+        message = b"".join(extra.parts)
+        extra.parts = []
+        if extra.compressed:
+            try:
+                message = grpc.decompress(self.head.encoding, message, limits.message_bytes)
+            except grpc.MessageTooLarge as error:
+                raise Refusal(_RESOURCE_EXHAUSTED, str(error)) from None
+            except grpc.MessageError as error:
+                raise Refusal(_INTERNAL, str(error)) from None
+        self.message = message
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.answer(refusal.code, refusal.text, b"", tuple(refusal.fields.items()))
+
+
+class Http2Exchange(Stream):
+    """A plain request; see ``base.HttpExchange``."""
+
+    __slots__ = ()
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        return self.head.path
+
+    @property
+    def headers(self) -> Headers:
+        return self.head.headers
+
+    @property
+    def body(self) -> bytes:
+        return self.message or b""
+
+    def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
+        """Say the answer; nothing happens where the caller is gone.
+
+        Args:
+            status: 200 to 599.
+            body: not sent in answer to HEAD, nor with 204 and 304.
+            headers: the answer's own; those that belong to a connection are left out.
+            reason: HTTP/2 has none.
+
+        Raises:
+            RuntimeError: the answer was given before. This is a bug.
+            ValueError: a header that HTTP does not allow. This is a bug.
+        """
+        index = _STATUS_INDEX.get(status)
+        fields = [bytes((0x80 | index,)) if index else b"\x08\x03%03d" % status]
+        fields += [_field(name, value) for name, value in headers.items() if name.lower() not in _NOT_SENT]
+        if status not in {204, 304}:
+            fields.append(literal(b"content-length", b"%d" % len(body)))
+        silent = self.head.method == "HEAD" or status in {204, 304}
+        carrier = self.release()
+        if carrier is not None:
+            carrier.respond(self, b"".join(fields), b"" if silent else body, None)
+
+    def take(self, data: bytes, limits: Http2Limits) -> None:
+        extra = self.extended(limits.window_bytes)
+        extra.received += len(data)
+        extra.parts.append(data)
+        if max(extra.received, extra.wanted) > limits.message_bytes:
+            raise Refusal(413, f"the body has more than {limits.message_bytes} bytes")
+
+    def complete(self, limits: Http2Limits) -> None:
+        body = b"".join(self.extra.parts) if self.extra is not None else b""
+        if "gzip" in self.head.headers.get("content-encoding", ""):  # as TF Serving looks for it
+            try:
+                body = grpc.decompress(b"gzip", body, limits.inflated_bytes)
+            except (grpc.MessageError, grpc.MessageTooLarge):
+                body = b""  # as TF Serving does
+        self.message = body
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.answer(refusal.code, page(refusal.code, refusal.text), {**PAGE, **refusal.fields})
+
+
+def _field(name: str, value: str) -> bytes:
+    if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+        raise ValueError(f"{name!r}: {value!r} is no header field. This is a bug.")
+    return literal(name.lower().encode("ascii"), value.strip().encode("latin-1"))
