@@ -17,12 +17,25 @@ from __future__ import annotations
 from typing import cast
 
 from batchproxy.wire import frames
-from batchproxy.wire.frames import FRAME_BYTES, HEADER, HEADER_BYTES, PREFACE, ConnectionFault, ErrorCode
+from batchproxy.wire.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    HEADER,
+    HEADERS,
+    PREFACE,
+    ConnectionFault,
+    ErrorCode,
+)
 from batchproxy.wire.grpc import PREFIX
 from batchproxy.wire.http2_frames import Frames, Partial
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_limits import PER_REQUEST, Http2Limits
 from batchproxy.wire.http2_streams import GrpcCall, Stream
+
+TOO_LONG = (FRAME_BYTES + 1) << 8
+"""The first number of a frame's header (``frames.HEADER``) that means more than ``FRAME_BYTES``."""
 
 _DRAIN = b"draining"  # the payload of the PING between the two GOAWAYs
 _ALIVE = b"a living"  # and of the one that asks whether the peer is there
@@ -133,21 +146,21 @@ class Http2Connection(Frames):
         earned = 0
         expected, credit, fast = self._state()
         while True:
-            start = at + HEADER_BYTES
+            start = at + 9
             if start > end:
                 self._missing = start - end
                 break
             size_kind, flags, sid = unpack(data, at)
+            if size_kind >= TOO_LONG:  # known before it has come (4.2)
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame has more than {FRAME_BYTES} bytes")
             stop = start + (size_kind >> 8)
-            if stop > end or size_kind >> 8 > FRAME_BYTES:
-                if size_kind >> 8 > FRAME_BYTES:  # known before it has come (4.2)
-                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame has more than {FRAME_BYTES} bytes")
+            if stop > end:
                 self._missing = stop - end
                 break
             kind = size_kind & 0xFF
             if fast:
-                if kind == frames.HEADERS:
-                    if flags == frames.END_HEADERS and sid == expected and len(streams) < max_streams:
+                if kind == HEADERS:
+                    if flags == END_HEADERS and sid == expected and len(streams) < max_streams:
                         head = unary.get(data[start:stop])
                         if head is not None:
                             streams[sid] = GrpcCall(outlet, sid, head)
@@ -155,24 +168,24 @@ class Http2Connection(Frames):
                             expected = sid + 2
                             at = stop
                             continue
-                elif kind == frames.DATA and flags == frames.END_STREAM:
+                elif kind == DATA and flags == END_STREAM:
                     stream = streams.get(sid)
                     size = stop - start
                     if (
                         stream is not None
                         and stream.message is None
                         and stream.extra is None
-                        and stream.head.grpc
-                        and PREFIX.size <= size <= max_payload
-                        and prefix(data, start) == (0, size - PREFIX.size)
+                        and 5 <= size <= max_payload
                         and credit - size > half
-                        and stream.head.length in {-1, size}
+                        and ((length := stream.head.short) == -1 or length == size)
                     ):
-                        stream.message = data[start + PREFIX.size : stop]
-                        credit -= size
-                        done.append(stream)
-                        at = stop
-                        continue
+                        compressed, length = prefix(data, start)
+                        if not compressed and length == size - 5:
+                            stream.message = data[start + 5 : stop]
+                            credit -= size
+                            done.append(stream)
+                            at = stop
+                            continue
             if len(done) > earned:
                 requests.allowance.earn(PER_REQUEST * (len(done) - earned))
                 earned = len(done)

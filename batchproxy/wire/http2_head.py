@@ -65,6 +65,7 @@ class Head:
         headers: all but the pseudo-header fields, by name; fields sent several times are joined.
         length: of the body as announced, in bytes; -1 where it was not.
         grpc: whether this is a gRPC call.
+        short: how long the only DATA frame must be to be taken the short way; -1: as it likes, -2: never.
         timeout_s: the caller's ``grpc-timeout``; None: no deadline.
         encoding: of compressed messages: ``gzip`` or ``deflate``; empty where there will be none.
         accepts: the encoding a compressed answer may have; empty for none.
@@ -75,7 +76,7 @@ class Head:
 
     __slots__ = (
         "_metadata", "accepts", "awaits", "encoding", "fields", "grpc", "headers", "length", "method", "path",
-        "refusal", "route", "timeout_s",
+        "refusal", "route", "short", "timeout_s",
     )  # fmt: skip
 
     def __init__(self, method: str, path: str, fields: list[Field], headers: Mapping[bytes, bytes]) -> None:
@@ -85,6 +86,7 @@ class Head:
         self.headers = Headers(headers)
         self.length = -1
         self.grpc = False
+        self.short = -2
         self.timeout_s: float | None = None
         self.encoding = self.accepts = b""
         self.awaits = False
@@ -251,6 +253,7 @@ def _read_regular(head: Head, regular: Mapping[bytes, bytes]) -> None:
     if kind[:16] == b"application/grpc" and kind[16:17] in {b"", b"+", b";"}:
         if head.method == "POST":
             head.grpc = True
+            head.short = head.length
             _read_call(head, kind, regular)
         else:
             head.refusal = Refusal(405, "gRPC calls are POSTed", {"allow": "POST"})
