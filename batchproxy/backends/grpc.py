@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
+from grpc._cython import cygrpc
 
 from batchproxy.core.errors import BackendError, BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
+from batchproxy.tasks import Tasks
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),  # the limits are the server's and the listener's, not the middle's
@@ -74,6 +76,7 @@ class GrpcDoor:
         self._target = target
         self._channel: grpc.aio.Channel | None = None  # made on the loop that uses it
         self._closed = False
+        self._tasks = Tasks()
 
     def _open(self) -> grpc.aio.Channel:
         if self._closed:
@@ -119,17 +122,37 @@ class GrpcDoor:
             BackendError: it cannot be opened; later failures are the stream's status.
         """
         channel = self._open()
-        call = channel.stream_stream(method)(messages, timeout=timeout_s, metadata=metadata_of(headers))
+        call = channel.stream_stream(method)(timeout=timeout_s, metadata=metadata_of(headers))
+        sending = self._tasks.spawn(f"stream-{method}", _send(call, messages))
         try:
             yield GrpcStream(call)
         finally:
+            sending.cancel()
             call.cancel()
 
     async def aclose(self) -> None:
         """Close the connection; calls under way are lost."""
         self._closed = True
+        await self._tasks.aclose()
         if self._channel is not None:
             await self._channel.close()
+
+
+async def _send(call: grpc.aio.StreamStreamCall[bytes, bytes], messages: AsyncIterable[bytes]) -> None:
+    """Write what the caller sends, until either side has ended.
+
+    Not by ``call.write``: when that comes too late, because the server has answered already, it sets a status of
+    grpcio's own (INTERNAL, "Internal error from Core") in place of the server's, which is then lost.
+    """
+    try:
+        await call.wait_for_connection()
+        async for message in messages:
+            await call._cython_call.send_serialized_message(message)  # noqa: SLF001
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, cygrpc.InternalError):
+        return  # it has ended, and its status says how
+    except Exception:  # noqa: BLE001 - whatever the caller's side raises: nothing more will come from there
+        call.cancel()
 
 
 class GrpcStream:

@@ -46,7 +46,7 @@ ROOMS = {
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
-    "backends.grpc": Room(rooms=("core",), packages=("grpc",)),
+    "backends.grpc": Room(rooms=("core", "tasks"), packages=("grpc",)),
     "backends.http": Room(rooms=("core", "codecs"), packages=("aiohttp", "multidict", "yarl")),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
     "catalogue": Room(rooms=("core", "tasks")),

@@ -29,7 +29,7 @@ class Stranger(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         name, _, argument = details.method.removeprefix("/s/").partition("/")
-        if name in {"chat", "moody"}:
+        if name in {"chat", "moody", "deaf"}:
             return grpc.stream_stream_rpc_method_handler(getattr(self, name))
         return grpc.unary_unary_rpc_method_handler(lambda body, context: getattr(self, name)(body, context, argument))
 
@@ -62,6 +62,10 @@ class Stranger(grpc.GenericRpcHandler):  # type: ignore[misc]
         context.set_trailing_metadata((("t", "x"),))
         yield next(messages)
         context.abort(grpc.StatusCode.DATA_LOSS, "enough")
+
+    def deaf(self, messages: Iterator[bytes], context: Any) -> None:
+        context.set_trailing_metadata((("t", "x"),))
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "unread")
 
 
 class Running:
@@ -465,6 +469,33 @@ async def test_a_streams_bad_end_is_its_status(running: Running) -> None:
 
     assert [b"1"] == messages
     assert (15, "enough", (("t", "x"),)) == status
+
+
+async def test_a_stream_refused_while_we_write_ends_with_the_servers_status(running: Running) -> None:
+    """grpcio makes one up when a write fails (INTERNAL, "Internal error from Core"), and forgets the server's."""
+    endings = set()
+    async with a_door(running.port) as door:
+        for _ in range(100):
+            async with door.stream("/s/deaf", (), of(b"1", b"2", b"3")) as stream:
+                assert [] == [message async for message in stream.messages()]
+                endings.add(await stream.status())
+
+    assert {(12, "unread", (("t", "x"),))} == endings
+
+
+async def test_a_stream_whose_caller_breaks_is_cancelled(running: Running) -> None:
+    """What the caller sends cannot be read: so the server must not wait for it."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise RuntimeError("the caller's connection broke")
+
+    async with a_door(running.port) as door, door.stream("/s/chat", (), broken()) as stream:
+        async for _ in stream.messages():
+            pass
+        code, _, _ = await stream.status()
+
+    assert Code.CANCELLED == code
 
 
 async def test_a_unary_method_through_a_stream(running: Running) -> None:
