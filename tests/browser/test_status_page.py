@@ -44,6 +44,6 @@ def test_the_page_shows_models_and_endpoints_as_they_are(tmp_path: Path) -> None
         text = seen(proxy, tmp_path)
 
     assert "batchproxy ready · version" in text
-    model = re.search(r"half_plus_two 1 4 0 1 3 2\.0 \d+\.\d\d ms 0", text)
+    model = re.search(r"half_plus_two half_plus_two 4 0 1 3 2\.0 \d+\.\d\d ms 0", text)
     assert model is not None, text
     assert "onnx:batchproxy/demo/models/half_plus_two half_plus_two up 0 of 2 0 0" in text

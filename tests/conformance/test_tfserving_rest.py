@@ -103,9 +103,9 @@ def test_strings_kill_a_server_with_tensor_content() -> None:
     """With tensor_content on, strings end the process, and the next call finds nobody, as recorded."""
     died, refused = CASES["tensor_content_flag/strings"], CASES["tensor_content_flag/int64"]
     with running_server(*FLAGS[died.name].split(), models=["strings"]) as server:
-        with pytest.raises(http.client.RemoteDisconnected):
+        with pytest.raises(ConnectionResetError):  # RemoteDisconnected is one: FIN or RST, as the kernel has it
             ask(server, died)
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
             ask(server, refused)
 
     assert "RemoteDisconnected" in ITEMS[died.name]["transport_error"]
