@@ -87,8 +87,12 @@ UNSUPPORTED: dict[int, str] = {
 }
 """Types of TensorFlow that no model of ours takes: numbers to names, for refusals."""
 
+_FOREIGN = {0: "DT_INVALID", **UNSUPPORTED}
+"""What a signature may name beside ours: DT_INVALID is the output of the ``__saved_model_init_op`` of most models."""
+
 _BY_NAME = {row.name: row for row in TABLE}
 _BY_NUMBER = {row.number: row for row in TABLE}
+_FOREIGN_NUMBERS = {name: number for number, name in _FOREIGN.items()}
 _BY_ONNX = {row.onnx: row for row in TABLE if row.onnx}
 
 
@@ -136,19 +140,41 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return by_name(name).numpy
 
 
-def tf_name(name: str) -> str:
-    """TensorFlow's enum name of ours.
+def declared(number: int) -> str:
+    """The name under which a signature has the type with this number: ours, or TensorFlow's where we have none.
 
-    >>> tf_name("float16")
-    'DT_HALF'
+    >>> declared(19), declared(20), declared(250)
+    ('float16', 'DT_RESOURCE', 'DT_250')
     """
-    return by_name(name).tf_name
+    row = _BY_NUMBER.get(number)
+    return row.name if row is not None else _FOREIGN.get(number, f"DT_{number}")
+
+
+def declared_number(name: str) -> int:
+    """The number of a type by the name that ``declared`` gave it.
+
+    >>> [declared_number(declared(number)) for number in (0, 19, 250)]
+    [0, 19, 250]
+    """
+    if not name.startswith("DT_"):
+        return by_name(name).number
+    suffix = name.removeprefix("DT_")
+    return int(suffix) if suffix.isdecimal() else _FOREIGN_NUMBERS[name]
+
+
+def tf_name(name: str) -> str:
+    """TensorFlow's enum name of ours, or of one that only it has.
+
+    >>> tf_name("float16"), tf_name("DT_RESOURCE")
+    ('DT_HALF', 'DT_RESOURCE')
+    """
+    return name if name.startswith("DT_") else by_name(name).tf_name
 
 
 def short_name(name: str) -> str:
-    """What TensorFlow's error texts call ours.
+    """What TensorFlow's error texts call ours, or one that only it has.
 
-    >>> short_name("float16")
-    'half'
+    >>> short_name("float16"), short_name("DT_RESOURCE")
+    ('half', 'resource')
     """
-    return by_name(name).short_name
+    return name.removeprefix("DT_").lower() if name.startswith("DT_") else by_name(name).short_name

@@ -258,10 +258,8 @@ def _reply_extras(response: pb.PredictResponse) -> bytes:
 
 
 def _tensor_spec(info: pb.TensorInfo) -> TensorSpec:
-    row = _dtypes.by_number(info.dtype)
-    dtype = row.name if row else _dtypes.UNSUPPORTED.get(info.dtype, f"DT_{info.dtype}")
     unknown_rank = info.tensor_shape.unknown_rank or not info.HasField("tensor_shape")
-    return _spec_of(dtype, (dim.size for dim in info.tensor_shape.dim), unknown_rank, info.name)
+    return _spec_of(_dtypes.declared(info.dtype), (dim.size for dim in info.tensor_shape.dim), unknown_rank, info.name)
 
 
 _NAMES = {row.tf_name: row.name for row in _dtypes.TABLE}

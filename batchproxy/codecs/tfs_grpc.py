@@ -380,14 +380,15 @@ def _check_dtypes(columns: Mapping[str, ArrayColumn], signature: Signature) -> N
     """TensorFlow's words for a wrong dtype; its argument numbers follow the sorted aliases of a TF 2 signature."""
     for index, (alias, column) in enumerate(columns.items()):
         sent = _dtypes.by_numpy(column.array.dtype)
-        expected = _dtypes.by_name(signature.inputs[alias].dtype)
-        if sent is not expected:
-            raise RequestError(f"Expects arg[{index}] to be {expected.short_name} but {sent.short_name} is provided")
+        expected = signature.inputs[alias].dtype
+        if sent.name != expected:
+            wanted = _dtypes.short_name(expected)
+            raise RequestError(f"Expects arg[{index}] to be {wanted} but {sent.short_name} is provided")
 
 
 def _write_spec(alias: str, spec: TensorSpec, info: pb.TensorInfo) -> None:
     info.name = spec.name or alias
-    info.dtype = _dtypes.by_name(spec.dtype).number
+    info.dtype = _dtypes.declared_number(spec.dtype)
     shape = info.tensor_shape
     shape.SetInParent()
     if spec.shape is None:

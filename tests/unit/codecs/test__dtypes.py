@@ -61,6 +61,16 @@ def test_no_type_of_tensorflow_is_forgotten() -> None:
     assert theirs == ours
 
 
+def test_each_number_has_a_name_in_signatures() -> None:
+    """And each such name its number, TensorFlow's name and a short one, be it ours or not."""
+    for number in (*types_pb2.DataType.values(), 250):
+        name = _dtypes.declared(number)
+
+        assert number == _dtypes.declared_number(name)
+        assert "DT_" == _dtypes.tf_name(name)[:3]
+        assert _dtypes.short_name(name).islower() or _dtypes.short_name(name).isdecimal()
+
+
 @pytest.mark.parametrize("dtype", ["U3", "S3", "O"])
 def test_text_and_bytes_are_strings(dtype: str) -> None:
     """Whatever numpy holds text in, its type is string."""

@@ -271,6 +271,7 @@ INFO = ModelInfo(
             {"y": TensorSpec("bfloat16", (), "y:0")},
         ),
         "other": Signature({}, {}, method_name="tensorflow/serving/regress"),
+        "__saved_model_init_op": Signature({}, {"op": TensorSpec("DT_INVALID", None, "NoOp")}, method_name=""),
     },
 )
 

@@ -1,0 +1,341 @@
+"""Which call goes through which door, and as what: with a scripted server behind each door."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from concurrent import futures
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from aiohttp import web
+
+from batchproxy.backends.base import Remote
+from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.codecs import tfs_documents, tfs_grpc
+from batchproxy.codecs.tfs_calls import encode_predict_request, encode_status_request
+from batchproxy.codecs.tfs_rows import read_request
+from batchproxy.codecs.tfs_splice import JsonAnswer, splice
+from batchproxy.core.columns import ArrayColumn, TensorColumn
+from batchproxy.core.errors import (
+    BackendError,
+    BackendLost,
+    BackendProtocolError,
+    BackendRejected,
+    BackendUnavailable,
+    Code,
+)
+from batchproxy.core.raw import GRPC, REST, RawCall
+from batchproxy.core.request import BatchKey, Reply
+from batchproxy.core.shapes import ModelInfo, Signature, TensorSpec
+
+INFO = ModelInfo("m", 7, {"serving_default": Signature({"x": TensorSpec("float32", (None,), "x:0")}, {})})
+STATUS = (tfs_grpc.VersionStatus(7),)
+KEY = BatchKey("m", 7, "serving_default", (), ("y",), partition=(("x-tenant", "a"),), extras=b"\x32\x02me")
+
+
+class Scripted:
+    """Both doors of one server.
+
+    Attributes:
+        grpc_answers: method to message, or to a status and its text.
+        rest_answers: method and path to status and body.
+        seen: what came in, as (method, headers, body).
+    """
+
+    def __init__(self) -> None:
+        self.grpc_answers: dict[str, bytes | tuple[grpc.StatusCode, str]] = {}
+        self.rest_answers: dict[str, tuple[int, bytes]] = {}
+        self.seen: list[tuple[str, dict[str, Any], bytes]] = []
+        self.grpc = self.rest = ""
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def serve(body: bytes, context: Any) -> bytes:
+            self.seen.append((details.method, dict(context.invocation_metadata()), body))
+            answer = self.grpc_answers[details.method]
+            if isinstance(answer, bytes):
+                return answer
+            context.abort(*answer)
+            raise AssertionError("abort() returned. This is a bug.")
+
+        def chat(messages: Any, context: Any) -> Any:
+            return messages
+
+        if details.method == "/s/chat":
+            return grpc.stream_stream_rpc_method_handler(chat)
+        return grpc.unary_unary_rpc_method_handler(serve)
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        line = f"{request.method} {request.raw_path}"
+        self.seen.append((line, {name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        status, body = self.rest_answers[line]
+        return web.Response(status=status, body=body)
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Scripted]:
+    """A server on two ports."""
+    script = Scripted()
+    handler = type("Handler", (grpc.GenericRpcHandler,), {"service": lambda _, details: script.service(details)})()
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=(handler,))
+    script.grpc = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    runner = web.ServerRunner(web.Server(script.handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    script.rest = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield script
+    finally:
+        await runner.cleanup()
+        server.stop(0).wait()
+
+
+@asynccontextmanager
+async def backend(**doors: str) -> AsyncIterator[TfServingBackend]:
+    """A backend that is closed at the end."""
+    opened = TfServingBackend(**doors, static_headers=(("x-static", "s"),))
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+def nobody() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+# ---------------------------------------------------------------- merged calls
+
+
+async def test_arrays_go_by_grpc() -> None:
+    """The batch's own request out, its columns, version and other fields back."""
+    columns = {"x": ArrayColumn(np.array([1, 2], np.float32))}
+    answer = Reply({"y": TensorColumn(np.array([3, 4], np.float32), content=True)}, 7, b"\x7a\x01z")
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.grpc_answers[tfs_grpc.PREDICT] = tfs_grpc.encode_predict(answer, "m", "serving_default")
+        reply = await remote.infer(KEY, columns, 5.0)
+    method, headers, body = server.seen[0]
+    column = reply.columns["y"]
+
+    assert (tfs_grpc.PREDICT, encode_predict_request(KEY, columns)) == (method, body)
+    assert {"x-tenant": "a", "x-static": "s"} == {name: value for name, value in headers.items() if name[:2] == "x-"}
+    assert isinstance(column, TensorColumn)
+    assert ([3, 4], True, 7, b"\x7a\x01z") == (column.array.tolist(), column.content, reply.version, reply.extras)
+
+
+@pytest.mark.parametrize(
+    ("version", "path"), [(7, "/versions/7"), ("stable", "/labels/stable"), (None, "")], ids=["number", "label", "none"]
+)
+async def test_rows_go_by_rest(version: int | str | None, path: str) -> None:
+    """The raw rows out, the answer's rows back; they do not say which version answered."""
+    request = read_request(b'{"instances": [1.0, 2e0], "signature_name": ""}')
+    assert request is not None
+    body = b'{"predictions": [2.5, NaN]}'
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.rest_answers[f"POST /v1/models/m{path}:predict"] = 200, body
+        reply = await remote.infer(KEY._replace(version=version), request.columns, 5.0)
+    _, headers, sent = server.seen[0]
+
+    assert b'{"signature_name":"","instances":[1.0,2e0]}' == sent
+    assert ("a", "s", "application/json") == (headers["x-tenant"], headers["x-static"], headers["content-type"])
+    assert 0 == reply.version
+    assert body == splice({name: column for name, column in reply.columns.items() if isinstance(column, JsonAnswer)})
+
+
+async def test_inputs_by_name_are_answered_as_outputs() -> None:
+    """The form of the request is the form of the answer."""
+    request = read_request(b'{"inputs": {"instances": [1, 2]}}')
+    assert request is not None
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers["POST /v1/models/m/versions/7:predict"] = 200, b'{"outputs": [3, 4]}'
+        reply = await remote.infer(KEY, request.columns, None)
+
+    assert {"outputs": 2} == {name: column.rows for name, column in reply.columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (201, BackendProtocolError, Code.INTERNAL),
+        (400, BackendRejected, Code.INVALID_ARGUMENT),
+        (502, BackendLost, Code.UNAVAILABLE),
+        (503, BackendUnavailable, Code.UNAVAILABLE),
+    ],
+)
+async def test_a_merged_rest_call_that_fails(status: int, kind: type[BackendError], code: Code) -> None:
+    """Only 200 is an answer."""
+    request = read_request(b'{"instances": [1]}')
+    assert request is not None
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers["POST /v1/models/m/versions/7:predict"] = status, b'{"predictions": [1]}'
+        with pytest.raises(kind) as caught:
+            await remote.infer(KEY, request.columns, None)
+
+    assert code == caught.value.code
+
+
+async def test_a_merged_grpc_call_that_fails() -> None:
+    """The server's code, for the scheduler to act upon."""
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[tfs_grpc.PREDICT] = grpc.StatusCode.FAILED_PRECONDITION, "no such signature"
+        with pytest.raises(BackendRejected, match="no such signature") as caught:
+            await remote.infer(KEY, {}, None)
+
+    assert Code.FAILED_PRECONDITION == caught.value.code
+
+
+# ---------------------------------------------------------------- relayed calls
+
+
+async def test_relayed_calls_use_the_door_they_came_by() -> None:
+    """As they came: without our static headers."""
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.grpc_answers["/any/Method"] = b"\xff"
+        server.rest_answers["DELETE /any?thing"] = 200, b"{"
+        by_grpc = await remote.relay(RawCall(GRPC, "/any/Method", "", (("a", "1"),), b"\xfe"), 5.0)
+        by_rest = await remote.relay(RawCall(REST, "DELETE", "/any?thing", (("b", "2"),), b"!"), 5.0)
+    (_, metadata, message), (_, headers, body) = server.seen
+
+    assert ((0, b"\xff"), (200, b"{")) == ((by_grpc.status, by_grpc.body), (by_rest.status, by_rest.body))
+    assert ("1", None, b"\xfe") == (metadata["a"], metadata.get("x-static"), message)
+    assert ("2", None, b"!") == (headers["b"], headers.get("x-static"), body)
+
+
+async def test_streams_are_relayed() -> None:
+    """By gRPC."""
+
+    async def sent() -> AsyncIterator[bytes]:
+        yield b"1"
+        yield b"2"
+
+    async with (
+        scripted() as server,
+        backend(grpc=server.grpc) as remote,
+        remote.relay_stream("/s/chat", (), sent()) as stream,
+    ):
+        messages = [message async for message in stream.messages()]
+        status = await stream.status()
+
+    assert ([b"1", b"2"], (0, "", ())) == (messages, status)
+
+
+# ---------------------------------------------------------------- questions
+
+
+async def test_questions_by_grpc() -> None:
+    """Where there is a gRPC door, even beside a REST door."""
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.grpc_answers[tfs_grpc.GET_MODEL_METADATA] = tfs_grpc.encode_metadata(INFO)
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = tfs_grpc.encode_status(STATUS)
+        info = await remote.metadata("m", "stable")
+        status = await remote.status("m", None)
+    asked = [tfs_grpc.parse_metadata(server.seen[0][2]), tfs_grpc.parse_status(server.seen[1][2])]
+
+    assert (INFO, STATUS) == (info, status)
+    assert [tfs_grpc.Target("m", label="stable"), tfs_grpc.Target("m")] == asked
+
+
+async def test_questions_by_rest() -> None:
+    """Where that is all there is."""
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers["GET /v1/models/m/labels/stable/metadata"] = 200, tfs_documents.encode_metadata(INFO)
+        server.rest_answers["GET /v1/models/m/versions/7"] = 200, tfs_documents.encode_status(STATUS)
+        answers = await remote.metadata("m", "stable"), await remote.status("m", 7)
+
+    assert (INFO, STATUS) == answers
+
+
+async def test_a_question_that_is_refused() -> None:
+    """As the server refused it."""
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers["GET /v1/models/m/metadata"] = 404, b'{"error": "no m"}'
+        with pytest.raises(BackendRejected, match="^no m$") as caught:
+            await remote.metadata("m", None)
+
+    assert Code.NOT_FOUND == caught.value.code
+
+
+# ---------------------------------------------------------------- doors
+
+
+async def test_a_door_that_is_missing_is_named() -> None:
+    """With what to write to have it."""
+    async with backend(grpc="tf:1") as only_grpc, backend(rest="tf:2") as only_rest:
+        with pytest.raises(BackendRejected, match=r"grpc://tf:1 has no rest door: add http://HOST:PORT") as by_rest:
+            await only_grpc.relay(RawCall(REST, "GET", "/", (), b""), None)
+        with pytest.raises(BackendRejected, match=r"http://tf:2 has no grpc door: add grpc://HOST:PORT") as by_grpc:
+            await only_rest.infer(KEY, {}, None)
+
+    assert Code.UNIMPLEMENTED == by_rest.value.code == by_grpc.value.code
+    assert (True, False, False, True) == tuple(
+        one.has(protocol) for one in (only_grpc, only_rest) for protocol in (GRPC, REST)
+    )
+
+
+def test_it_is_a_remote_backend() -> None:
+    """For the type checker; and it is called by the places it goes to."""
+    remote: Remote = TfServingBackend(grpc="unix:/s", rest="https://tf/")
+
+    assert "grpc://unix:/s,https://tf" == getattr(remote, "name", None)
+
+
+# ---------------------------------------------------------------- probes
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED])
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+async def test_any_answer_is_a_sign_of_life(code: grpc.StatusCode, status: int) -> None:
+    """No model is needed for it."""
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = code, "no"
+        server.rest_answers["GET /v1/models/"] = status, b""
+        await remote.probe()
+
+    assert encode_status_request("", None) == server.seen[0][2]
+    assert 2 == len(server.seen)
+
+
+async def test_a_welcome_by_grpc() -> None:
+    """A server may even know of a model without a name."""
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = b""
+        await remote.probe()
+
+    assert 1 == len(server.seen)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+async def test_a_server_that_is_not_well_by_grpc(code: grpc.StatusCode) -> None:
+    """It says so itself, or somebody in between does."""
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = code, "not now"
+        with pytest.raises(BackendError, match="not now"):
+            await remote.probe()
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_server_that_is_not_well_by_rest(status: int) -> None:
+    """A gateway's words are no sign of life."""
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers["GET /v1/models/"] = status, b"not now"
+        with pytest.raises(BackendError, match="not now"):
+            await remote.probe()
+
+
+@pytest.mark.parametrize("dead", ["grpc", "rest"])
+async def test_each_door_must_answer(dead: str) -> None:
+    """One open door does not make a server."""
+    async with scripted() as server:
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = b""
+        server.rest_answers["GET /v1/models/"] = 400, b""
+        doors = {"grpc": server.grpc, "rest": server.rest} | {dead: nobody()}
+        async with backend(**doors) as remote:
+            with pytest.raises(BackendUnavailable):
+                await remote.probe()
