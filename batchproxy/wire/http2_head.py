@@ -1,8 +1,4 @@
-"""The head of an HTTP/2 request: its fields, checked and read once for each distinct block. No bodies, no frames.
-
-Callers repeat themselves, so ``Heads`` remembers what a block meant for as long as the decoder's table stays as it was
-(RFC 7541, 6.2.1 and 6.3 are all that changes it). A head with something wrong in it is never remembered:
-the fast path takes a remembered one without another look.
+"""The head of an HTTP/2 request: its fields, checked and read. Nothing is remembered here; no bodies, no frames.
 
 Sections are those of RFC 9113.
 """
@@ -15,14 +11,8 @@ from typing import Any
 
 from batchproxy.wire import grpc
 from batchproxy.wire.frames import ErrorCode, StreamFault
-from batchproxy.wire.headers import Decoder, Field
+from batchproxy.wire.headers import Field
 from batchproxy.wire.http1_head import Headers
-
-MAX_KNOWN = 64
-"""Heads that a connection remembers; most callers alternate between a few."""
-
-MAX_KNOWN_BYTES = 2048
-"""A longer block is not worth remembering; both limits bound a connection's memory."""
 
 _CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 _OURS = frozenset({
@@ -36,6 +26,11 @@ _LINE_ENDS = b"\0\r\n"
 _VISIBLE = re.compile(rb"[\x21-\x7e]*")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+
+TELLING = (_OURS | _CONNECTION | {b":method", b":scheme", b":path", b":authority", b"expect", b"user-agent"}) - {
+    b"grpc-timeout"
+}
+"""What a call's head is made from, or what is the same in each call anyway; but for the time limit, which varies."""
 
 _INTERNAL, _UNIMPLEMENTED = 13, 12
 
@@ -62,7 +57,7 @@ class Head:
     Attributes:
         method: as sent.
         path: path and query as sent, undecoded.
-        headers: all but the pseudo-header fields, by name; fields sent several times are joined.
+        fields: all of them, as sent.
         length: of the body as announced, in bytes; -1 where it was not.
         grpc: whether this is a gRPC call.
         short: how long the only DATA frame must be to be taken the short way; -1: as it likes, -2: never.
@@ -75,15 +70,14 @@ class Head:
     """
 
     __slots__ = (
-        "_metadata", "accepts", "awaits", "encoding", "fields", "grpc", "headers", "length", "method", "path",
+        "_headers", "_metadata", "accepts", "awaits", "encoding", "fields", "grpc", "length", "method", "path",
         "refusal", "route", "short", "timeout_s",
     )  # fmt: skip
 
-    def __init__(self, method: str, path: str, fields: list[Field], headers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, method: str, path: str, fields: list[Field]) -> None:
         self.method = method
         self.path = path
         self.fields = fields
-        self.headers = Headers(headers)
         self.length = -1
         self.grpc = False
         self.short = -2
@@ -92,13 +86,25 @@ class Head:
         self.awaits = False
         self.refusal: Refusal | None = None
         self.route: Any = None
+        self._headers: Headers | None = None
         self._metadata: Headers | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """All but the pseudo-header fields, by name; the authority as ``host``. Repeated ones are joined."""
+        if self._headers is None:
+            pseudo, regular = _sorted(self.fields)
+            if b":authority" in pseudo:
+                regular.setdefault(b"host", pseudo[b":authority"])
+            self._headers = Headers(regular)
+        return self._headers
 
     @property
     def metadata(self) -> Headers:
         """A call's own fields by name; binary ones in base64, as sent."""
         if self._metadata is None:
-            self._metadata = Headers({name.encode(): self.headers[name].encode("latin-1") for name in self._own()})
+            regular = _sorted(self.fields)[1]
+            self._metadata = Headers({name: value for name, value in regular.items() if name not in _OURS})
         return self._metadata
 
     def pairs(self) -> list[grpc.Pair]:
@@ -106,67 +112,30 @@ class Head:
         own = (field for field in self.fields if field[0][:1] != b":" and field[0] not in _OURS)
         return list(grpc.metadata_pairs(own))
 
-    def _own(self) -> list[str]:
-        return [name for name in self.headers if name.encode() not in _OURS]
+    def variant(self, fields: list[Field], own: list[Field]) -> Head:
+        """The head of a call that differs from this one in its metadata and time limit only.
+
+        Args:
+            fields: all of them.
+            own: those that are not ``TELLING``.
+
+        Raises:
+            StreamFault: the request is malformed.
+        """
+        regular = dict(own)
+        _check(own, regular)
+        head = Head(self.method, self.path, fields)
+        head.grpc = self.grpc
+        head.length = self.length
+        head.short = self.short
+        head.encoding = self.encoding
+        head.accepts = self.accepts
+        if b"grpc-timeout" in regular:
+            _read_timeout(head, own)
+        return head
 
     def __repr__(self) -> str:
         return f"<Head {self.method} {self.path}>"
-
-
-class Heads:
-    """Reads header blocks of one connection, and remembers the heads they mean.
-
-    Args:
-        max_fields: of a block.
-        max_bytes: of its fields.
-
-    Attributes:
-        unary: blocks of gRPC calls, for the fast path.
-        known: blocks of all other requests.
-    """
-
-    __slots__ = ("_decoder", "known", "unary")
-
-    def __init__(self, max_fields: int, max_bytes: int) -> None:
-        self._decoder = Decoder(max_fields, max_bytes)
-        self.unary: dict[bytes, Head] = {}
-        self.known: dict[bytes, Head] = {}
-
-    def fields(self, block: bytes) -> list[Field]:
-        """The fields of a block; what was remembered is forgotten where it changed the table.
-
-        Raises:
-            HeaderError: the connection cannot go on.
-            HeadersTooLarge: over one of our limits.
-        """
-        version = self._decoder.version
-        try:
-            return self._decoder.decode(block)
-        finally:
-            if self._decoder.version != version:
-                self.unary.clear()
-                self.known.clear()
-
-    def read(self, block: bytes) -> Head:
-        """The head in a block.
-
-        Raises:
-            HeaderError: the connection cannot go on.
-            HeadersTooLarge: over one of our limits.
-            StreamFault: the request is malformed (8.1.1).
-        """
-        head = self.unary.get(block) or self.known.get(block)
-        if head is not None:
-            return head
-        version = self._decoder.version
-        head = read_head(self.fields(block))
-        # A block that changed the table would do so again: remembered, it could not.
-        if self._decoder.version == version and head.refusal is None and len(block) <= MAX_KNOWN_BYTES:
-            room = self.unary if head.grpc else self.known
-            if len(room) >= MAX_KNOWN:
-                del room[next(iter(room))]
-            room[block] = head
-        return head
 
 
 def read_head(fields: list[Field]) -> Head:
@@ -175,17 +144,7 @@ def read_head(fields: list[Field]) -> Head:
     Raises:
         StreamFault: the request is malformed (8.1.1, 8.2, 8.3).
     """
-    pseudo: dict[bytes, bytes] = {}
-    regular: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name[:1] == b":":
-            if regular or name in pseudo:
-                raise _malformed("a pseudo-header field is late or comes twice")
-            pseudo[name] = value
-        elif name in regular:
-            regular[name] += (b"; " if name == b"cookie" else b",") + value
-        else:
-            regular[name] = value
+    pseudo, regular = _sorted(fields)
     _check(fields, regular)
     method, scheme = pseudo.pop(b":method", None), pseudo.pop(b":scheme", None)
     path, authority = pseudo.pop(b":path", None), pseudo.pop(b":authority", None)
@@ -209,9 +168,29 @@ def read_head(fields: list[Field]) -> Head:
         host = regular.setdefault(b"host", authority)
         if host != authority and host.lower() != authority.lower():
             raise _malformed("host is not the authority")
-    head = Head(method.decode("ascii"), path.decode("ascii"), fields, regular)
+    head = Head(method.decode("ascii"), path.decode("ascii"), fields)
     _read_regular(head, regular)
     return head
+
+
+def _sorted(fields: list[Field]) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """The pseudo-header fields, and the others by name.
+
+    Raises:
+        StreamFault: the former do not come first, or repeat.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    regular: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name[:1] == b":":
+            if regular or name in pseudo:
+                raise _malformed("a pseudo-header field is late or comes twice")
+            pseudo[name] = value
+        elif name in regular:
+            regular[name] += (b"; " if name == b"cookie" else b",") + value
+        else:
+            regular[name] = value
+    return pseudo, regular
 
 
 def check_trailers(fields: list[Field]) -> None:
@@ -273,11 +252,8 @@ def _read_call(head: Head, kind: bytes, regular: Mapping[bytes, bytes]) -> None:
         head.refusal = Refusal(
             _UNIMPLEMENTED, f"messages are read as protobuf only, not as {subtype.decode('latin-1')}"
         )
-    timeout = regular.get(b"grpc-timeout")
-    if timeout is not None:
-        head.timeout_s = grpc.timeout_s(timeout)
-        if head.timeout_s is None:
-            head.refusal = Refusal(_INTERNAL, f"malformed grpc-timeout: {timeout.decode('latin-1')}")
+    if b"grpc-timeout" in regular:
+        _read_timeout(head, head.fields)
     encoding = regular.get(b"grpc-encoding", b"identity")
     if encoding != b"identity":
         head.encoding = encoding
@@ -288,6 +264,14 @@ def _read_call(head: Head, kind: bytes, regular: Mapping[bytes, bytes]) -> None:
     if accepted is not None:
         encodings = {name.strip() for name in accepted.split(b",")}
         head.accepts = next((name for name in (b"gzip", b"deflate") if name in encodings), b"")
+
+
+def _read_timeout(head: Head, fields: list[Field]) -> None:
+    """The caller's time limit; of several that is none."""
+    value = b",".join(value for name, value in fields if name == b"grpc-timeout")
+    head.timeout_s = grpc.timeout_s(value)
+    if head.timeout_s is None:
+        head.refusal = Refusal(_INTERNAL, f"malformed grpc-timeout: {value.decode('latin-1')}")
 
 
 def _malformed(reason: str) -> StreamFault:

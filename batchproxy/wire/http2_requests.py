@@ -12,7 +12,8 @@ from contextlib import suppress
 from batchproxy.wire import frames
 from batchproxy.wire.frames import ConnectionFault, ErrorCode, StreamFault
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
-from batchproxy.wire.http2_head import Head, Heads, Refusal, check_trailers
+from batchproxy.wire.http2_head import Head, Refusal, check_trailers
+from batchproxy.wire.http2_heads import Heads
 from batchproxy.wire.http2_intake import Intake
 from batchproxy.wire.http2_limits import CANCELLED, Allowance, Http2Limits
 from batchproxy.wire.http2_outlet import Outlet
@@ -93,7 +94,7 @@ class Requests:
         try:
             head = self.heads.read(block)
         except HeadersTooLarge as error:
-            head = Head("GET", "*", [], {})  # it cannot be known what it was
+            head = Head("GET", "*", [])  # it cannot be known what it was
             head.refusal = Refusal(431, str(error))
         if self.last_served is not None:
             self._remember(sid)  # our GOAWAY said that it will not be served
