@@ -1,4 +1,4 @@
-"""``python -m benchmarks [micro|e2e|all] [--quick] [--json FILE]``: measures, shows progress, prints Markdown."""
+"""``python -m benchmarks [micro|e2e|remote|all] [--quick] [--json FILE]``: measures, shows progress, prints tables."""
 
 from __future__ import annotations
 
@@ -12,43 +12,50 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, tables
+from benchmarks import e2e, micro, remote, tables
 from benchmarks.micro.timing import measure
 
 SAMPLES, QUICK_SAMPLES = 15, 3
 ROUNDS, SECONDS = 3, 2.0
+REMOTE_SECONDS = 1.0
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
 
 
 def main() -> int:
     """Run and print; 1 where an answer was wrong or missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "all"], default="all")
-    parser.add_argument("--quick", action="store_true", help="a look in 20 seconds; no figures to quote")
+    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "all"], default="all")
+    parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
     args = parser.parse_args()
     found: dict[str, Any] = {"when": time.strftime("%Y-%m-%d %H:%M"), "machine": machine(), "quick": args.quick}
     print(f"{found['when']}, {found['machine']}{', quick: figures of little worth' if args.quick else ''}\n")
-    faults = 0
-    if args.part != "e2e":
+    rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if args.quick else (ROUNDS, SECONDS)
+    faulty: list[tuple[str, str]] = []
+    if args.part in {"micro", "all"}:
         figures = measure(micro.all_cases(), QUICK_SAMPLES if args.quick else SAMPLES, _progress("micro"))
         _clear()
         print(tables.micro_table(figures), end="\n\n")
         found["micro"] = [asdict(figure) for figure in figures]
-    if args.part != "micro":
-        rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if args.quick else (ROUNDS, SECONDS)
+    if args.part in {"e2e", "all"}:
         lines = e2e.measure(rounds, seconds, _progress("end to end"))
         _clear()
         print(tables.e2e_table(lines), end="\n\n")
-        print("\n".join(tables.gains(lines)))
-        faults = sum(line.faults for line in lines)
-        for line in lines:
-            if line.fault:
-                print(f"FAULT {line.name}: {line.fault}")
+        print("\n".join(tables.gains(lines)), end="\n\n")
+        faulty += [(line.name, line.fault) for line in lines if line.faults]
         found["e2e"] = [asdict(line) for line in lines]
+    if args.part in {"remote", "all"}:
+        routes = remote.measure(rounds, min(seconds, REMOTE_SECONDS), _progress("remote"))
+        _clear()
+        print(tables.remote_table(routes), end="\n\n")
+        print(tables.alone_table(routes), end="\n\n")
+        faulty += [(line.name, line.fault) for line in routes if line.faults]
+        found["remote"] = [asdict(line) for line in routes]
+    for name, fault in faulty:
+        print(f"FAULT {name}: {fault}")
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
-    return int(faults > 0)
+    return int(bool(faulty))
 
 
 def machine() -> str:

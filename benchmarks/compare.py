@@ -10,11 +10,21 @@ from typing import Any
 
 from benchmarks.tables import markdown
 
+VALUES = (
+    ("micro", "best", 2),
+    ("e2e", "ratio", 3),
+    ("e2e", "cpu_us", 1),
+    ("remote", "ratio", 3),
+    ("remote", "p99_ratio", 3),
+    ("remote", "proxy_us", 1),
+)
+"""Part, figure, digits after the point."""
+
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Tables of what both have: microseconds where less is better, ratios to an echo where more is."""
+    """Tables of what both have: microseconds where less is better, ratios to an echo or to direct callers."""
     found = [f"before: {before['when']}, {before['machine']}", f"after:  {after['when']}, {after['machine']}", ""]
-    for part, value, digits in (("micro", "best", 2), ("e2e", "ratio", 3), ("e2e", "cpu_us", 1)):
+    for part, value, digits in VALUES:
         old = {line["name"]: line[value] for line in before.get(part, ())}
         rows = [
             [line["name"], f"{old[line['name']]:.{digits}f}", f"{line[value]:.{digits}f}", _change(old, line, value)]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -23,7 +21,7 @@ from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
 from batchproxy.demo import mlp
-from benchmarks import servers
+from benchmarks import loading, servers
 from benchmarks.load.job import Job, Result
 from benchmarks.servers import Server
 
@@ -32,9 +30,6 @@ ROWS = 64
 """Different rows that are sent, over and over."""
 
 WARM_S = 0.3
-LOAD_START_S = 30.0
-"""What a load process may take beside its measuring."""
-
 HALF_PLUS_TWO = "batchproxy/demo/models/half_plus_two"
 
 
@@ -208,35 +203,26 @@ def _load(target: Target, server: Server, folder: Path, callers: int, seconds: f
         WARM_S,
         echo=target in ECHOES.values(),
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", job.to_json()],
-        capture_output=True,
-        text=True,
-        timeout=LOAD_START_S + seconds,
-        check=False,
-    )
-    if done.returncode:
-        return Result(lost=1, fault=f"the load process ended with status {done.returncode}: {done.stderr[-500:]}")
-    return Result(**json.loads(done.stdout))
+    return loading.run(job)
 
 
 # ---------------------------------------------------------------- rows to send, and what is due for them
 
 
-def _random_rows(*shape: int) -> Array:
+def random_rows(*shape: int) -> Array:
     """Numbers of four decimals, as measured features and pixels have, each row different from all others."""
     rows: Array = np.round(np.random.default_rng(2).uniform(-9, 9, (ROWS, *shape)), 4).astype(np.float32)
     return rows
 
 
 def _write_rows(folder: Path) -> None:
-    three, one = _random_rows(3), _random_rows()
+    three, one = random_rows(3), random_rows()
     np.savez(folder / "three.npz", x=three, y=three)
     np.savez(folder / "one.npz", x=one, y=one / 2 + 2)
 
 
 def _write_rows_of_mlp(folder: Path) -> None:
-    x = _random_rows(mlp.WIDTHS[0]) / 9
+    x = random_rows(mlp.WIDTHS[0]) / 9
     x = np.round(x, 4)
     outputs = OnnxBackend(folder / "mlp").run(BatchKey("mlp", 1, DEFAULT_SIGNATURE), {"x": ArrayColumn(x)})
     column = outputs["y"]

@@ -131,3 +131,14 @@ def batchproxy(name: str, arguments: Sequence[str], folder: Path) -> Server:
     doors = ["--host", HOST, "--rest_api_port", str(rest), "--port", str(grpc), "--admin_port", str(admin)]
     server.start(["-m", "batchproxy", "serve", *doors, *arguments])
     return server
+
+
+def tfserving(name: str, models: Sequence[str], flags: Sequence[str], folder: Path) -> Server:
+    """Start the tests' TF Serving server, which runs TensorFlow, with some of the golden models."""
+    server = Server(name, folder)
+    rest, grpc = free_ports(2)
+    server.ports = {"rest": rest, "grpc": grpc}
+    doors = ["--rest_api_port", str(rest), "--port", str(grpc)]
+    served = ["--model_config_file", "tests/golden/models/models.config", f"--models={','.join(models)}"]
+    server.start(["-m", "tests.tfserving", *doors, *served, *flags])
+    return server

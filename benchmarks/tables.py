@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.e2e import Line
 from benchmarks.micro.timing import Figure
+from benchmarks.remote import Line as RemoteLine
 
 BUDGETS = Path(__file__).with_name("budgets.toml")
 
@@ -39,7 +40,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def budgets() -> Mapping[str, Mapping[str, float]]:
-    """``micro`` and ``e2e`` to a case's name to its ratio."""
+    """Of each part of the run, ``remote p99`` being a part, too: a case's name to its ratio."""
     return tomllib.loads(BUDGETS.read_text())
 
 
@@ -83,6 +84,39 @@ def gains(lines: Iterable[Line]) -> list[str]:
         if off:
             found.append(f"{name}: batching makes it {rate / off:.1f} times as fast")
     return found
+
+
+def remote_table(lines: Iterable[RemoteLine]) -> str:
+    """A line a route; figures of direct callers and of proxied ones stand in one cell."""
+    due, p99_due = budgets()["remote"], budgets()["remote p99"]
+    rows = []
+    for line in lines:
+        direct, proxied = line.direct, line.proxied
+        rows.append([
+            line.name, f"{direct.per_second:,.0f} > {proxied.per_second:,.0f}", f"{line.ratio:.2f}",
+            f"{direct.p50_ms:.1f} > {proxied.p50_ms:.1f}",
+            f"{direct.p99_ms:.1f} > {proxied.p99_ms:.1f}", f"{line.p99_ratio:.2f}",
+            f"{direct.server_us:.0f} > {proxied.server_us:.0f}", f"{line.server_ratio:.2f}",
+            f"{line.proxy_us:.0f}", f"{line.mean_batch:.1f}" if line.mean_batch else "",
+            f"{100 * line.load_cpu:.0f}", str(line.faults),
+            _verdict(due.get(line.name), line.ratio, at_most=False),
+            _verdict(p99_due.get(line.name), line.p99_ratio, at_most=True),
+        ])  # fmt: skip
+    head = [
+        "64 callers, direct > proxied", "req/s", "x", "p50 ms", "p99 ms", "x", "server CPU us/req", "x",
+        "proxy CPU us/req", "mean batch", "load CPU %", "wrong or lost", "rate target", "p99 target",
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
+def alone_table(lines: Iterable[RemoteLine]) -> str:
+    """What the proxy adds to a lone caller's latency."""
+    rows = [
+        [line.name, *(f"{each:.2f}" for each in line.alone_ms), f"{line.alone_ms[1] - line.alone_ms[0]:.2f}"]
+        for line in lines
+        if line.alone_ms
+    ]
+    return markdown(["one caller, p50 ms", "direct", "proxied", "added"], rows)
 
 
 def _verdict(budget: float | None, ratio: float | None, *, at_most: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -39,12 +39,16 @@ class Echo:
 
 
 class Predictions:
-    """The answer holds the model's values for this very row: an answer meant for another row is wrong.
+    """The answer holds the model's values for these very rows: an answer meant for other rows is wrong.
 
     An answer that was checked once is known by its bytes, so that checking costs the load little.
+
+    Args:
+        requests: one for each entry of ``expected``.
+        expected: by output, the rows due for each request.
     """
 
-    def __init__(self, requests: Sequence[bytes], expected: Array) -> None:
+    def __init__(self, requests: Sequence[bytes], expected: Mapping[str, Sequence[Array]]) -> None:
         self.requests = requests
         self._expected = expected
         self._known: list[set[bytes]] = [set() for _ in requests]
@@ -54,50 +58,61 @@ class Predictions:
         if answer in known:
             return True
         values = self._values(answer)
-        due = self._expected[number]
-        if values is None or values.shape != due.shape or not np.allclose(values, due, rtol=1e-4, atol=1e-5):
+        if values is None or not all(
+            alias in values and _same(values[alias], due[number]) for alias, due in self._expected.items()
+        ):
             return False
         if len(known) < MAX_KNOWN:
             known.add(answer)
         return True
 
-    def _values(self, answer: bytes) -> Array | None:
+    def _values(self, answer: bytes) -> dict[str, Array] | None:
         raise NotImplementedError
 
 
-class RestPredictions(Predictions):
-    """``{"predictions": [row]}``."""
+def _same(values: Array, due: Array) -> bool:
+    return values.shape == due.shape and np.allclose(values, due, rtol=1e-4, atol=1e-5)
 
-    def _values(self, answer: bytes) -> Array | None:
+
+class RestPredictions(Predictions):
+    """``{"predictions": [row, ...]}``; a row of several outputs is an object."""
+
+    def _values(self, answer: bytes) -> dict[str, Array] | None:
         try:
             rows = orjson.loads(answer)["predictions"]
-            return np.array(rows[0]) if len(rows) == 1 else None
+            if len(self._expected) == 1:
+                return dict.fromkeys(self._expected, np.array(rows))
+            return {alias: np.array([row[alias] for row in rows]) for alias in self._expected}
         except (ValueError, KeyError, TypeError):
             return None
 
 
 class GrpcPredictions(Predictions):
-    """A PredictResponse whose output ``y`` is one row of float32."""
+    """A PredictResponse whose outputs are float32, each value in ``float_val``."""
 
-    def _values(self, answer: bytes) -> Array | None:
+    def _values(self, answer: bytes) -> dict[str, Array] | None:
         try:
-            tensor = pb.PredictResponse.FromString(answer).outputs["y"]
-            shape = [dim.size for dim in tensor.tensor_shape.dim]
-            return np.array(tensor.float_val).reshape(shape)[0] if shape[:1] == [1] else None
+            outputs = pb.PredictResponse.FromString(answer).outputs
+            return {
+                alias: np.array(tensor.float_val).reshape([dim.size for dim in tensor.tensor_shape.dim])
+                for alias, tensor in outputs.items()
+            }
         except (DecodeError, ValueError):
             return None
 
 
 def payload_of(job: Job) -> Payload:
-    """What a job sends, one request for each row of its file."""
+    """What a job sends: the rows of its file, so many in each request."""
     with np.load(job.rows) as arrays:
-        x, y = arrays["x"], arrays["y"]
+        groups = {
+            name: [array[at : at + job.request_rows] for at in range(0, len(array), job.request_rows)]
+            for name, array in arrays.items()
+        }
+    inputs = groups.pop("x")
     if job.protocol == "grpc":
-        messages = [predict_request(job.model, x[row : row + 1], content=True) for row in range(len(x))]
-        return Echo(messages, messages) if job.echo else GrpcPredictions(messages, y)
-    bodies = [
-        orjson.dumps({"instances": np.round(x[row : row + 1].astype(float), 4).tolist()}) for row in range(len(x))
-    ]
+        messages = [predict_request(job.model, rows, content=True) for rows in inputs]
+        return Echo(messages, messages) if job.echo else GrpcPredictions(messages, groups)
+    bodies = [orjson.dumps({"instances": np.round(rows.astype(float), 4).tolist()}) for rows in inputs]
     head = f"POST /v1/models/{job.model}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-    return Echo(requests, bodies) if job.echo else RestPredictions(requests, y)
+    return Echo(requests, bodies) if job.echo else RestPredictions(requests, groups)

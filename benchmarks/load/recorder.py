@@ -53,7 +53,8 @@ class Recorder:
     async def run(self) -> None:
         """Let the load warm up, then measure; afterwards nobody sends any more."""
         await asyncio.sleep(self._job.warm_s)
-        server, load, start = server_cpu_s(self._job.pid), time.process_time(), time.perf_counter()
+        server, behind = server_cpu_s(self._job.pid), server_cpu_s(self._job.behind_pid)
+        load, start = time.process_time(), time.perf_counter()
         self._measuring = True
         await asyncio.sleep(self._job.seconds)
         self._measuring = self.going = False
@@ -61,6 +62,7 @@ class Recorder:
         result.seconds = time.perf_counter() - start
         result.load_cpu_s = time.process_time() - load
         result.server_cpu_s = server_cpu_s(self._job.pid) - server
+        result.behind_cpu_s = server_cpu_s(self._job.behind_pid) - behind
         times = sorted(self._times)
         result.answered = len(times)
         if times:
@@ -69,7 +71,9 @@ class Recorder:
 
 
 def server_cpu_s(pid: int) -> float:
-    """User and system time of a process, all its threads, in seconds (Linux)."""
+    """User and system time of a process, all its threads, in seconds (Linux); 0 for process 0, which is none."""
+    if not pid:
+        return 0.0
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
     fields = stat.rpartition(")")[2].split()  # the name before may hold blanks
     return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime, fields 14 and 15 of proc(5)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from batchproxy.codecs import tfs_grpc
@@ -66,6 +67,27 @@ def test_grpc_answers_are_checked(job: Job) -> None:
     assert not payload.right(0, _response(np.zeros((2, 3), np.float32)))
     assert not payload.right(0, b"")
     assert not payload.right(0, b"\xff")
+
+
+def test_requests_of_several_rows_and_outputs(job: Job, tmp_path: Path) -> None:
+    """A fixed batch goes as one request, whose rows and outputs are all looked at; REST names several outputs."""
+    x = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.savez(tmp_path / "rows.npz", x=x, plus=x + 1, twice=2 * x)
+    rest = payload_of(replace(job, request_rows=2))
+    grpc = payload_of(replace(job, request_rows=2, protocol="grpc"))
+    rows = [{"plus": [3, 4], "twice": [4, 6]}, {"plus": [1, 2], "twice": [0, 2]}]
+    columns = {"plus": ArrayColumn(x[:2] + 1), "twice": ArrayColumn(2 * x[:2])}
+    both, one = (
+        tfs_grpc.encode_predict(Reply(outputs, 1), "m", "") for outputs in (columns, {"plus": columns["plus"]})
+    )
+
+    assert [2, 2] == [len(payload.requests) for payload in (rest, grpc)]
+    assert rest.requests[1].endswith(b'{"instances":[[4.0,5.0],[6.0,7.0]]}')
+    assert rest.right(0, orjson.dumps({"predictions": rows[::-1]}))
+    assert not rest.right(0, orjson.dumps({"predictions": rows}))
+    assert not rest.right(0, orjson.dumps({"predictions": [{"plus": [1, 2]}, {"plus": [3, 4]}]}))
+    assert [True, False] == [grpc.right(0, both), grpc.right(1, both)]
+    assert not grpc.right(0, one)
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])

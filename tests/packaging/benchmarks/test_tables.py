@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from benchmarks import e2e, tables
+from benchmarks import e2e, remote, tables
 from benchmarks.compare import compare
 from benchmarks.e2e import Line
 from benchmarks.micro import all_cases
@@ -17,9 +17,11 @@ def test_budgets_name_what_is_measured() -> None:
     """A budget whose case was renamed would never be looked at."""
     budgets = tables.budgets()
 
-    assert {"micro", "e2e"} == set(budgets)
+    assert {"micro", "e2e", "remote", "remote p99"} == set(budgets)
     assert set(budgets["micro"]) <= {case.name for case in all_cases() if case.yardstick}
     assert set(budgets["e2e"]) <= {target.name for target in e2e.TARGETS}
+    assert set(budgets["remote"]) == {route.name for route in remote.ROUTES}
+    assert set(budgets["remote p99"]) < set(budgets["remote"])
 
 
 def test_micro_table_says_whether_a_budget_is_kept() -> None:
@@ -38,6 +40,21 @@ def test_e2e_table_and_gains() -> None:
 
     assert "11,000" in tables.e2e_table([LINE])
     assert ["null REST: batching makes it 2.0 times as fast"] == tables.gains([LINE, off])
+
+
+def test_remote_tables() -> None:
+    """Both ways stand beside each other with their ratios; only lone callers that were measured get a line."""
+    direct, proxied = remote.Side(2_000.0, 30.0, 80.0, 400.0), remote.Side(7_000.0, 8.0, 90.0, 40.0)
+    line = remote.Line("MLP REST", 3.5, 1.125, 0.1, direct, proxied, 70.0, 20.0, 0.2, [], 0, "")
+    other = replace(line, name="half_plus_two gRPC", alone_ms=[0.25, 0.75])
+    row = tables.remote_table([line, other]).splitlines()[2]
+
+    assert "2,000 > 7,000" in row
+    assert ">= 3 ok" in row
+    assert "<= 1 MISSED" in row
+    assert ["half_plus_two gRPC", "0.25", "0.75", "0.50"] == [
+        cell.strip() for cell in tables.alone_table([line, other]).splitlines()[2].strip("|").split("|")
+    ]
 
 
 def test_compare_shows_the_change() -> None:
