@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from batchproxy.frontends.door import Door, Wire
-from batchproxy.frontends.listener import H2, Listener
+from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
+from batchproxy.wire.frames import PREFACE
 from tests.serving import Recorder, a_directory
 
 PREDICT = "/v1/models/half_plus_two:predict"
@@ -149,7 +150,7 @@ class Other:
 
 def speak_other(listener: Listener) -> None:
     """Let the listener take HTTP/2 for the protocol above."""
-    listener.wires[H2] = Wire(lambda now: cast("Any", Other()), _repeat)
+    listener.wires[PREFACE] = Wire(lambda now: cast("Any", Other()), _repeat)
 
 
 def _repeat(door: Door, data: bytes) -> None:

@@ -27,10 +27,14 @@ from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.rest_routes import RestRoutes
-from batchproxy.wire.base import GrpcExchange, HttpExchange, Limits
-from batchproxy.wire.http1 import Http1Connection
+from batchproxy.wire.base import HttpExchange, Limits
+from batchproxy.wire.frames import PREFACE
+from batchproxy.wire.http1 import Http1Connection, Http1Exchange
 from batchproxy.wire.http1_answers import PAGE, Answers, page
 from batchproxy.wire.http1_head import Heads
+from batchproxy.wire.http2 import Http2Connection
+from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange
 
 logger = logging.getLogger("batchproxy.listener")
 
@@ -47,9 +51,6 @@ SPARE_FILES = 128
 CLOSE_S = 1.0
 """How long a connection may take to carry its last answer, once the listener closes."""
 
-H2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What an HTTP/2 client sends first (RFC 9113, 3.4)."""
-
 
 _UNFORESEEN = "a request failed in an unforeseen way. This is a bug."
 
@@ -65,6 +66,7 @@ class Listener:
         unix_path: a socket's path, instead of both.
         tls: for connections within TLS; its ALPN offer decides between the protocols.
         limits: what a peer may cost.
+        http2_limits: what it may cost over HTTP/2, beside that.
         flag: what chooses another address, for an error's text.
         clock: monotonic seconds.
 
@@ -84,6 +86,7 @@ class Listener:
         unix_path: str | None = None,
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
+        http2_limits: Http2Limits | None = None,
         flag: str = "--port",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,8 +99,9 @@ class Listener:
         self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
-        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http)
-        self.wires: dict[bytes, Wire] = {}
+        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http1)
+        http2_limits = http2_limits or Http2Limits()
+        self.wires = {PREFACE: Wire(lambda now: Http2Connection(http2_limits, now), self._serve_http2)}
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
         self._turn = 0
         self._dirty: list[Door] = []
@@ -236,11 +240,26 @@ class Listener:
         for door in dirty:
             door.flush()
 
-    def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
+    def _serve_http1(self, door: Door, exchange: Http1Exchange) -> None:
         if exchange.compressed:
             inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
             inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
-            return
+        else:
+            self._serve_http(door, exchange)
+
+    def _serve_inflated(self, door: Door, exchange: Http1Exchange, inflating: asyncio.Future[None]) -> None:
+        if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
+            exchange.body = b""
+        if not exchange.gone():
+            self._serve_http(door, exchange)
+
+    def _serve_http2(self, door: Door, exchange: GrpcCall | Http2Exchange) -> None:
+        if isinstance(exchange, GrpcCall):
+            self._serve_grpc(door, exchange)
+        else:
+            self._serve_http(door, exchange)
+
+    def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
         respond = partial(_answer_http, door, exchange)
         if self._rest is None:
             respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
@@ -254,20 +273,16 @@ class Listener:
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel
 
-    def _serve_inflated(self, door: Door, exchange: HttpExchange, inflating: asyncio.Future[None]) -> None:
-        if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
-            exchange.body = b""
-            exchange.compressed = False
-        if not exchange.gone():
-            self._serve_http(door, exchange)
-
-    def _serve_grpc(self, door: Door, exchange: GrpcExchange) -> None:
+    def _serve_grpc(self, door: Door, exchange: GrpcCall) -> None:
         respond = partial(_answer_grpc, door, exchange)
-        if self._grpc is None or exchange.path not in METHODS:
-            respond(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {exchange.path}"))
+        head = exchange.head
+        if self._grpc is None or head.path not in METHODS:
+            respond(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
+        if head.route is None:
+            head.route = tuple(head.pairs())  # equal calls share a head, and so its metadata
         try:
-            call = self._grpc.handle(exchange.path, exchange.message, exchange.timeout_s, respond)
+            call = self._grpc.handle(head.path, exchange.message, head.timeout_s, respond, head.route)
         except Exception as error:
             logger.exception(_UNFORESEEN)
             respond(grpc_routes.error_answer(_internal(error)))
@@ -282,16 +297,14 @@ def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None
     except ValueError as error:  # a field of a server's answer that HTTP has no room for
         logger.exception(_UNFORESEEN)
         exchange.answer(*our_error(_internal(error)))
+    exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()
 
 
-def _answer_grpc(door: Door, exchange: GrpcExchange, answer: GrpcAnswer) -> None:
-    if answer.code is Code.OK:
-        exchange.answer(0, "", answer.body)
-    else:
-        trailers = (("grpc-retry-pushback-ms", "1000"),) if answer.code is Code.UNAVAILABLE else ()
-        exchange.answer(answer.code, answer.message, b"", trailers)
+def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:
+    exchange.answer(answer.code, answer.message, answer.body, answer.trailers)
+    exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()
 

@@ -80,22 +80,19 @@ class HttpExchange(Exchange, Protocol):
         path: path and query as sent, undecoded.
         headers: by case-insensitive name; a field sent several times is joined by commas.
         body: without transfer and content coding.
-        compressed: but this one still has its content coding, and is large: call ``inflate`` outside the loop.
     """
 
-    method: str
-    path: str
-    body: bytes
-    compressed: bool
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
 
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    def inflate(self, limit: int) -> None:
-        """Take the content coding off; an empty body where it is broken or longer than ``limit``."""
-
-    def gone(self) -> bool:
-        """Whether the caller left, or was answered."""
+    @property
+    def body(self) -> bytes: ...
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
         """Say the answer.
@@ -118,14 +115,19 @@ class GrpcExchange(Exchange, Protocol):
         timeout_s: the caller's ``grpc-timeout``; None: no deadline.
     """
 
-    path: str
-    message: bytes
-    timeout_s: float | None
+    @property
+    def path(self) -> str: ...
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
-    def answer(self, code: int, message: str, body: bytes, trailers: Sequence[tuple[str, str]] = ()) -> None:
+    @property
+    def message(self) -> bytes: ...
+
+    @property
+    def timeout_s(self) -> float | None: ...
+
+    def answer(self, code: int, message: str, body: bytes, trailers: Sequence[tuple[str, str | bytes]] = ()) -> None:
         """Say the outcome.
 
         Args:

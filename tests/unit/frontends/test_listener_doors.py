@@ -11,28 +11,29 @@ from typing import cast
 import pytest
 
 from batchproxy.core.errors import ConfigError
-from batchproxy.frontends.listener import H2, SHARDS, Listener
+from batchproxy.frontends.listener import SHARDS, Listener
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.wire.base import Limits
+from batchproxy.wire.frames import PREFACE
 from tests.listening import Held, answer_of, listening, open_to, port, post, speak_other, the_door, tls, until
 
 # ---------------------------------------------------------------- which protocol
 
 
-@pytest.mark.parametrize("cut", [1, 2, 3, 10, len(H2) - 1, len(H2)])
+@pytest.mark.parametrize("cut", [1, 2, 3, 10, len(PREFACE) - 1, len(PREFACE)])
 async def test_the_first_bytes_tell_the_protocol(cut: int) -> None:
     """However few come at first."""
     async with listening(Held()) as listener:
         speak_other(listener)
         reader, writer = await open_to(listener)
-        writer.write(H2[:cut])
+        writer.write(PREFACE[:cut])
         await until(lambda: listener.connections and (the_door(listener)._first or the_door(listener)._wire))
-        writer.write(H2[cut:])
-        repeated = await reader.readexactly(len(H2))
+        writer.write(PREFACE[cut:])
+        repeated = await reader.readexactly(len(PREFACE))
         writer.close()
 
-    assert H2 == repeated
+    assert PREFACE == repeated
 
 
 @pytest.mark.parametrize("data", [b"P", b"PR", b"PRI", b"PRI * HTTP/1.1\r\nHost: h\r\n\r\n", b"PATCH"])
@@ -41,7 +42,7 @@ def test_beginnings_of_one_and_of_the_other(data: bytes) -> None:
     listener = Listener(None, None)
     speak_other(listener)
 
-    assert (None if H2.startswith(data) else listener.http1) is listener.wire_for(data, None)
+    assert (None if PREFACE.startswith(data) else listener.http1) is listener.wire_for(data, None)
 
 
 async def test_http_2_is_refused_where_it_is_not_spoken() -> None:
@@ -49,7 +50,7 @@ async def test_http_2_is_refused_where_it_is_not_spoken() -> None:
     async with listening(Held()) as listener:
         listener.wires.clear()
         reader, writer = await open_to(listener)
-        writer.write(H2)
+        writer.write(PREFACE)
         status, _page = await answer_of(reader)
         writer.close()
 
@@ -61,9 +62,9 @@ async def test_http_2_is_refused_where_it_is_not_spoken() -> None:
     [
         (["http/1.1"], post("/echo", b"tls"), b"HTTP/1.1 200"),
         ([], post("/echo", b"tls"), b"HTTP/1.1 200"),
-        ([], H2, H2[:12]),
+        ([], PREFACE, PREFACE[:12]),
         (["h2"], b"anything at all", b"anything at "),
-        (["http/1.1"], H2, b"HTTP/1.1 505"),
+        (["http/1.1"], PREFACE, b"HTTP/1.1 505"),
     ],
 )
 async def test_within_tls_what_was_agreed_upon_decides(alpn: list[str], sent: bytes, found: bytes) -> None:

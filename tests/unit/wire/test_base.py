@@ -6,19 +6,23 @@ import dataclasses
 
 import pytest
 
-from batchproxy.wire.base import Connection, HttpExchange, Limits
-from tests.http1_messages import connect, request
+from batchproxy.wire.base import Connection, GrpcExchange, HttpExchange, Limits
+from batchproxy.wire.http1 import Http1Exchange
+from batchproxy.wire.http2 import Http2Connection
+from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange
+from tests.http1_messages import connect
 
 
-def test_an_http1_connection_is_a_connection() -> None:
+def test_both_protocols_fit_the_shape() -> None:
     """The assignments are what is tested: by mypy."""
-    http1 = connect()
-    (found,) = http1.feed(request(b"body"), 0.0)
-    connection: Connection = http1
-    exchange: HttpExchange = found
+    connections: list[Connection] = [connect(), Http2Connection(Http2Limits(), 0.0)]
+    exchanges: list[type[HttpExchange]] = [Http1Exchange, Http2Exchange]
+    call: type[GrpcExchange] = GrpcCall
 
-    assert not connection.full
-    assert b"body" == exchange.body
+    assert [False, False] == [connection.full for connection in connections]
+    assert [False, False] == [connection.closing for connection in connections]
+    assert {"answer"} == {kind.answer.__name__ for kind in exchanges} | {call.answer.__name__}
 
 
 def test_limits_are_given_by_name_and_stay() -> None:
