@@ -194,7 +194,8 @@ class Engine:
             raise
         if len(members) == 1 and sent == (members[0].request.rows or 0):
             return [reply]
-        return [Reply(part, reply.version, reply.extras) for part in split(members, reply.columns, sent)]
+        parts = split(members, reply.columns, sent)
+        return [Reply(part, reply.version, reply.extras, headers=reply.headers) for part in parts]
 
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""

@@ -10,10 +10,10 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,12 +79,56 @@ def ask(url: str, data: bytes | None = None, headers: Mapping[str, str] | None =
 def running(models: Mapping[str, str | Mapping[str, Any]], **config: Any) -> Iterator[Proxy]:
     """A proxy that serves ``models``: name to endpoint URL, or to the keys of its model entry plus ``endpoint``."""
     entries = {name: {"endpoint": entry} if isinstance(entry, str) else dict(entry) for name, entry in models.items()}
-    document = {
-        "listen": {"rest": "127.0.0.1:0", "grpc": "127.0.0.1:0", "admin": "127.0.0.1:0"},
-        "pools": [{"name": name, "endpoints": [entry.pop("endpoint")]} for name, entry in entries.items()],
-        "models": [{"name": name, "pool": name, **entry} for name, entry in entries.items()],
-        **config,
-    }
+    pools = [{"name": name, "endpoints": [entry.pop("endpoint")]} for name, entry in entries.items()]
+    models_of_pools = [{"name": name, "pool": name, **entry} for name, entry in entries.items()]
+    with _serving({"pools": pools, "models": models_of_pools, **config}) as proxy:
+        yield proxy
+
+
+class Doors(Protocol):
+    """Where a server listens: ``host:port`` each."""
+
+    grpc: str
+    rest: str
+
+
+@contextmanager
+def running_in_front_of(
+    servers: Sequence[Doors],
+    *,
+    doors: Sequence[str] = ("grpc", "rest"),
+    models: Mapping[str, Mapping[str, Any]] | None = None,
+    embedded: Mapping[str, str] | None = None,
+    pool: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> Iterator[Proxy]:
+    """A proxy with one pool, ``servers``.
+
+    Args:
+        servers: the pool's endpoints.
+        doors: which doors of theirs it is told of.
+        models: name to the keys of its entry; ``*`` with no further keys if left out.
+        embedded: name to endpoint URL of models in the proxy's own process, each in a pool of its own.
+        pool: further keys of the pool.
+        config: further keys of the configuration.
+    """
+    places = [{door: getattr(server, door) for door in doors} for server in servers]
+    inside = embedded or {}
+    pools = [
+        {"name": "servers", "endpoints": places, **(pool or {})},
+        *({"name": name, "endpoints": [endpoint]} for name, endpoint in inside.items()),
+    ]
+    entries = [
+        *({"name": name, "pool": "servers", **entry} for name, entry in (models or {"*": {}}).items()),
+        *({"name": name, "pool": name} for name in inside),
+    ]
+    with _serving({"pools": pools, "models": entries, **config}) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _serving(config: Mapping[str, Any]) -> Iterator[Proxy]:
+    document = {"listen": {"rest": "127.0.0.1:0", "grpc": "127.0.0.1:0", "admin": "127.0.0.1:0"}, **config}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.json")
         path.write_text(json.dumps(document))

@@ -78,7 +78,7 @@ class TfServingBackend:
         answer = await self._rest_door().call("POST", path, (*_JSON, *headers), body, timeout_s)
         if answer.status != 200:
             raise BackendProtocolError(f"{self.name}: HTTP status {answer.status} in answer to {path}")
-        return Reply(read_answer(answer.body, row_form), 0)
+        return Reply(read_answer(answer.body, row_form), 0, headers=answer.headers)
 
     async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
         """Pass a call on through the door that it came by."""

@@ -177,14 +177,42 @@ def _name_of(member: bytes) -> bytes:
     return name[0] if name else b""  # of an empty object
 
 
+def _is_sure(bones: bytes) -> bool:
+    """Whether each name of a row comes once."""
+    if not bones.startswith(b"{"):
+        return True
+    return _is_sure_kept(bones) if len(bones) <= _SORT_UP_TO else _is_sure_kept.__wrapped__(bones)
+
+
+@lru_cache(maxsize=256)  # as ``_sorted``
+def _is_sure_kept(bones: bytes) -> bool:
+    depth = 0
+    seen: set[str] = set()
+    for token in _TOKEN.findall(bones):
+        if token in {b"{", b"["}:
+            depth += 1
+        elif token in {b"}", b"]"}:
+            depth -= 1
+        elif depth == 1 and token.endswith(b'":'):
+            name = msgspec.json.decode(token[:-1], type=str)
+            if name in seen:
+                return False
+            seen.add(name)
+    return True
+
+
 def common_shape(array: msgspec.Raw, rows: Sequence[msgspec.Raw]) -> Shape | None:
-    """The shape that all elements of an array share; None where they differ.
+    """The shape that all elements of an array share; None where they differ, or are not sure to be rows of their own.
+
+    In a row with a name twice TF Serving takes both values, and the values of all rows behind it move by one.
 
     Args:
         array: the array.
         rows: its elements, at least one.
     """
     first = skeleton(bytes(rows[0]))
+    if not _is_sure(first):
+        return None
     if len(rows) > 1:
         whole = skeleton(bytes(array))[1:-1] + b","
         # A skeleton can be read in one way only, so this many times the first is this many like the first. Lengths

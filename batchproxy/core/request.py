@@ -6,13 +6,13 @@ One object per request, carried whole. Nothing here acts.
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from batchproxy.core.columns import Column, Columns
 from batchproxy.core.errors import BatchProxyError
-from batchproxy.core.raw import RawCall, RawReply
+from batchproxy.core.raw import Header, RawCall, RawReply
 from batchproxy.core.shapes import Signature
 
 Version = int | str | None
@@ -77,12 +77,14 @@ class Reply:
         version: the concrete version that answered; 0 where the answer does not say.
         extras: protobuf fields of the answer that we do not know, serialized.
         raw: the server's own answer, where the request travelled alone; then there are no columns.
+        headers: of the server's answer to a merged REST call, for each of its callers.
     """
 
     columns: Columns
     version: int
     extras: bytes = b""
     raw: RawReply | None = None
+    headers: Sequence[Header] = ()
 
 
 class Waiter(Protocol):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 from multidict import CIMultiDict
 
 from batchproxy.codecs import tfs_rest, tfs_splice
 from batchproxy.core.errors import BackendError, BatchProxyError, Unavailable
-from batchproxy.core.raw import RawReply
+from batchproxy.core.raw import Header, RawReply
 from batchproxy.core.request import Reply
 
 _JSON = {"Content-Type": "application/json"}
@@ -47,7 +47,8 @@ class RelayFormat:
     def reply(self, reply: Reply) -> RestAnswer:
         if reply.raw is not None:
             return _as_it_came(reply.raw)
-        return RestAnswer(200, tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns)))
+        body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
+        return RestAnswer(200, body, _fields(reply.headers))
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         raw = error.raw if isinstance(error, BackendError) else None
@@ -55,8 +56,11 @@ class RelayFormat:
 
 
 def _as_it_came(raw: RawReply) -> RestAnswer:
-    fields = [(name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in raw.headers]
-    return RestAnswer(raw.status, raw.body, CIMultiDict(fields), raw.message)
+    return RestAnswer(raw.status, raw.body, _fields(raw.headers), raw.message)
+
+
+def _fields(headers: Sequence[Header]) -> CIMultiDict[str]:
+    return CIMultiDict((name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in headers)
 
 
 def our_error(error: BatchProxyError) -> RestAnswer:

@@ -11,6 +11,7 @@ from aiohttp.http_parser import RawRequestMessage
 from batchproxy.frontends.address import bind
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import MAX_BODY_BYTES, RestRoutes
+from batchproxy.wire.gzip import inflated
 
 LINGER_S = 1.0
 """How long a connection may take to carry its last answer, once that is given."""
@@ -30,7 +31,9 @@ class RestListener:
         self._host, self._port = host, port
         self.address = ""
         self._closing = False
-        server = web.Server(self._serve, handler_cancellation=True, request_factory=_request, access_log=None)
+        server = web.Server(
+            self._serve, handler_cancellation=True, request_factory=_request, access_log=None, auto_decompress=False
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=LINGER_S)
 
     async def start(self) -> None:
@@ -58,6 +61,8 @@ class RestListener:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return _response(self._routes.too_large(), closing=True)
+        if "gzip" in request.headers.get("Content-Encoding", ""):
+            body = inflated(body, MAX_BODY_BYTES)  # aiohttp's own answer to a broken one is not TF Serving's
         call = self._routes.handle(request.method, request.raw_path, request.headers, body, answered.set_result)
         try:
             answer = await answered

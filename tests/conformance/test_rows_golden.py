@@ -32,6 +32,7 @@ RELAYED: dict[str, str] = {
     "json_parse/two_documents": NOT_PLAIN,
     "number_format/special_nan_in": NOT_PLAIN,
     "predict_basic/duplicate_instances_key": NOT_PLAIN,
+    "predict_basic/row_duplicate_key": "a name twice in a row: both values are taken, and the rows behind it move",
     "predict_basic/inputs_object_empty_list": NO_ROWS,
     "shapes/any_rank_col_0": RANK_0,
     "shapes/any_rank_col_4": NO_ROWS,
