@@ -141,7 +141,7 @@ class Http2Connection(Frames):
         streams, unary = outlet.streams, requests.heads.unary
         unpack, prefix = HEADER.unpack_from, PREFIX.unpack_from
         max_streams = self.limits.streams
-        max_payload = min(FRAME_BYTES, self.limits.message_bytes + PREFIX.size)
+        max_payload = min(FRAME_BYTES, self.limits.message_bytes + PREFIX.size, self.limits.window_bytes)
         half = self.limits.connection_window_bytes // 2
         earned = 0
         expected, credit, fast = self._state()
@@ -307,12 +307,11 @@ class Http2Connection(Frames):
             if extra.sent == extra.mark:
                 requests.reset(stream.id, ErrorCode.CANCEL)
             extra.mark = extra.sent
-        elif stream.message is None and is_old and not requests.intake.is_waiting(stream):
-            received = extra.received if extra is not None else 0
+        elif stream.message is None and not requests.intake.is_waiting(stream):
             enough = self.limits.body_rate * self.limits.patience_s
-            if extra is not None and (extra.mark < 0 or received - extra.mark >= enough):
-                extra.mark = received
-            else:
+            if extra is not None and (extra.mark < 0 or extra.received - extra.mark >= enough):
+                extra.mark = extra.received
+            elif is_old:
                 code = _DEADLINE_EXCEEDED if stream.head.grpc else 408
                 requests.refuse(stream, Refusal(code, "the request came too slowly"), ends=False)
 
