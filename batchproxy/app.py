@@ -18,9 +18,8 @@ import uvloop
 from batchproxy import __version__, log
 from batchproxy.config import Config, parse_address
 from batchproxy.frontends.admin import Admin
-from batchproxy.frontends.grpc_listener import GrpcListener
 from batchproxy.frontends.grpc_routes import GrpcRoutes
-from batchproxy.frontends.rest_listener import LINGER_S, RestListener
+from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
 from batchproxy.pools import open_pools
@@ -46,10 +45,9 @@ class App:
         self._pools = open_pools(config, self.metrics)
         self._engines = self._pools.engines
         self._directory = self._pools.directory
-        self.rest: RestListener | None = None
-        self.grpc: GrpcListener | None = None
+        self.doors: dict[str, Listener] = {}
         self.admin: Admin | None = None
-        self._rest_routes: RestRoutes | None = None
+        self._rest: RestRoutes | None = None
         self._tasks = Tasks()
 
     async def start(self) -> None:
@@ -64,19 +62,18 @@ class App:
             host, port = parse_address(listen.admin)
             self.admin = Admin(host, port, not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
             await self.admin.start()
-        if listen.rest is not None:
-            self._rest_routes = RestRoutes(
-                self._directory,
-                self.metrics,
-                clock,
-                timeout_s=config.rest_api_timeout_in_ms / 1000,
-                deadline_header=config.deadline_header,
-            )
-            self.rest = RestListener(self._rest_routes, *parse_address(listen.rest))
-            await self.rest.start()
-        if listen.grpc is not None:
-            self.grpc = GrpcListener(GrpcRoutes(self._directory, self.metrics, clock), *parse_address(listen.grpc))
-            await self.grpc.start()
+        self._rest = RestRoutes(
+            self._directory,
+            self.metrics,
+            clock,
+            timeout_s=config.rest_api_timeout_in_ms / 1000,
+            deadline_header=config.deadline_header,
+        )
+        grpc = GrpcRoutes(self._directory, self.metrics, clock)
+        for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
+            if address is not None:  # either takes either protocol; the names are what callers expect
+                self.doors[name] = Listener(self._rest, grpc, *parse_address(address), flag=flag, clock=clock)
+                await self.doors[name].start()
         await asyncio.gather(*(engine.probe() for engine in self._engines))
         for engine in self._engines:
             _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
@@ -91,23 +88,19 @@ class App:
         """
         self._draining = True
         await asyncio.sleep(self._config.drain_delay_s)
-        if self.rest is not None:
-            await self.rest.stop_listening()
+        for door in self.doors.values():
+            await door.stop_listening()
         engines = [self._tasks.spawn(f"drain-{engine.name}", engine.drain()) for engine in self._engines]
-        grpc = [self._tasks.spawn("drain-grpc", self.grpc.aclose(self._config.drain_timeout_s))] if self.grpc else []
         late = (await asyncio.wait(engines, timeout=self._config.drain_timeout_s))[1]
         dropped = sum([engine.strand() for engine in self._engines]) if late else 0
-        if grpc:
-            await asyncio.wait(grpc, timeout=LINGER_S)
-        if self.rest is not None:
-            await self.rest.aclose()
+        await asyncio.gather(*(door.aclose() for door in self.doors.values()))
         return dropped
 
     async def aclose(self) -> None:
         """Free everything; to be called after ``drain``, when nothing is under way."""
         await self._tasks.aclose()
-        if self._rest_routes is not None:
-            await self._rest_routes.aclose()
+        if self._rest is not None:
+            await self._rest.aclose()
         for catalogue in self._pools.catalogues:
             await catalogue.aclose()
         for engine in self._engines:
@@ -209,9 +202,7 @@ def _exit_now() -> None:
 
 
 def _say_where(app: App) -> None:
-    doors = [
-        (door, listener.address)
-        for door, listener in (("REST", app.rest), ("gRPC", app.grpc), ("page", app.admin))
-        if listener is not None
-    ]
-    logger.info("serving: %s", ", ".join(f"{door} on {address}" for door, address in doors))
+    doors = [f"{name} on {'http://' if name == 'REST' else ''}{door.address}" for name, door in app.doors.items()]
+    if app.admin is not None:
+        doors.append(f"page on {app.admin.address}")
+    logger.info("serving: %s", ", ".join(doors))

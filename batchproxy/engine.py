@@ -18,7 +18,6 @@ from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_INFLIGHT, MAX_RELAYED, Endpoint
 from batchproxy.core.errors import (
     BackendError,
-    BackendLost,
     BackendUnavailable,
     BatchProxyError,
     Code,
@@ -164,8 +163,8 @@ class Engine:
             outcome = Outcome.OK
         except BatchProxyError as failure:
             outcome, error = outcome_of(failure), failure
-            if isinstance(failure, BackendLost | BackendUnavailable) and failure.raw is None:
-                self._take_out(dispatch.endpoint, failure)  # its connection failed, it did not say so itself
+            if isinstance(failure, BackendUnavailable) and failure.raw is None:
+                self._take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
         except asyncio.CancelledError:
             pass  # nobody waits for it any more; if a backend cancelled itself, somebody does, and it is tried again
         except Exception as failure:
@@ -267,7 +266,7 @@ class Engine:
             raise QueueFull(f"pool {self.name!r}: every endpoint has max_relayed unmerged calls in flight; try again")
         try:
             yield cast("Remote", self.backends[endpoint.name])
-        except (BackendLost, BackendUnavailable) as error:
+        except BackendUnavailable as error:
             if error.raw is None:
                 self._take_out(endpoint, error)
             raise
@@ -303,6 +302,7 @@ class Engine:
 
 def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
     """Tell one waiter, if it still wants to know. One that breaks must not strand those after it."""
+    entry.home = None  # a batch and its members know each other; apart, they go at once, without the collector
     waiter = entry.waiter
     if waiter.done():
         return
