@@ -68,6 +68,7 @@ class Call(Generic[Answer]):
 
     def _finish(self, answer: Answer, code: Code) -> None:
         self._done = True
+        self._entry = None  # which knows us: apart, both go at once, and no garbage is left to collect
         self._ended(code)
         self._respond(answer)
 
@@ -76,5 +77,6 @@ class Call(Generic[Answer]):
         if not self._done:
             self._done = True
             self._ended(Code.CANCELLED)
-            if self._engine is not None and self._entry is not None:
-                self._engine.discard(self._entry)
+            entry, self._entry = self._entry, None
+            if self._engine is not None and entry is not None:
+                self._engine.discard(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import http.client
 import json
@@ -238,6 +239,24 @@ async def test_without_rest_routes_http_is_told_so() -> None:
 
     assert 404 == status
     assert b"this port serves gRPC only" in page
+
+
+async def test_requests_leave_no_garbage() -> None:
+    """All that was made for one goes with its answer, by reference counts alone: nothing for the collector to find."""
+    async with predicting() as (listener, _):
+        reader, writer = await open_to(listener)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                writer.write(post(PREDICT, b'{"instances":[1.0]}'))
+                _ = await answer_of(reader)
+            found = gc.collect()
+        finally:
+            gc.enable()
+        writer.close()
+
+    assert found < 20
 
 
 async def test_answers_carry_the_date() -> None:
