@@ -11,6 +11,9 @@ from batchproxy.wire.frames import MAX_WINDOW, ConnectionFault, ErrorCode, Strea
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import Extra, Stream
 
+PADDING = 256
+"""The most that a frame's padding takes from a window (6.1): a peer that pads needs more than what it has to say."""
+
 
 class Intake:
     """The receiving windows of a connection.
@@ -76,7 +79,8 @@ class Intake:
     def _need(self, extra: Extra) -> int:
         """By how much its window is too small."""
         if extra.wanted >= 0:
-            return min(extra.wanted - extra.received, MAX_WINDOW) - extra.credit
+            left = extra.wanted - extra.received
+            return min(left + 2 * PADDING, MAX_WINDOW) - extra.credit if left + PADDING > extra.credit else 0
         full = self._limits.window_bytes
         return full - extra.credit if extra.credit <= full // 2 else 0
 

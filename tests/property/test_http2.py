@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from batchproxy.wire import frames
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
-from batchproxy.wire.headers import literal
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import GrpcCall
@@ -210,4 +209,3 @@ def test_windows_are_kept(sizes: list[int], initial: int, steps: list[tuple[str,
 
     assert {call.id: prefixed(bytes(size)) for call, size in zip(calls, sizes, strict=True)} == bodies
     assert set(bodies) == ended
-    assert literal(b"a", b"b")
