@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from batchproxy.codecs import tfs_rest, tfs_rows
@@ -273,8 +273,10 @@ _NO_FAULT = DecodeError("")
 
 
 def _passed_on(headers: Mapping[str, str]) -> list[Header]:
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    return [(name.lower(), value) for name, value in headers.items() if name.lower() not in _OURS | named]
+    dropped: Collection[str] = _OURS
+    if connection := headers.get("Connection"):
+        dropped = _OURS | {name.strip().lower() for name in connection.split(",")}
+    return [(lower, value) for name, value in headers.items() if (lower := name.lower()) not in dropped]
 
 
 def _mergeable(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None) -> Request | None:
