@@ -6,6 +6,7 @@ No request passes through.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -179,6 +180,8 @@ async def _serve(config: Config) -> int:
     app = App(config)
     try:
         await app.start()
+        gc.collect()  # a full collection of what start-up left took 17 ms once (measured): none will look at it again
+        gc.freeze()
         _say_where(app)
         logger.info("%s: finishing what was taken; once more to drop it", signal.Signals(await signals.get()).name)
         draining = tasks.spawn("drain", app.drain())
