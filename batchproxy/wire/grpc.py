@@ -171,7 +171,8 @@ def unary(payload: int, before: bytes = b"", after: bytes = b"") -> Unary:
     message = len(before) + payload + len(after)
     size = PREFIX.size + message
     head = struct.pack(">IB", len(RESPONSE) << 8 | HEADERS, END_HEADERS)
-    middle = RESPONSE + struct.pack(">IB", size << 8 | DATA, 0)
+    # Too long for a frame's 24 bits: it is never packed, as no peer's window and frame size have room for it.
+    middle = RESPONSE + struct.pack(">IB", size << 8 & 0xFFFFFFFF | DATA, 0)
     opening = PREFIX.pack(0, message) + before
     closing = after + struct.pack(">IB", len(DONE) << 8 | HEADERS, END_HEADERS | END_STREAM)
     form = f">{len(head)}sI{len(middle)}sI{len(opening)}s{payload}s{len(closing)}sI{len(DONE)}s"

@@ -217,10 +217,9 @@ class Http2Connection(Frames):
 
     def _fail(self, fault: ConnectionFault) -> None:
         """End the connection, and say why (5.4.1)."""
-        if not self.closing:
-            self.closing = True
-            self.requests.drop_all()
-            self.requests.outlet.out.append(frames.goaway(self.requests.last, fault.code, fault.reason))
+        self.closing = True
+        self.requests.drop_all()
+        self.requests.outlet.out.append(frames.goaway(self.requests.last, fault.code, fault.reason))
 
     def eof(self, now: float) -> None:
         """The peer sends nothing more: in HTTP/2 that is its end, since it cannot even acknowledge."""
@@ -303,7 +302,7 @@ class Http2Connection(Frames):
     def _sweep_stream(self, stream: Stream, *, is_old: bool) -> None:
         """See that a body comes, and that an answer goes."""
         requests, extra = self.requests, stream.extra
-        if extra is not None and extra.body is not None:
+        if extra is not None and extra.body:
             if extra.sent == extra.mark:
                 requests.reset(stream.id, ErrorCode.CANCEL)
             extra.mark = extra.sent

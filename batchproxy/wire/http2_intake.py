@@ -36,7 +36,7 @@ class Intake:
         self.credit = limits.connection_window_bytes
         self.paused = False
         self.promised = 0
-        self._waiting: dict[int, Stream] = {}
+        self._waiting: dict[int, tuple[Stream, Extra]] = {}
         self._favoured: Stream | None = None
 
     def consume(self, length: int) -> None:
@@ -74,7 +74,7 @@ class Intake:
         if self._may_grant(stream, extra):
             self._grant(stream, extra)
         else:
-            self._waiting[stream.id] = stream
+            self._waiting[stream.id] = stream, extra
 
     def _need(self, extra: Extra) -> int:
         """By how much its window is too small."""
@@ -123,12 +123,10 @@ class Intake:
 
     def _serve(self) -> None:
         while self._waiting:
-            stream = next(iter(self._waiting.values()))
-            extra = stream.extra
-            if extra is not None:
-                if not self._may_grant(stream, extra):
-                    return
-                self._grant(stream, extra)
+            stream, extra = next(iter(self._waiting.values()))
+            if not self._may_grant(stream, extra):
+                return
+            self._grant(stream, extra)
             del self._waiting[stream.id]
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from batchproxy.wire.frames import (
     StreamFault,
 )
 from batchproxy.wire.headers import SHRINK, TABLE_BYTES
-from batchproxy.wire.http2_streams import Extra, Stream
+from batchproxy.wire.http2_streams import NOTHING, Extra, Stream
 
 MAX_FRAME_BYTES = 64 << 10
 """Our largest frame, where the peer takes such: others' answers are not to wait long behind one."""
@@ -66,7 +66,7 @@ class Outlet:
         self._stream_window = stream_window
         self._closed = closed
         self._earn = earn
-        self._ready: deque[Stream] = deque()
+        self._ready: deque[tuple[Stream, Extra]] = deque()
         self.cap = 0
         self._set_cap()
 
@@ -79,23 +79,20 @@ class Outlet:
         Args:
             stream: released by its exchange.
             block: the answer's header fields.
-            body: of any length.
-            trailers: the fields after it; None for none.
+            body: of any length; empty: the block is all.
+            trailers: the fields after the body; None for none.
         """
         if self._shrink:
             block = SHRINK + block
             self._shrink = False
             self._set_cap()
-        whole = not body and trailers is None
-        self.out.append(frames.headers(stream.id, block, END_STREAM if whole else 0, self._frame_bytes))
-        if whole:
+        self.out.append(frames.headers(stream.id, block, 0 if body else END_STREAM, self._frame_bytes))
+        if not body:
             self._finish(stream)
             return
         extra = stream.extended(self._stream_window)
         extra.body, extra.sent, extra.trailers, extra.mark = memoryview(body), 0, trailers, -1
-        if not body:
-            self._end(stream, extra)
-        elif self.initial + extra.delta > 0:
+        if self.initial + extra.delta > 0:
             self._queue(stream, extra)
             self.pump()
 
@@ -110,48 +107,49 @@ class Outlet:
         earned = 0
         ready = self._ready
         while ready and self.window > 0:
-            stream = ready.popleft()
-            extra = stream.extra
-            if extra is None or extra.body is None:
-                raise AssertionError("a stream without an answer is ready to be sent. This is a bug.")
-            start = extra.sent
-            left = len(extra.body) - start
-            room = self.initial + extra.delta
-            size = min(left, room, self.window, self._frame_bytes)
+            stream, extra = ready.popleft()
             extra.ready = False
-            if size <= 0:
-                continue  # its own window was shut meanwhile
-            last = size == left and extra.trailers is None
-            self.out.append(HEADER.pack(size << 8 | DATA, END_STREAM if last else 0, stream.id))
-            self.out.append(extra.body[start : start + size])
-            extra.sent += size
-            extra.delta -= size
-            self.window -= size
-            if size >= WORTHWHILE:
-                earned += 2 + size // UPDATE_BYTES
-            if size == left:
-                self._end(stream, extra)
-            elif size < room:
-                self._queue(stream, extra)
+            room = self.initial + extra.delta
+            if room > 0:  # else it was shut meanwhile
+                size = self._send(stream, extra, min(room, self.window, self._frame_bytes))
+                if size >= WORTHWHILE:
+                    earned += 2 + size // UPDATE_BYTES
         if earned:
             self._earn(earned)
+
+    def _send(self, stream: Stream, extra: Extra, room: int) -> int:
+        """Send a piece of an answer; returns how long it is."""
+        start = extra.sent
+        left = len(extra.body) - start
+        size = min(left, room)
+        last = size == left and extra.trailers is None
+        self.out.append(HEADER.pack(size << 8 | DATA, END_STREAM if last else 0, stream.id))
+        self.out.append(extra.body[start : start + size])
+        extra.sent += size
+        extra.delta -= size
+        self.window -= size
+        if size == left:
+            self._end(stream, extra)
+        elif self.initial + extra.delta > 0:
+            self._queue(stream, extra)
+        return size
 
     def forget(self, stream: Stream) -> None:
         """The stream is gone, with what was to be sent."""
         del self.streams[stream.id]
         extra = stream.extra
-        if extra is not None and extra.body is not None:
-            extra.body = None
+        if extra is not None:
+            extra.body = NOTHING
             if extra.ready:
-                self._ready.remove(stream)
+                self._ready.remove((stream, extra))
 
     def _queue(self, stream: Stream, extra: Extra) -> None:
         extra.ready = True
-        self._ready.append(stream)
+        self._ready.append((stream, extra))
 
     def _end(self, stream: Stream, extra: Extra) -> None:
         """The body is on its way."""
-        extra.body = None
+        extra.body = NOTHING
         if extra.trailers is not None:
             self.out.append(frames.headers(stream.id, extra.trailers, END_STREAM, self._frame_bytes))
         self._finish(stream)
@@ -186,7 +184,7 @@ class Outlet:
 
     def _wake(self, stream: Stream) -> None:
         extra = stream.extra
-        if extra is not None and extra.body is not None and not extra.ready and self.initial + extra.delta > 0:
+        if extra is not None and extra.body and not extra.ready and self.initial + extra.delta > 0:
             self._queue(stream, extra)
 
     def set_initial(self, window: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from batchproxy.wire import grpc
+from batchproxy.wire.gzip import inflated
 from batchproxy.wire.headers import literal
 from batchproxy.wire.http1_answers import PAGE, page
 from batchproxy.wire.http1_head import Headers
@@ -25,6 +26,8 @@ _NOT_SENT = frozenset(
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _UNKNOWN = -1
+
+NOTHING = memoryview(b"")
 
 
 class Carrier(Protocol):
@@ -50,7 +53,7 @@ class Extra:
         credit: what the peer may send before the next window update.
         granted: by how much we opened its window.
         delta: by how much the peer's window for our answer differs from its initial one.
-        body: of the answer, while it waits for the peer's window.
+        body: of the answer, while it waits for the peer's window; else empty.
         sent: how much of it is on its way.
         trailers: the block that follows it; None for none.
         ready: whether it waits in the outlet's queue.
@@ -70,7 +73,7 @@ class Extra:
         self.credit = credit
         self.granted = 0
         self.delta = 0
-        self.body: memoryview | None = None
+        self.body = NOTHING
         self.sent = 0
         self.trailers: bytes | None = None
         self.ready = False
@@ -339,10 +342,7 @@ class Http2Exchange(Stream):
     def complete(self, limits: Http2Limits) -> None:
         body = b"".join(self.extra.parts) if self.extra is not None else b""
         if "gzip" in self.head.headers.get("content-encoding", ""):  # as TF Serving looks for it
-            try:
-                body = grpc.decompress(b"gzip", body, limits.inflated_bytes)
-            except (grpc.MessageError, grpc.MessageTooLarge):
-                body = b""  # as TF Serving does
+            body = inflated(body, limits.inflated_bytes)
         self.message = body
 
     def refuse(self, refusal: Refusal) -> None:

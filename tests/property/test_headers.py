@@ -6,6 +6,9 @@ import random
 
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.huffman_table import decode_huffman
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,9 +129,11 @@ def test_any_bytes_as_hpack_has_them(blocks: list[bytes]) -> None:
 @given(st.binary(max_size=40))
 def test_huffman_as_hpack_has_it(text: bytes) -> None:
     """Any text, coded by ``hpack``, comes back; any bytes are text to both or to neither."""
-    coded = hpack.hpack.HuffmanEncoder(hpack.hpack.REQUEST_CODES, hpack.hpack.REQUEST_CODES_LENGTH).encode(text)
+    coded = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(text)
+    expected: bytes | None
+    found: bytes | None
     try:
-        expected = hpack.hpack.decode_huffman(text)
+        expected = decode_huffman(text)
     except hpack.HPACKError:
         expected = None
     try:

@@ -1,9 +1,8 @@
-"""Laws of a connection: how the bytes are cut, and whether the short way is taken, changes nothing; windows are kept."""
+"""Laws of a connection: neither how the bytes are cut nor the short way changes anything; windows are kept."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from batchproxy.wire import frames
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_streams import GrpcCall
+from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange, Stream
 from tests.http2_peer import CALL, GET, POST, Peer, data, prefixed, split
 
 SMALL = Http2Limits(
@@ -31,7 +30,10 @@ def script(seed: int, length: int) -> list[bytes]:
     """Frames of a client that is right most of the time, one piece each; equal calls abound."""
     draw = random.Random(seed)
     peer = Peer()
-    stream = lambda: draw.choice([peer.next, peer.next, max(peer.next - 2, 1), max(peer.next - 4, 1), 9])  # noqa: E731
+
+    def stream() -> int:
+        return draw.choice([peer.next, peer.next, max(peer.next - 2, 1), max(peer.next - 4, 1), 9])
+
     pieces = [GREETING]
     for _ in range(length):
         kind = draw.random()
@@ -62,12 +64,12 @@ def script(seed: int, length: int) -> list[bytes]:
     return pieces
 
 
-def seen(exchange: Any) -> tuple[object, ...]:
+def seen(exchange: Stream) -> tuple[object, ...]:
     """What can be seen of a request."""
-    return type(exchange), exchange.id, exchange.path, dict(exchange.head.headers), exchange.message
+    return type(exchange), exchange.id, exchange.head.path, dict(exchange.head.headers), exchange.message
 
 
-def play(server: Http2Connection, pieces: list[bytes], answers: bool) -> tuple[list[Any], bytes]:
+def play(server: Http2Connection, pieces: list[bytes], answers: bool) -> tuple[list[tuple[object, ...]], bytes]:
     """Feed them; returns the requests that are still open at the end, and all that was said.
 
     Requests are answered at the end of the input only: answers between pieces would make the order of what is said
@@ -80,7 +82,7 @@ def play(server: Http2Connection, pieces: list[bytes], answers: bool) -> tuple[l
         for number, exchange in enumerate(left):
             if isinstance(exchange, GrpcCall):
                 exchange.answer(number % 3, "", b"r" * 17 * number)
-            else:
+            elif isinstance(exchange, Http2Exchange):
                 exchange.answer(200, b"r" * 17 * number, {})
     return shown, server.output()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import h2.config
 import h2.connection
@@ -17,6 +17,11 @@ from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange, Stream
 from tests.http2_peer import CALL, GET, POST, prefixed
+
+
+def _texts(fields: Iterable[tuple[bytes | str, bytes | str]]) -> dict[str, str]:
+    """Fields as text, which they are with ``header_encoding``."""
+    return {str(name): str(value) for name, value in fields}
 
 
 class Stranger:
@@ -56,14 +61,14 @@ class Stranger:
     def see(self, event: h2.events.Event) -> None:
         """Note what the client understood."""
         if isinstance(event, h2.events.ResponseReceived):
-            self.heads[event.stream_id] = dict(event.headers)
+            self.heads[event.stream_id] = _texts(event.headers)
             self.bodies[event.stream_id] = b""
         elif isinstance(event, h2.events.DataReceived):
             self.bodies[event.stream_id] += event.data
             if self.open:
                 self.client.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
-            self.trailers[event.stream_id] = dict(event.headers)
+            self.trailers[event.stream_id] = _texts(event.headers)
 
     def ask(self, fields: Sequence[tuple[str, str]], body: bytes, padding: int | None = None) -> Stream:
         """Send a request, as fast as the server's windows let it."""

@@ -1,0 +1,124 @@
+"""gRPC's bytes: deadlines, texts, metadata, compression, shapes of answers."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchproxy.wire import grpc
+from batchproxy.wire.headers import Decoder
+
+
+def decoded(block: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields in a block."""
+    return Decoder(1000, 1 << 20).decode(block)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"2H", 7200.0), (b"3M", 180.0), (b"5S", 5.0), (b"250m", 0.25), (b"17u", 17e-6), (b"99999999n", 0.099999999),
+        (b"0S", 0.0), (b"", None), (b"S", None), (b"1", None), (b"123456789S", None), (b"-1S", None), (b"1.5S", None),
+        (b"1s", None), (b" 1S", None), (b"1S,2S", None), (b"1S\n", None), (b"\xd9\xa1S", None),
+    ],
+)  # fmt: skip
+def test_timeouts(value: bytes, seconds: float | None) -> None:
+    """One to eight digits and a unit; nothing else."""
+    assert (None if seconds is None else pytest.approx(seconds)) == grpc.timeout_s(value)
+
+
+@given(st.text())
+def test_percent_encoding(text: str) -> None:
+    """What is sent is printable ASCII, and means the text, where it is not too long."""
+    encoded = grpc.percent_encoded(text)
+    meant = b"".join(
+        bytes((int(part[:2], 16),)) + part[2:] if index else part for index, part in enumerate(encoded.split(b"%"))
+    )
+
+    assert all(0x20 <= byte <= 0x7E for byte in encoded)
+    assert text.encode("utf-8", "replace") == meant
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_long_texts_are_cut(offset: int) -> None:
+    """Never within an escape."""
+    encoded = grpc.percent_encoded("x" * offset + "\n" * 5000)
+
+    assert 4090 < len(encoded) <= 4096
+    assert b"%0A" == encoded[-3:]
+
+
+def test_metadata() -> None:
+    """Text as it is, bytes of ``-bin`` names in base64 without padding; and back."""
+    pairs: list[grpc.Pair] = [("a", "b"), ("a", b"c"), ("x-bin", b"\0\xff"), ("y-bin", "AP8")]
+    fields = decoded(grpc.metadata_fields(pairs))
+
+    assert [(b"a", b"b"), (b"a", b"c"), (b"x-bin", b"AP8"), (b"y-bin", b"AP8")] == fields
+    assert [("a", "b"), ("a", "c"), ("x-bin", b"\0\xff"), ("y-bin", b"\0\xff")] == list(grpc.metadata_pairs(fields))
+
+
+def test_binary_metadata_of_others() -> None:
+    """With padding, several joined, and what is no base64 at all."""
+    fields = [(b"x-bin", b"AP8=, AQ"), (b"y-bin", b"A")]
+
+    assert [("x-bin", b"\0\xff"), ("x-bin", b"\1"), ("y-bin", "A")] == list(grpc.metadata_pairs(fields))
+
+
+@given(st.binary())
+def test_any_bytes_are_metadata(value: bytes) -> None:
+    """Binary values come back."""
+    assert [("x-bin", value)] == list(grpc.metadata_pairs(decoded(grpc.metadata_fields([("x-bin", value)]))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("A", "b"), ("a", "ä"), ("a", "b\n"), ("a b", "c"), ("a", " b"), ("", "b")]
+)
+def test_wrong_metadata(name: str, value: str) -> None:
+    """What gRPC does not allow is not sent."""
+    with pytest.raises(ValueError, match=r"cannot be gRPC metadata|codec can't encode"):
+        grpc.metadata_fields([(name, value)])
+
+
+def test_trailers() -> None:
+    """Status, text where there is one, and metadata."""
+    assert grpc.trailers(0, "") == grpc.DONE
+    assert [(b"grpc-status", b"14"), (b"grpc-message", b"busy"), (b"a", b"b")] == decoded(
+        grpc.trailers(14, "busy", [("a", "b")])
+    )
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+@given(st.binary(max_size=300))
+def test_compression(encoding: bytes, message: bytes) -> None:
+    """What is compressed comes back, at its own length and not below."""
+    packed = grpc.compress(encoding, message)
+    judge = gzip.decompress if encoding == b"gzip" else zlib.decompress
+
+    assert message == judge(packed)
+    assert message == grpc.decompress(encoding, packed, len(message))
+    if message:
+        with pytest.raises(grpc.MessageTooLarge):
+            grpc.decompress(encoding, packed, len(message) - 1)
+    for broken in (packed[:-1], packed + b"x", b"junk"):
+        with pytest.raises(grpc.MessageError):
+            grpc.decompress(encoding, broken, 1000)
+
+
+def test_bombs_are_not_unpacked() -> None:
+    """A gigabyte of zeros in a megabyte costs what the limit allows."""
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
+
+    with pytest.raises(grpc.MessageTooLarge, match="more than 1000 bytes"):
+        grpc.decompress(b"gzip", bomb, 1000)
+
+
+def test_a_shape_of_any_size() -> None:
+    """One too long for a frame is never packed, but can be made."""
+    shape = grpc.unary(1 << 25, b"ab", b"c")
+
+    assert ((1 << 25) + 8, 1 << 25, b"ab", b"c") == (shape.size, shape.payload, shape.before, shape.after)

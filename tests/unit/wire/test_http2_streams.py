@@ -1,0 +1,249 @@
+"""The exchanges: what they say of a request, what they make of its body, and that they are answered once."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from batchproxy.wire import frames, grpc
+from batchproxy.wire.frames import END_STREAM, ErrorCode
+from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_outlet import Outlet
+from batchproxy.wire.http2_streams import GrpcCall, Stream
+from tests.http2_peer import CALL, GET, PATH, POST, Peer, data, prefixed, resets_of
+
+SMALL = Http2Limits(message_bytes=100, inflated_bytes=50)
+GZIP = ("grpc-encoding", "gzip")
+
+
+def refused(peer: Peer, body: bytes, *more: tuple[str, str]) -> tuple[str, str]:
+    """The status and text of a call with this body."""
+    assert [] == peer.send(peer.headers((*CALL, *more), peer.take()), data(peer.next - 2, body, END_STREAM))
+    head, _, trailers = peer.answer()
+    assert {} == trailers
+    return head["grpc-status"], head["grpc-message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "expected"),
+    [
+        (b"", (), ("13", "a unary call has one message; none came")),
+        (b"\0\0", (), ("13", "the message ends before its announced length")),
+        (prefixed(b"abc")[:-1], (), ("13", "the message ends before its announced length")),
+        (prefixed(b"abc") * 2, (), ("13", "a unary call has one message; more came")),
+        (prefixed(bytes(101)), (), ("8", "Received message larger than max (101 vs. 100)")),
+        (prefixed(b"abc", 1), (), ("13", "a message is marked as compressed, but no grpc-encoding was given")),
+        (prefixed(gzip.compress(bytes(101)), 1), (GZIP,),
+     ("8", "the message has more than 100 bytes once decompressed")),
+        (prefixed(zlib.compress(b"x")[:-1], 1), (("grpc-encoding", "deflate"),),
+     ("13", "the message is not one whole piece of deflate data")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fast", [True, False])
+def test_calls_that_are_refused(
+    body: bytes, more: tuple[tuple[str, str], ...], expected: tuple[str, str], *, fast: bool
+) -> None:
+    """At the second sight as at the first; the connection goes on."""
+    peer = Peer(SMALL, fast=fast)
+    for _ in range(3):
+        assert expected == refused(peer, body, *more)
+    assert b"x" == peer.ask(b"x").message
+
+
+def test_a_message_of_exactly_the_limit() -> None:
+    """Is taken, compressed or not."""
+    peer = Peer(SMALL)
+
+    assert bytes(100) == peer.ask(bytes(100)).message
+    (call,) = peer.send(
+        peer.headers((*CALL, GZIP), peer.take()), data(3, prefixed(gzip.compress(bytes(100)), 1), END_STREAM)
+    )
+    assert bytes(100) == call.message
+
+
+def test_an_encoding_that_is_not_used() -> None:
+    """The flag of the message tells."""
+    assert b"plain" == Peer().ask(b"plain", GZIP).message
+
+
+def test_a_call() -> None:
+    """What can be asked of it."""
+    call = Peer().ask(b"q", ("grpc-timeout", "2S"), ("a", "b"))
+
+    assert (PATH, 2.0, "b", b"q") == (call.path, call.timeout_s, call.metadata["a"], call.message)
+    assert f"<GrpcCall 1 {PATH}>" == repr(call)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("accepted", ["gzip", "deflate", "identity"])
+def test_compressed_answers(accepted: str, compress: bool) -> None:
+    """Only where the server wants to and the caller can."""
+    peer = Peer()
+    peer.ask(b"q", ("grpc-accept-encoding", accepted)).answer(0, "", b"reply", compress=compress)
+    head, body, trailers = peer.answer()
+    encoding = head.get("grpc-encoding")
+
+    assert (accepted if compress and accepted != "identity" else None) == encoding
+    assert (1 if encoding else 0) == body[0]
+    assert b"reply" == (grpc.decompress(encoding.encode(), body[5:], 99) if encoding else body[5:])
+    assert {"grpc-status": "0"} == trailers
+
+
+def test_trailers_of_a_good_answer() -> None:
+    """Come after the message."""
+    peer = Peer()
+    peer.ask().answer(0, "", b"reply", [("a", "b")])
+
+    assert ({"grpc-status": "0", "a": "b"}) == peer.answer()[2]
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_no_second_answer(code: int) -> None:
+    """It would be a bug, and says so; after a cancellation it is dropped in silence."""
+    peer = Peer()
+    call, cancelled = peer.ask(), peer.ask()
+    peer.send(frames.rst_stream(3, ErrorCode.CANCEL))
+    call.answer(code, "", b"")
+    cancelled.answer(code, "", b"")
+    cancelled.send(grpc.unary(1), b"x")
+
+    with pytest.raises(RuntimeError, match=rf"<GrpcCall 1 {PATH}> was answered twice\. This is a bug\."):
+        call.answer(code, "", b"")
+    with pytest.raises(RuntimeError, match="twice"):
+        call.send(grpc.unary(1), b"x")
+
+
+def test_wrong_metadata_leaves_the_call_to_be_answered() -> None:
+    """So that whoever tried can say that it failed."""
+    peer = Peer()
+    call = peer.ask()
+    with pytest.raises(ValueError, match="cannot be gRPC metadata"):
+        call.answer(0, "", b"", [("Bad", "name")])
+    call.answer(13, "no", b"")
+
+    assert "13" == peer.answer()[0]["grpc-status"]
+
+
+def test_a_shape_takes_its_length_only() -> None:
+    """struct would fill up or cut off in silence."""
+    with pytest.raises(ValueError, match=r"2 bytes for a shape of 3\. This is a bug\."):
+        Peer().ask().send(grpc.unary(3), b"ab")
+
+
+@pytest.mark.parametrize("window", [65_535, 10])
+def test_shapes(window: int) -> None:
+    """The short way and the general one say the same."""
+    peer = Peer()
+    peer.send(frames.settings((4, window)))
+    peer.ask().send(grpc.unary(3, b"<", b">"), b"abc")
+    peer.send(frames.window_update(1, 100))
+
+    assert (
+        {":status": "200", "content-type": "application/grpc"},
+        prefixed(b"<abc>"),
+        {"grpc-status": "0"},
+    ) == peer.answer()
+
+
+def test_a_plain_request() -> None:
+    """What can be asked of it."""
+    exchange = Peer().request(POST, b"body")
+
+    assert ("POST", "/v1/models/m", "localhost:8501", b"body") == (
+        exchange.method, exchange.path, exchange.headers["Host"], exchange.body,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "sent", "length"),
+    [(200, "GET", b"body", "4"), (404, "GET", b"body", "4"), (429, "GET", b"body", "4"), (200, "HEAD", b"", "4"),
+     (204, "GET", b"", None), (304, "GET", b"", None)],
+)  # fmt: skip
+def test_plain_answers(status: int, method: str, sent: bytes, length: str | None) -> None:
+    """With the length, and the body where there may be one; without what belongs to a connection."""
+    peer = Peer()
+    headers = {"Content-Type": "text/plain", "Connection": "close", "Transfer-Encoding": "chunked", "X": " padded "}
+    peer.request(((":method", method), *GET[1:])).answer(status, b"body", headers, "Reason")
+    head, body, _ = peer.answer()
+
+    assert {":status": str(status), "content-type": "text/plain", "x": "padded"} | (
+        {"content-length": length} if length else {}
+    ) == head
+    assert sent == body
+
+
+@pytest.mark.parametrize(("name", "value"), [("a b", "c"), ("a", "b\r\nc: d"), ("a", "\0"), ("ä", "b"), ("a", "€")])
+def test_wrong_headers(name: str, value: str) -> None:
+    """Nothing is sent, and another answer may be given."""
+    peer = Peer()
+    exchange = peer.request()
+    with pytest.raises(ValueError, match="is no header field"):
+        exchange.answer(200, b"", {name: value})
+    exchange.answer(500, b"", {})
+
+    assert "500" == peer.answer()[0][":status"]
+
+
+def test_a_plain_answer_to_nobody() -> None:
+    """Is dropped."""
+    peer = Peer()
+    exchange = peer.request()
+    peer.send(frames.rst_stream(1, ErrorCode.CANCEL))
+    exchange.answer(200, b"", {})
+
+    assert [] == peer.read()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [(gzip.compress(b"text"), b"text"), (b"junk", b""), (gzip.compress(bytes(51)), b"")]
+)
+def test_compressed_bodies(body: bytes, expected: bytes) -> None:
+    """Are unpacked; empty where they are broken or too long, as in TF Serving."""
+    assert expected == Peer(SMALL).request((*POST, ("content-encoding", "gzip")), body).body
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_beyond_the_limit(announced: bool) -> None:
+    """413 as soon as it is known; what still comes is thrown away."""
+    peer = Peer(SMALL)
+    more = (("content-length", "200"),) if announced else ()
+    peer.send(peer.headers((*POST, *more), 1), data(1, bytes(1 if announced else 101)))
+    said = peer.read()
+
+    assert "413" == peer.fields(said[0])[":status"]
+    assert [(1, ErrorCode.NO_ERROR)] == resets_of(said)
+    assert [] == peer.send(data(1, bytes(99), END_STREAM))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_refusal_that_does_not_fit_the_window(ends: bool) -> None:
+    """The rest of the body is overlooked meanwhile; a stream that has ended needs no reset."""
+    peer = Peer(SMALL)
+    peer.send(frames.settings((4, 3)))
+    peer.send(peer.headers(POST, 1), data(1, bytes(101)))
+    peer.read()
+    found = peer.send(data(1, bytes(70), END_STREAM if ends else 0))
+    peer.send(frames.window_update(1, 1000))
+    said = peer.read()
+
+    assert [] == found
+    assert frames.DATA == said[0].kind
+    assert ([] if ends else [(1, ErrorCode.NO_ERROR)]) == resets_of(said)
+    assert 0 == len(peer.server.requests.outlet.streams)
+
+
+def test_the_bare_stream() -> None:
+    """Is nothing by itself."""
+    call = Peer().ask()
+    outlet = Outlet(1, lambda _: None, lambda _: None)
+    stream = Stream(outlet, 1, call.head)
+
+    with pytest.raises(NotImplementedError):
+        stream.take(b"", SMALL)
+    with pytest.raises(NotImplementedError):
+        stream.complete(SMALL)
+    with pytest.raises(NotImplementedError):
+        stream.refuse(NotImplemented)
+    assert issubclass(GrpcCall, Stream)
