@@ -57,6 +57,10 @@ class Catalogue:
             self._ask(model, version)
         return self._infos.get((model, concrete))
 
+    def knows(self, model: str, version: Version) -> bool:
+        """Whether a server confirmed that there is such a model: only then may its name become a label."""
+        return (model, version) in self._answering
+
     async def find(self, model: str, version: Version) -> ModelInfo:
         """As ``look``, but waits where nothing is known: for callers who cannot be served without.
 

@@ -188,7 +188,7 @@ class GrpcRoutes:
         version: Version = label if label is not None else number
         signature = pool.signature(model, version, call.signature_name)
         if signature is None:
-            return as_it_came(raw, deadline)
+            return as_it_came(raw, deadline, pool.label(model, version))
         form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
         if not call.mergeable:
             return as_it_came(raw, deadline, model)

@@ -53,6 +53,10 @@ class RemotePool:
             return UNDECLARED if batchable else None
         return info.signatures.get(name)
 
+    def label(self, model: str, version: Version) -> str:
+        """The model's name where it is configured or a server confirmed it, else nothing: names may be made up."""
+        return model if model in self.models or self.catalogue.knows(model, version) else ""
+
     def partition(self, model: str, raw: RawCall) -> tuple[tuple[str, str], ...]:
         """The headers that this call's mates must share, in the order of the configuration."""
         wanted = self.models.get(model, self.others).partition_by

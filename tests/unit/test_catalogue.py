@@ -158,3 +158,17 @@ async def test_a_version_that_nobody_uses_any_more_is_forgotten() -> None:
     await catalogue.aclose()
 
     assert [("m", 2)] == list(catalogue._infos)
+
+
+async def test_only_a_confirmed_model_is_known() -> None:
+    """Looking does not make it so; an answer does."""
+    server, clock = Server(), ManualClock()
+    catalogue = Catalogue(server.fetch, clock)
+    catalogue.look("m", None)
+    before = catalogue.knows("m", None)
+    await settle()
+    after = catalogue.knows("m", None), catalogue.knows("m", 7)
+    await catalogue.aclose()
+
+    assert not before
+    assert (True, False) == after
