@@ -15,7 +15,7 @@ import msgspec
 
 from batchproxy.codecs.tfs_echo import quoted
 from batchproxy.codecs.tfs_text import Shape, common_shape, elements, members
-from batchproxy.core.shapes import DEFAULT_SIGNATURE
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature
 
 INSTANCES = "instances"
 """The name of the one column of a request in row form."""
@@ -60,6 +60,10 @@ class JsonRows:
     def rows(self) -> int | None:
         return len(self.texts)
 
+    @property
+    def rank(self) -> int | None:
+        return None
+
     def take(self, start: int, stop: int) -> JsonRows:
         return JsonRows(self.texts[start:stop], self.shape_class, self.nbytes)  # a slice keeps the whole body alive
 
@@ -79,16 +83,27 @@ class RawPredict:
         sent_signature: as sent, which may be empty; None for none.
         columns: one under ``INSTANCES``, one under ``INPUTS``, or one for each input by its name.
         row_form: whether it came as ``instances``; the answer takes the same form.
+        ranks: of the inputs, without axis 0; under the empty name that of a lone one, sent without a name.
     """
 
     sent_signature: str | None
     columns: dict[str, JsonRows]
     row_form: bool
+    ranks: Mapping[str, int]
 
     @property
     def signature_name(self) -> str:
         """After defaulting, so never empty."""
         return self.sent_signature or DEFAULT_SIGNATURE
+
+    def fits(self, signature: Signature) -> bool:
+        """Whether each input has the rank that the signature declares; if not, see ``core.request.build_request``."""
+        specs = signature.inputs
+        for name, rank in self.ranks.items():
+            spec = specs.get(name) if name or len(specs) != 1 else next(iter(specs.values()))
+            if spec is not None and spec.shape is not None and len(spec.shape) != rank + 1:
+                return False
+        return True
 
 
 def read_request(body: bytes) -> RawPredict | None:
@@ -123,8 +138,21 @@ def read_request(body: bytes) -> RawPredict | None:
             return None
         arrays = {name: value for name, (value, _) in named.items()}
         form = _NAMED
-    columns = _columns(arrays, form, sent, len(body) // len(arrays))
-    return None if columns is None else RawPredict(sent, columns, row_form)
+    columns: dict[str, JsonRows] = {}
+    count = 0
+    ranks: Mapping[str, int] = {}
+    for name, array in arrays.items():
+        rows = elements(array)
+        if not rows or (columns and len(rows) != count):
+            return None
+        count = len(rows)
+        shared = common_shape(array, rows)
+        if shared is None:
+            return None
+        shape, row_ranks = shared
+        columns[name] = JsonRows(rows, ShapeClass(form, sent, shape), len(body) // len(arrays))
+        ranks = row_ranks if row_form or form == INPUTS else {**ranks, name: row_ranks.get("", 0)}
+    return RawPredict(sent, columns, row_form, ranks)
 
 
 def _plain_string(text: bytes) -> str | None:
@@ -134,23 +162,6 @@ def _plain_string(text: bytes) -> str | None:
         return text[1:-1].decode()
     except UnicodeDecodeError:
         return None
-
-
-def _columns(
-    arrays: Mapping[str, msgspec.Raw], form: str, sent_signature: str | None, nbytes: int
-) -> dict[str, JsonRows] | None:
-    columns: dict[str, JsonRows] = {}
-    count = 0
-    for name, array in arrays.items():
-        rows = elements(array)
-        if not rows or (columns and len(rows) != count):
-            return None
-        count = len(rows)
-        shape = common_shape(array, rows)
-        if shape is None:
-            return None
-        columns[name] = JsonRows(rows, ShapeClass(form, sent_signature, shape), nbytes)
-    return columns
 
 
 def write_request(columns: Mapping[str, JsonRows], sent_signature: str | None, row_form: bool) -> bytes:

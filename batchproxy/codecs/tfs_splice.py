@@ -117,6 +117,10 @@ class JsonAnswer:
         self.rows = rows if array.ranked else None
 
     @property
+    def rank(self) -> int | None:
+        return None
+
+    @property
     def nbytes(self) -> int:
         """Of the rows' text; the body around it is shared with all other slices."""
         return sum(map(len, self.texts()))

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 
 import msgspec
 
@@ -177,41 +178,49 @@ def _name_of(member: bytes) -> bytes:
     return name[0] if name else b""  # of an empty object
 
 
-def _is_sure(bones: bytes) -> bool:
-    """Whether each name of a row comes once."""
-    if not bones.startswith(b"{"):
-        return True
-    return _is_sure_kept(bones) if len(bones) <= _SORT_UP_TO else _is_sure_kept.__wrapped__(bones)
+def _ranks(bones: bytes) -> Mapping[str, int] | None:
+    """The rank of a row under the empty name, or of each of its members; None where a name comes twice."""
+    if bones.startswith(b"{"):
+        return _ranks_of_members(bones) if len(bones) <= _SORT_UP_TO else _ranks_of_members.__wrapped__(bones)
+    return _BY_RANK[min(len(bones) - len(bones.lstrip(b"[")), len(_BY_RANK) - 1)]
+
+
+_BY_RANK = [{"": rank} for rank in range(256)]  # TensorFlow's tensors have at most 254 axes
 
 
 @lru_cache(maxsize=256)  # as ``_sorted``
-def _is_sure_kept(bones: bytes) -> bool:
+def _ranks_of_members(bones: bytes) -> Mapping[str, int] | None:
     depth = 0
-    seen: set[str] = set()
-    for token in _TOKEN.findall(bones):
+    ranks: dict[str, int] = {}
+    tokens = _TOKEN.findall(bones)
+    for at, token in enumerate(tokens):
         if token in {b"{", b"["}:
             depth += 1
         elif token in {b"}", b"]"}:
             depth -= 1
         elif depth == 1 and token.endswith(b'":'):
             name = msgspec.json.decode(token[:-1], type=str)
-            if name in seen:
-                return False
-            seen.add(name)
-    return True
+            if name in ranks:
+                return None
+            ranks[name] = sum(1 for _ in takewhile(b"[".__eq__, tokens[at + 1 :]))
+    return _BY_RANK[0] if ranks.keys() == {"b64"} else ranks
 
 
-def common_shape(array: msgspec.Raw, rows: Sequence[msgspec.Raw]) -> Shape | None:
+def common_shape(array: msgspec.Raw, rows: Sequence[msgspec.Raw]) -> tuple[Shape, Mapping[str, int]] | None:
     """The shape that all elements of an array share; None where they differ, or are not sure to be rows of their own.
 
     In a row with a name twice TF Serving takes both values, and the values of all rows behind it move by one.
+
+    Returns:
+        Beside the shape, the rank of each row under the empty name, or, of objects, that of each member by its name.
 
     Args:
         array: the array.
         rows: its elements, at least one.
     """
     first = skeleton(bytes(rows[0]))
-    if not _is_sure(first):
+    ranks = _ranks(first)
+    if ranks is None:
         return None
     if len(rows) > 1:
         whole = skeleton(bytes(array))[1:-1] + b","
@@ -221,7 +230,7 @@ def common_shape(array: msgspec.Raw, rows: Sequence[msgspec.Raw]) -> Shape | Non
             shared = canonical(first)
             if b"{" not in first or any(canonical(skeleton(bytes(row))) != shared for row in rows):
                 return None
-    return _short(canonical(first))
+    return _short(canonical(first)), ranks
 
 
 def _short(bones: bytes) -> Shape:

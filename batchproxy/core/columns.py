@@ -24,6 +24,10 @@ class Column(Protocol):
         """Length of axis 0; None for a value of rank 0, which has no rows."""
 
     @property
+    def rank(self) -> int | None:
+        """The number of axes; None where it cannot be told here."""
+
+    @property
     def nbytes(self) -> int:
         """Approximate size in memory, for queue bounds."""
 
@@ -58,6 +62,10 @@ class ArrayColumn:
     def rows(self) -> int | None:
         shape = self.array.shape
         return shape[0] if shape else None
+
+    @property
+    def rank(self) -> int | None:
+        return self.array.ndim
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +123,10 @@ class ListColumn:
     @property
     def rows(self) -> int | None:
         return len(self.items)
+
+    @property
+    def rank(self) -> int | None:
+        return None
 
     @property
     def nbytes(self) -> int:

@@ -144,6 +144,9 @@ def build_request(
 ) -> Request:
     """Key a decoded call and decide whether it may be batched.
 
+    An input whose rank is not the signature's must travel alone: graphs broadcast it along axes of other inputs, so
+    that among others it would meet their rows.
+
     Args:
         target: (model, version, signature name).
         signature: what the model says of itself.
@@ -154,10 +157,13 @@ def build_request(
     shapes: list[tuple[str, Hashable]] = []
     counts: set[int | None] = set()
     nbytes = 0
+    inputs = signature.inputs
     for name in sorted(columns):
         column = columns[name]
         shapes.append((name, column.shape_class))
-        counts.add(column.rows)
+        spec = inputs.get(name)
+        fits = spec is None or spec.shape is None or column.rank in {None, len(spec.shape)}
+        counts.add(column.rows if fits else None)
         nbytes += column.nbytes
     rows = counts.pop() if len(counts) == 1 and signature.batchable else None
     key = BatchKey(*target, tuple(shapes), tuple(sorted(outputs)) if outputs else None)

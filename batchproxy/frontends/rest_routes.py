@@ -164,7 +164,10 @@ class RestRoutes:
         request = None
         if target is not None and verb == "predict":
             request = _mergeable(pool, target, raw, deadline)
-        return self._start(pool.engine, request or as_it_came(raw, deadline), RelayFormat(), verb, started, respond)
+        if request is None:
+            label = pool.label(target.model, rest_bridge.version_of(target)) if target is not None else ""
+            request = as_it_came(raw, deadline, label)
+        return self._start(pool.engine, request, RelayFormat(), verb, started, respond)
 
     def _bridged(
         self,
@@ -286,7 +289,7 @@ def _mergeable(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline
         return None
     version = rest_bridge.version_of(target)
     signature = pool.signature(target.model, version, found.signature_name)
-    if signature is None or not signature.batchable:
+    if signature is None or not signature.batchable or not found.fits(signature):
         return None
     request = build_request((target.model, version, found.signature_name), signature, found.columns, deadline=deadline)
     request.key = request.key._replace(partition=pool.partition(target.model, raw))

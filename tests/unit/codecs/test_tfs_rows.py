@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchproxy.codecs.tfs_rows import JsonRows, RawPredict, read_request, write_request
-from batchproxy.core.shapes import DEFAULT_SIGNATURE
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, Signature, TensorSpec
 
 
 def taken(body: bytes) -> RawPredict:
@@ -38,6 +38,7 @@ def test_rows(body: bytes, rows: dict[str, list[bytes]]) -> None:
     request = taken(body)
 
     assert rows == rows_of(request)
+    assert {None} == {column.rank for column in request.columns.values()}
     assert (b"instances" in body) == request.row_form
 
 
@@ -187,3 +188,46 @@ def test_merged() -> None:
     merged: dict[str, JsonRows] = {name: first[name].concat([second[name]]) for name in first}
 
     assert b'{"inputs":{"a":[1.50,2e+00],"b":[[0],[0]]}}' == write_request(merged, None, row_form=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (b'{"instances":[{"a":[1,2],"b":[3,4]}]}', True),
+        (b'{"instances":[{"a":[1,2],"b":3}]}', False),
+        (b'{"instances":[{"a":[[1,2]],"b":[3,4]}]}', False),
+        (b'{"instances":[{"a":[1,2],"c":3}]}', True),
+        (b'{"inputs":{"a":[[1,2]],"b":[[3,4]]}}', True),
+        (b'{"inputs":{"a":[[1,2]],"b":[3]}}', False),
+        (b'{"inputs":{"a":[[1,2]],"b":[{"b64":"QQ=="}]}}', False),
+        (b'{"instances":[[1,2]]}', True),
+    ],
+)
+def test_rows_fit_where_the_ranks_are_the_declared_ones(body: bytes, fits: bool) -> None:
+    """What the signature does not name is the server's to refuse."""
+    signature = Signature({"a": TensorSpec("float32", (None, 2)), "b": TensorSpec("float32", (None, 2))})
+    request = read_request(body)
+
+    assert request is not None
+    assert fits == request.fits(signature)
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (b'{"instances":[[1,2]]}', True),
+        (b'{"instances":[1]}', False),
+        (b'{"inputs":[[1,2]]}', True),
+        (b'{"inputs":[[[1,2]]]}', False),
+        (b'{"instances":[{"a":[1,2]}]}', True),
+        (b'{"instances":[{"a":1}]}', False),
+    ],
+)
+def test_a_lone_input_needs_no_name(body: bytes, fits: bool) -> None:
+    """It is the signature's only one; of unknown rank it fits anyhow."""
+    request = read_request(body)
+
+    assert request is not None
+    assert fits == request.fits(Signature({"a": TensorSpec("float32", (None, 2))}))
+    assert request.fits(Signature({"a": TensorSpec("float32")}))
+    assert request.fits(UNDECLARED)

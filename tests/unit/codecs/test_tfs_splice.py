@@ -49,6 +49,7 @@ def test_outputs_of_unequal_length() -> None:
     columns = read_answer(body, row_form=False)
 
     assert [2, None, 0] == [column.rows for column in columns.values()]
+    assert {None} == {column.rank for column in columns.values()}
     assert body == splice(columns)
     assert 5 == sum(column.nbytes for column in columns.values())
 

@@ -17,7 +17,8 @@ def found(text: bytes, source: bytes | None = None, start: int = 0) -> dict[str,
 def shape_of(array: bytes) -> object:
     """The shape that the elements of this array share."""
     raw = msgspec.Raw(array)
-    return common_shape(raw, elements(raw) or [])
+    found = common_shape(raw, elements(raw) or [])
+    return None if found is None else found[0]
 
 
 def test_members_stand_where_they_say() -> None:
@@ -126,6 +127,29 @@ def test_shapes_in_common() -> None:
     assert b'{"a":,"b":""}' == shape_of(b'[{"a":1,"b":"x"},{"b":"y","a":2}]')
     assert b'{"a":,"a\\"":}' == shape_of(b'[{"a":1,"a\\"":2}]')
     assert b'{"a":{"b":},"b":[{"b":},]}' == shape_of(b'[{"a":{"b":1},"b":[{"b":2},3]}]')
+
+
+@pytest.mark.parametrize(
+    ("array", "ranks"),
+    [
+        (b"[1, 2]", {"": 0}),
+        (b"[[], []]", {"": 1}),
+        (b"[[[1, 2], [3, 4]]]", {"": 2}),
+        (b'["[["]', {"": 0}),
+        (b'[{"b64": "QQ=="}]', {"": 0}),
+        (b'[{"b64": "QQ==", "a": 1}]', {"b64": 0, "a": 0}),
+        (b'[{"a": [[1]], "b": "x", "c": {"b64": "QQ=="}, "d": []}]', {"a": 2, "b": 0, "c": 0, "d": 1}),
+        (b'[{"a": [' + b"1," * 5000 + b"1]}]", {"a": 1}),
+        (b"[" + b"[" * 300 + b"]" * 300 + b"]", {"": 255}),
+    ],
+)
+def test_ranks(array: bytes, ranks: dict[str, int]) -> None:
+    """Of a row that is an object, the ranks of its members; base64 data is no object."""
+    raw = msgspec.Raw(array)
+    found = common_shape(raw, elements(raw) or [])
+
+    assert found is not None
+    assert ranks == found[1]
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,9 @@ def test_list_column() -> None:
     assert ["a", None, 3] == joined.items
     assert [None, 3] == joined.take(1, 3).items
     assert "ListColumn(3 items)" == repr(joined)
+
+
+def test_ranks() -> None:
+    """The number of an array's axes; of a list nothing is known."""
+    assert (0, 2) == (ArrayColumn(np.zeros(())).rank, ArrayColumn(np.zeros((2, 3))).rank)
+    assert ListColumn([[1]]).rank is None

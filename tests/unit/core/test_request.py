@@ -53,8 +53,14 @@ def test_key_tells_apart_what_may_not_ride_together(other: Request) -> None:
         (_build(), None),
         (_build(signature=FIXED, x=[1]), None),
         (_build(signature=Signature({"x": TensorSpec("int64", (None,))}), x=[1]), 1),
+        (_build(signature=Signature({"x": TensorSpec("int64", (None,))}), x=[[1]]), None),
+        (_build(signature=Signature({"x": TensorSpec("int64", (None, 2))}), x=[1]), None),
+        (_build(signature=Signature({"x": TensorSpec("int64")}), x=[[1]]), 1),
     ],
-    ids=["equal", "unequal", "zero", "scalar", "scalar beside", "no inputs", "fixed", "open"],
+    ids=[
+        *("equal", "unequal", "zero", "scalar", "scalar beside", "no inputs", "fixed", "open"),
+        *("above the rank", "below the rank", "unknown rank"),
+    ],
 )
 def test_rows_decide_what_travels_alone(request_: Request, rows: int | None) -> None:
     """Rows are given only where every input has the same number of them, above zero, and the model leaves it open."""
