@@ -165,6 +165,8 @@ class Engine:
             outcome, error = outcome_of(failure), failure
             if isinstance(failure, BackendUnavailable) and failure.raw is None:
                 self._take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
+            if isinstance(failure, BackendError) and not _goes_as_it_came(members):
+                failure.raw = None  # an answer to a call that we made is nobody's to be passed on
         except asyncio.CancelledError:
             pass  # nobody waits for it any more; if a backend cancelled itself, somebody does, and it is tried again
         except Exception as failure:
@@ -183,14 +185,10 @@ class Engine:
         batch, timeout_s = dispatch.batch, self._time_left(members)
         backend = self.backends[dispatch.endpoint.name]
         raw = members[0].request.raw
-        if len(members) == 1 and raw is not None:  # the caller's own bytes go out, the server's own come back (R1)
+        if raw is not None and _goes_as_it_came(members):
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
         columns, sent = merge(members, self.policies[batch.key.model] if batch.padded else None)
-        try:
-            reply = await backend.infer(batch.key, columns, timeout_s)
-        except BackendError as error:
-            error.raw = None  # an answer to a call that we made is nobody's to be passed on
-            raise
+        reply = await backend.infer(batch.key, columns, timeout_s)
         if len(members) == 1 and sent == (members[0].request.rows or 0):
             return [reply]
         parts = split(members, reply.columns, sent)
@@ -313,6 +311,11 @@ def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
             waiter.set_exception(answer)
     except Exception:
         logger.exception("model %r: a caller could not be answered. This is a bug.", entry.request.key.model)
+
+
+def _goes_as_it_came(members: Sequence[Entry]) -> bool:
+    """Whether the caller's own bytes go out, and the server's own come back (R1)."""
+    return len(members) == 1 and members[0].request.raw is not None
 
 
 def _cancelled() -> BatchProxyError:

@@ -14,6 +14,7 @@ from batchproxy.core.errors import (
     Code,
 )
 from batchproxy.core.policy import Policy
+from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Reply
 from batchproxy.testing import FakeBackend, StubWaiter, numbers_of
 from tests.unit.engines import an_engine, held, numbers, single, submit
@@ -122,3 +123,18 @@ async def test_waiter_that_breaks_strands_nobody(caplog: pytest.LogCaptureFixtur
 
     assert [[1]] == await numbers([answer])
     assert ["model 'm': a caller could not be answered. This is a bug."] == [r.getMessage() for r in caplog.records]
+
+
+async def test_a_server_that_says_it_is_busy_is_not_left_out() -> None:
+    """It can be reached, or it could not have said so: the call is tried again, and everybody else goes on."""
+    busy = BackendUnavailable("queue full", raw=RawReply(Code.UNAVAILABLE, "queue full", (), b"", ()))
+    engine = an_engine(backend := FakeBackend())
+    backend.script.append(busy)
+
+    answers = submit(engine, single(0), single(1))
+    found = await numbers(answers)
+
+    assert [[0], [1]] == found
+    assert [[0, 1], [0, 1]] == backend.calls
+    assert engine.scheduler.balancer.endpoints[0].up
+    assert busy.raw is None, "what was said of a merged call is nobody's to see"
