@@ -7,7 +7,9 @@ from batchproxy._version import __version__
 from batchproxy.backends.callable import signature
 
 # -- batching in your own process -----------------------------------------------------------------
-from batchproxy.client import Batcher
+from batchproxy.batcher import Batcher
+from batchproxy.client import Client, Prediction
+from batchproxy.codecs.tfs_grpc import State, VersionStatus
 
 # -- what can go wrong ----------------------------------------------------------------------------
 from batchproxy.core.errors import (
@@ -20,13 +22,15 @@ from batchproxy.core.errors import (
     ConfigError,
     DeadlineExceeded,
     Draining,
+    NoEndpoint,
     QueueFull,
     RequestError,
+    ShapeMismatch,
     Unavailable,
 )
 
 # -- what a model says of itself ------------------------------------------------------------------
-from batchproxy.core.shapes import Signature, TensorSpec
+from batchproxy.core.shapes import ModelInfo, Signature, TensorSpec
 
 __all__ = [
     "BackendError",
@@ -35,15 +39,22 @@ __all__ = [
     "BackendUnavailable",
     "BatchProxyError",
     "Batcher",
+    "Client",
     "Code",
     "ConfigError",
     "DeadlineExceeded",
     "Draining",
+    "ModelInfo",
+    "NoEndpoint",
+    "Prediction",
     "QueueFull",
     "RequestError",
+    "ShapeMismatch",
     "Signature",
+    "State",
     "TensorSpec",
     "Unavailable",
+    "VersionStatus",
     "__version__",
     "signature",
 ]

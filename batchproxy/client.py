@@ -1,104 +1,205 @@
-"""The library's front: a batching engine without listeners. No protocol here."""
+"""The library's front to model servers: calls of one process, merged before they leave it. No bytes are made here."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
-import numpy as np
-
-from batchproxy.backends.threads import run_to_the_end
-from batchproxy.core.columns import Array, ArrayColumn, Columns, ListColumn
-from batchproxy.core.errors import BackendProtocolError, BackendRejected, Unsplittable
-from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Reply, Request, build_request
-from batchproxy.core.shapes import UNDECLARED, Signature
+from batchproxy.backends.grpc import metadata_of
+from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.catalogue import Catalogue
+from batchproxy.codecs import arrays
+from batchproxy.codecs.tfs_grpc import VersionStatus
+from batchproxy.core.columns import Array, ArrayColumn
+from batchproxy.core.errors import (
+    BackendLost,
+    BackendRejected,
+    BackendUnavailable,
+    BatchProxyError,
+    Code,
+    ConfigError,
+    DeadlineExceeded,
+    Draining,
+    RequestError,
+)
+from batchproxy.core.policy import Policies, Policy
+from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
+from batchproxy.core.scheduler import MAX_ATTEMPTS
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
+from batchproxy.endpoints import TfServingAddress, parse
 from batchproxy.engine import Engine, build_engine
+from batchproxy.tasks import Tasks
 
-_TARGET = ("batcher", 1, "call")
-_INPUT, _OUTPUT = "items", "results"
+PROBE_INTERVAL_S = 1.0
+"""How often a server that was left out is asked whether it is back; the default of the configuration, too."""
+
+T = TypeVar("T")
+Given = dict[str, tuple[Array, bool]]
+"""Input alias to array, and whether its dtype is numpy's guess."""
 
 
-class Batcher:
-    """Makes a function over many items callable with one: concurrent callers share its calls.
+class Prediction(Mapping[str, Array]):
+    """A model's answer: output name to array. Strings are object arrays of ``bytes``.
 
-    While one call runs, the items that come meanwhile gather for the next; an idle function is called at once.
-    An item that the function refuses fails alone: the others are run again without it.
+    Attributes:
+        version: the version of the model that answered; 0 where the server did not say.
+    """
+
+    __slots__ = ("_arrays", "version")
+
+    def __init__(self, outputs: Mapping[str, Array], version: int) -> None:
+        self._arrays = dict(outputs)
+        self.version = version
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Prediction({self._arrays}, version={self.version})"
+
+
+class Client:
+    """Calls models on TF Serving, or on whatever speaks its gRPC; concurrent calls that fit together travel as one.
+
+    While a server is busy, the calls that come meanwhile gather for the next one; a call that finds it idle leaves at
+    once. Each caller gets its own rows, or its own error. Use it from any number of tasks of one event loop. It opens
+    at the first call; leave its context, or call ``aclose``, when done.
 
     Args:
-        function: a list of items in, a list of as many results out; or, for callers that pass numpy arrays,
-            an array ``[n, ...]`` in and an array ``[n, ...]`` out. Plain functions run in a thread, async ones on
-            the loop.
-        max_batch_rows: items of one call at most.
-        max_delay_ms: how long an item may wait for company while the function is idle.
-        max_queued_rows: items that may wait; beyond it callers get ``QueueFull``.
-        max_inflight: calls of the function that may run at once.
-        idempotent: False: never run an item twice, so a failing call fails all its items.
+        endpoints: servers of the same models: ``grpc://HOST:PORT`` or ``grpc://unix:/PATH``. Calls go to the least
+            loaded one; one that cannot be reached is left out until it answers again.
+        max_batch_rows: rows of a merged call at most.
+        max_delay_ms: how long a call may wait for company while a server is idle.
+        max_queued_rows: rows of one model that may wait; beyond it callers get ``QueueFull``.
+        max_inflight: merged calls that a server may have at once.
+        idempotent: False: never run anything twice, so a failing call fails everyone who shared it.
+        static_headers: gRPC metadata that is sent with each call.
+
+    Raises:
+        ConfigError: an argument is wrong.
 
     Example:
-        >>> async def main():
-        ...     async with Batcher(lambda words: [word.upper() for word in words], max_batch_rows=32) as upper:
-        ...         return await asyncio.gather(*(upper(word) for word in ("a", "b")))
-        >>> asyncio.run(main())
-        ['A', 'B']
+        >>> client = Client("grpc://tf-0:8500", "grpc://tf-1:8500", max_batch_rows=32)
+        >>> client
+        Client('grpc://tf-0:8500', 'grpc://tf-1:8500')
     """
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        *,
+        *endpoints: str,
         max_batch_rows: int = 64,
         max_delay_ms: float = 0.0,
         max_queued_rows: int = 8192,
-        max_inflight: int = 1,
+        max_inflight: int = 2,
         idempotent: bool = True,
+        static_headers: Mapping[str, str] | None = None,
     ) -> None:
+        if min(max_batch_rows, max_queued_rows, max_inflight) < 1 or max_delay_ms < 0:
+            raise ConfigError(
+                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more"
+            )
         policy = Policy(
             max_batch_rows=max_batch_rows,
             max_delay_s=max_delay_ms / 1000,
             max_queued_rows=max_queued_rows,
             idempotent=idempotent,
         )
-        name = getattr(function, "__name__", type(function).__name__)
-        self._engine: Engine = build_engine(
-            name, {name: _FunctionBackend(function, max_inflight)}, {_TARGET[0]: policy}, max_inflight=max_inflight
-        )
-        self._engine.scheduler.balancer.endpoints[0].up = True  # a function needs no probe
+        backends = _open(endpoints, static_headers or {})
+        self._engine: Engine = build_engine("client", backends, Policies({}, policy), max_inflight=max_inflight)
+        self._catalogue = Catalogue(self._fetch, self._engine.clock)
+        self._tasks = Tasks()
+        self._probed: asyncio.Task[None] | None = None
+        self._closed = False
 
-    async def __call__(self, item: Any, *, timeout_s: float | None = None) -> Any:
-        """The function's result for one item: an object, or an array without the leading axis.
+    # -- questions ---------------------------------------------------------------------------------
+
+    async def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        version: Version = None,
+        signature: str = DEFAULT_SIGNATURE,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Run a model on some rows, which stay together.
 
         Args:
-            item: what to pass; a numpy array is a row of a larger array.
+            model: its name.
+            inputs: input name to an array, or to anything that ``numpy.asarray`` takes. Numbers are converted to
+                the dtype of the signature where that changes no whole number and no kind: whole to fractional, float64
+                to float32, but never back. Strings are ``bytes``, or ``str``, which is sent as UTF-8.
+            version: its number, or a label; None: whatever the server deems the newest.
+            signature: which of the model's signatures.
+            outputs: names of those wanted; None: all.
             timeout_s: how long the caller will wait.
 
         Raises:
-            Unavailable: too much waits already, or the batcher is closed.
+            RequestError: the inputs are no arrays, or of a dtype that the model does not take.
+            BackendRejected: the server refused, with its code and text.
+            Unavailable: no server can be used, too much waits already, or the client is closed.
+            BackendUnavailable: no server could be reached, or that is what it said.
+            BackendLost: the connection broke, and broke again.
             DeadlineExceeded: ``timeout_s`` is over.
-            Exception: whatever the function raises for this item alone.
         """
-        many = item[np.newaxis] if isinstance(item, np.ndarray) else [item]
-        return (await self.map(many, timeout_s=timeout_s))[0]
+        deadline = None if timeout_s is None else self._engine.clock() + timeout_s
+        target = (model, _checked(version), signature)
+        given = {alias: arrays.read(alias, value) for alias, value in inputs.items()}
+        wanted = (outputs,) if isinstance(outputs, str) else None if outputs is None else tuple(outputs)
+        await self._opened(deadline)
+        known = self._catalogue.look(model, version)
+        if known is None and any(guessed for _, guessed in given.values()):
+            known = await self._find(model, version, deadline)  # what type Python's numbers are, the signature says
+        if known is None:
+            request = _alone(target, given, wanted, deadline)
+            try:
+                return self._read(target, await self._send(request))
+            except BackendRejected as error:
+                if error.code is not Code.INVALID_ARGUMENT:
+                    raise
+                known = await self._find(model, version, deadline)
+                if known is None or not _fitted(given, known.signatures.get(signature)):
+                    raise
+        declared = known.signatures.get(signature)
+        if declared is None:  # the server says so
+            return self._read(target, await self._send(_alone(target, given, wanted, deadline)))
+        columns = {alias: ArrayColumn(array) for alias, (array, _) in (given | _fitted(given, declared)).items()}
+        return self._read(target, await self._send(build_request(target, declared, columns, wanted, deadline)))
 
-    async def map(self, items: Sequence[Any] | Array, *, timeout_s: float | None = None) -> Any:
-        """The function's results for several items, which stay together: a list, or an array ``[n, ...]``.
+    async def metadata(self, model: str, *, version: Version = None) -> ModelInfo:
+        """The signatures of a model, and the version that answers.
 
         Raises:
-            As ``__call__``, for the items together.
+            BatchProxyError: as ``predict``.
         """
-        if len(items) == 0:
-            return items
-        column = ArrayColumn(items) if isinstance(items, np.ndarray) else ListColumn(list(items))
-        deadline = None if timeout_s is None else self._engine.clock() + timeout_s
-        request = build_request(_TARGET, UNDECLARED, {_INPUT: column}, deadline=deadline)
-        results = (await self._send(request)).columns[_OUTPUT]
-        return results.array if isinstance(results, ArrayColumn) else results.items  # type: ignore[attr-defined]
+        _checked(version)
+        await self._opened(None)
+        return await self._fetch(model, version)
+
+    async def status(self, model: str, *, version: Version = None) -> tuple[VersionStatus, ...]:
+        """The versions of a model that a server has or had, each with its state.
+
+        Raises:
+            BatchProxyError: as ``predict``.
+        """
+        _checked(version)
+        await self._opened(None)
+        return await self._ask(lambda server: server.status(model, version))
+
+    # -- inside ------------------------------------------------------------------------------------
 
     async def _send(self, request: Request) -> Reply:
+        if self._closed:
+            raise _draining()
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         entry = self._engine.submit(request, answered)
         try:
@@ -107,17 +208,77 @@ class Batcher:
             self._engine.discard(entry)
             raise
         except BackendRejected as error:
-            cause = error.__cause__
-            if isinstance(cause, Exception) and not isinstance(cause, StopIteration):
-                raise cause from None
-            raise  # no coroutine can raise StopIteration, and a function's SystemExit is not its caller's
+            if error.code is Code.DEADLINE_EXCEEDED and request.deadline is not None:
+                raise DeadlineExceeded(error.message) from None  # the caller's own limit, which travels along
+            raise
+
+    def _read(self, target: tuple[str, Version, str], reply: Reply) -> Prediction:
+        self._catalogue.answered(target[0], target[1], reply.version)
+        columns = cast("Mapping[str, ArrayColumn]", reply.columns)
+        return Prediction({name: arrays.own(column.array) for name, column in columns.items()}, reply.version)
+
+    async def _fetch(self, model: str, version: Version) -> ModelInfo:
+        return await self._ask(lambda server: server.metadata(model, version))
+
+    async def _ask(self, question: Callable[[TfServingBackend], Awaitable[T]]) -> T:
+        """Put a question to one server, or to the next one where it cannot be reached."""
+        attempts = 0
+        while True:
+            if self._closed:
+                raise _draining()
+            try:
+                with self._engine.borrow() as server:
+                    return await question(cast("TfServingBackend", server))
+            except (BackendUnavailable, BackendLost):
+                attempts += 1
+                if attempts == MAX_ATTEMPTS:
+                    raise
+
+    async def _find(self, model: str, version: Version, deadline: float | None) -> ModelInfo | None:
+        """What the servers say of a model; None where they cannot, or there is no time: predict asks them anyway."""
+
+        async def found() -> ModelInfo | None:
+            try:
+                return await self._catalogue.find(model, version)
+            except BatchProxyError:
+                return None
+
+        task = self._tasks.spawn(f"find-{model}", found())
+        await self._wait(task, deadline)
+        return task.result() if task.done() and not task.cancelled() else None
+
+    def _start(self) -> asyncio.Task[None]:
+        if self._closed:
+            raise _draining()
+        if self._probed is None:
+            self._probed = self._tasks.spawn("first-probe", self._engine.probe())
+            _ = self._tasks.spawn("probe", self._engine.keep_probing(PROBE_INTERVAL_S))
+        return self._probed
+
+    async def _opened(self, deadline: float | None) -> None:
+        """Return once every server has said whether it is there: at the first call only."""
+        probed = self._start()
+        if not probed.done():
+            await self._wait(probed, deadline)
+            if self._closed:
+                raise _draining()
+
+    async def _wait(self, task: asyncio.Task[Any], deadline: float | None) -> None:
+        left = None if deadline is None else max(0.0, deadline - self._engine.clock())
+        await asyncio.wait({task}, timeout=left)
+
+    # -- life --------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Take nothing new, finish what was taken, and free the threads."""
+        """Take nothing new, finish what was taken, and close the connections."""
+        self._closed = True
         await self._engine.drain()
+        await self._catalogue.aclose()
+        await self._tasks.aclose()
         await self._engine.aclose()
 
     async def __aenter__(self) -> Self:
+        _ = self._start()
         return self
 
     async def __aexit__(
@@ -125,57 +286,60 @@ class Batcher:
     ) -> None:
         await self.aclose()
 
-
-class _FunctionBackend:
-    """Carries merged items to the function."""
-
-    version = _TARGET[1]
-    signatures: Mapping[str, Signature] = {_TARGET[2]: UNDECLARED}
-
-    def __init__(self, function: Callable[..., Any], threads: int) -> None:
-        self._function = function
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batchproxy-batcher")
-
-    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
-        column = columns[_INPUT]
-        items = column.array if isinstance(column, ArrayColumn) else column.items  # type: ignore[attr-defined]
-        if inspect.iscoroutinefunction(self._function):
-            results = await self._await(items)
-        else:
-            results = await run_to_the_end(self._pool, self._call, items)
-        return Reply({_OUTPUT: _checked(results, column.rows)}, self.version)
-
-    def _call(self, items: Any) -> Any:
-        try:
-            return self._function(items)
-        except BaseException as error:  # asyncio cannot carry StopIteration or SystemExit out of a thread
-            raise _rejected(error) from error
-
-    async def _await(self, items: Any) -> Any:
-        try:
-            return await self._function(items)
-        except Exception as error:
-            raise _rejected(error) from error
-
-    async def probe(self) -> None:
-        """A function can always be called."""
-
-    async def aclose(self) -> None:
-        self._pool.shutdown(wait=False)
+    def __repr__(self) -> str:
+        return f"Client({', '.join(map(repr, self._engine.backends))})"
 
 
-def _rejected(error: BaseException) -> BackendRejected:
-    """Carries the function's own error, which ``Batcher._send`` raises again."""
-    return BackendRejected(f"the function raised {type(error).__name__}: {error}")
+def _open(endpoints: Sequence[str], headers: Mapping[str, str]) -> dict[str, TfServingBackend]:
+    if not endpoints:
+        raise ConfigError("a client needs a server, as in Client('grpc://tf:8500')")
+    static = tuple(headers.items())
+    try:
+        sent = {name for name, _ in metadata_of(static)}
+    except BackendRejected as error:
+        raise ConfigError(f"static_headers: {error.message}") from None
+    if unsent := [name for name in headers if name not in sent]:
+        raise ConfigError(f"static_headers: {unsent[0]!r} is written by gRPC itself")
+    backends: dict[str, TfServingBackend] = {}
+    for text in endpoints:
+        address = parse(text)
+        if not isinstance(address, TfServingAddress) or address.grpc is None:
+            raise ConfigError(f"endpoint {text!r} has no gRPC door; a client needs grpc://HOST:PORT")
+        backend = TfServingBackend(grpc=address.grpc, static_headers=static)
+        if backend.name in backends:
+            raise ConfigError(f"endpoint {text!r} is given twice; name each server once")
+        backends[backend.name] = backend
+    return backends
 
 
-def _checked(results: object, rows: int | None) -> ArrayColumn | ListColumn:
-    if isinstance(results, np.ndarray) and results.ndim:
-        found: ArrayColumn | ListColumn = ArrayColumn(results)
-    elif isinstance(results, Sequence) and not isinstance(results, str | bytes):
-        found = ListColumn(results)
-    else:
-        raise BackendProtocolError(f"the function returned {type(results).__name__}, not a list or an array of results")
-    if found.rows != rows:
-        raise Unsplittable(f"the function returned {found.rows} results for {rows} items")
-    return found
+def _checked(version: Version) -> Version:
+    if isinstance(version, int) and not 0 <= version < 2**63:
+        raise RequestError(f"version {version} is no version of a model; they are numbers from 0 on, below 2**63")
+    return version
+
+
+def _draining() -> Draining:
+    return Draining("the client was closed; make a new one")
+
+
+def _alone(
+    target: tuple[str, Version, str], given: Given, outputs: tuple[str, ...] | None, deadline: float | None
+) -> Request:
+    """A request that shares its call with nobody: nothing is known of the signature, so the server has the word."""
+    columns = {alias: ArrayColumn(array) for alias, (array, _) in given.items()}
+    nbytes = sum(column.nbytes for column in columns.values())
+    return Request(BatchKey(*target, outputs=outputs or None), columns, None, nbytes, deadline)
+
+
+def _fitted(given: Given, signature: Signature | None) -> Given:
+    """Those inputs that take another dtype in this signature; names that it does not have are left to the server.
+
+    Raises:
+        ShapeMismatch: one that does not fit.
+    """
+    fitted: Given = {}
+    for alias, (array, guessed) in given.items():
+        spec = None if signature is None else signature.inputs.get(alias)
+        if spec is not None and (cast_to := arrays.fit(alias, array, spec, guessed=guessed)) is not array:
+            fitted[alias] = (cast_to, False)
+    return fitted

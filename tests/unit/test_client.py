@@ -1,192 +1,548 @@
-"""The library: one item in, one result out, calls shared."""
+"""The client, with grpcio's server at the other end: what is merged, what goes alone, and who is told what."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from batchproxy import BackendProtocolError, BackendRejected, Batcher, DeadlineExceeded, Draining, QueueFull
+from batchproxy import (
+    BackendRejected,
+    BackendUnavailable,
+    Client,
+    Code,
+    ConfigError,
+    DeadlineExceeded,
+    Draining,
+    ModelInfo,
+    NoEndpoint,
+    Prediction,
+    QueueFull,
+    RequestError,
+    ShapeMismatch,
+    Signature,
+    State,
+    TensorSpec,
+    VersionStatus,
+)
+from batchproxy.core.columns import ArrayColumn, Columns
+from tests.unit.scripted_server import FLOATS, Scripted, serving
 
 
-class Gated:
-    """Doubles its items once the gate is open; remembers what each call was given."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[Any]] = []
-        self.open = asyncio.Event()
-        self.entered = asyncio.Event()
-
-    async def __call__(self, items: list[Any]) -> list[Any]:
-        self.calls.append(list(items))
-        self.entered.set()
-        await self.open.wait()
-        return [item * 2 for item in items]
+@pytest.fixture
+async def server() -> AsyncIterator[Scripted]:
+    """A server whose model doubles."""
+    async with serving(Scripted()) as one:
+        yield one
 
 
-async def test_items_that_come_while_a_call_runs_share_the_next() -> None:
-    """The first leaves alone, the other nine together."""
-    gated = Gated()
-    async with Batcher(gated.__call__) as batcher:
-        first = asyncio.ensure_future(batcher(0))
-        await gated.entered.wait()
-        others = [asyncio.ensure_future(batcher(number)) for number in range(1, 10)]
+@pytest.fixture
+async def client(server: Scripted) -> AsyncIterator[Client]:
+    """A client that has seen nothing yet."""
+    async with Client(server.url, max_inflight=1) as one:
+        yield one
+
+
+async def known(client: Client, server: Scripted) -> None:
+    """The client learns the model's signature; the server forgets the calls that it took."""
+    await client.predict("m", {"x": [0.0]})
+    server.seen.clear()
+    server.calls.clear()
+    server.entered.clear()
+
+
+def floats(*values: float) -> dict[str, Any]:
+    """Inputs that need no conversion."""
+    return {"x": np.array(values, np.float32)}
+
+
+# ---------------------------------------------------------------- what is merged
+
+
+async def test_a_model_not_yet_known_is_called_while_it_is_asked_about(client: Client, server: Scripted) -> None:
+    """Nobody waits for metadata where the caller's array says its own type; two callers are two calls."""
+    server.metadata_gate.clear()
+    replies = await asyncio.gather(client.predict("m", floats(1, 2)), client.predict("m", floats(3)))
+    server.metadata_gate.set()
+
+    assert [[2.0, 4.0], [6.0]] == [reply["y"].tolist() for reply in replies]
+    assert [1, 2] == sorted(server.sizes)
+    assert 1 == server.questions
+
+
+async def test_callers_that_come_while_a_call_runs_share_the_next(client: Client, server: Scripted) -> None:
+    """Each gets its own rows, and the version that answered."""
+    await known(client, server)
+    server.predict_gate.clear()
+    first = asyncio.ensure_future(client.predict("m", floats(0)))
+    await server.entered.wait()
+    others = [asyncio.ensure_future(client.predict("m", floats(*[number] * number))) for number in range(1, 6)]
+    await asyncio.sleep(0)
+    server.predict_gate.set()
+    replies = await asyncio.gather(first, *others)
+
+    assert [1, 15] == server.sizes
+    assert [[0.0], *([2.0 * number] * number for number in range(1, 6))] == [reply["y"].tolist() for reply in replies]
+    assert {3} == {reply.version for reply in replies}
+
+
+async def test_callers_in_one_turn_of_the_loop_share_a_call(client: Client, server: Scripted) -> None:
+    """Even where the server is idle."""
+    await known(client, server)
+    await asyncio.gather(*(client.predict("m", floats(number)) for number in range(8)))
+
+    assert [8] == server.sizes
+
+
+async def test_requests_that_differ_in_version_or_outputs_do_not_share(client: Client, server: Scripted) -> None:
+    """A number, a label or an output filter is a batch of its own, and is sent."""
+    await known(client, server)
+    await client.predict("m", floats(0), version=7)
+    await client.predict("m", floats(0), version="stable")
+    server.calls.clear()
+    replies = await asyncio.gather(
+        client.predict("m", floats(1)),
+        client.predict("m", floats(2), version=7),
+        client.predict("m", floats(3), version="stable"),
+        client.predict("m", floats(4), outputs="y"),
+        client.predict("m", floats(5), outputs=["y"]),
+    )
+    sent = {(call.target.version, call.target.label, call.output_filter) for call in server.calls}
+
+    assert {(None, None, ()), (7, None, ()), (None, "stable", ()), (None, None, ("y",))} == sent
+    assert 4 == len(server.calls)
+    assert [3, 7, 3, 3, 3] == [reply.version for reply in replies]
+
+
+async def test_a_signature_that_is_not_batchable_goes_alone() -> None:
+    """A fixed leading axis: no caller waits for another."""
+    fixed = Signature({"x": TensorSpec("float32", (2,))}, {"y": TensorSpec("float32", (2,))})
+    async with serving(Scripted(fixed)) as server, Client(server.url, max_inflight=1) as client:
+        await known(client, server)
+        server.predict_gate.clear()
+        waiting = [asyncio.ensure_future(client.predict("m", floats(number, number))) for number in range(3)]
+        while len(server.seen) < 3:
+            server.entered.clear()
+            await server.entered.wait()
+        server.predict_gate.set()
+        await asyncio.gather(*waiting)
+
+    assert [2, 2, 2] == server.sizes
+
+
+async def test_without_metadata_every_call_goes_alone(client: Client, server: Scripted) -> None:
+    """As given: what no server describes, none converts."""
+    server.model = None
+    server.signature = Signature({"x": TensorSpec("float64", (None,))}, {"y": TensorSpec("float64", (None,))})
+    replies = await asyncio.gather(*(client.predict("m", {"x": [number]}) for number in (1.0, 2.0)))
+
+    assert [[2.0], [4.0]] == [reply["y"].tolist() for reply in replies]
+    assert [1, 1] == server.sizes
+
+
+# ---------------------------------------------------------------- values
+
+
+async def test_python_numbers_take_the_type_of_the_signature(client: Client, server: Scripted) -> None:
+    """Also in the first call: it waits until the type is known."""
+    reply = await client.predict("m", {"x": [1, 2.5]})
+
+    assert [{"x": ("float32", [1.0, 2.5])}] == server.seen
+    assert "float32" == reply["y"].dtype
+
+
+async def test_a_wrong_array_type_is_mended_before_and_after_the_signature_is_known(
+    client: Client, server: Scripted
+) -> None:
+    """The first call asks the server, which refuses; the caller sees no difference."""
+    first = await client.predict("m", {"x": np.array([1.5])})
+    second = await client.predict("m", {"x": np.array([2.5])})
+
+    assert [[3.0], [5.0]] == [first["y"].tolist(), second["y"].tolist()]
+    assert ["float64", "float32", "float32"] == [inputs["x"][0] for inputs in server.seen]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_type_that_does_not_fit_is_named(client: Client, server: Scripted, warm: bool) -> None:
+    """The same error whether the signature was known or not; a merged call is never sent."""
+    if warm:
+        await known(client, server)
+    with pytest.raises(ShapeMismatch) as caught:
+        await client.predict("m", {"x": np.array([1j])})
+
+    assert "input 'x' is of dtype complex128, the model takes float32" == caught.value.message
+    assert (0 if warm else 1) == len(server.seen)
+
+
+async def test_what_the_server_refuses_for_another_reason_is_sent_once(client: Client, server: Scripted) -> None:
+    """Its own code and text."""
+    server.script.append(RequestError("I will not"))
+    with pytest.raises(BackendRejected) as caught:
+        await client.predict("m", floats(1))
+
+    assert (Code.INVALID_ARGUMENT, "I will not") == (caught.value.code, caught.value.message)
+    assert 1 == len(server.seen)
+
+
+async def test_strings_travel_as_bytes() -> None:
+    """Text and bytes in, bytes out."""
+    strings = Signature({"x": TensorSpec("string", (None,))}, {"y": TensorSpec("string", (None,))})
+
+    def same(columns: Columns) -> Columns:
+        return {"y": columns["x"]}
+
+    async with serving(Scripted(strings, same)) as server, Client(server.url) as client:
+        replies = [
+            await client.predict("m", {"x": value}) for value in (["é", b"\0"], np.array(["b"]), np.array([b"c"]))
+        ]
+
+    assert [["é".encode(), b"\0"], [b"b"], [b"c"]] == [reply["y"].tolist() for reply in replies]
+    assert "O" == replies[0]["y"].dtype.kind
+
+
+async def test_answers_are_the_callers_to_keep(client: Client, server: Scripted) -> None:
+    """Writable, and no views of the batch they came in."""
+    await known(client, server)
+    one, two = await asyncio.gather(client.predict("m", floats(1)), client.predict("m", floats(2)))
+    one["y"][0] = 100.0
+
+    assert one["y"].base is None
+    assert [4.0] == two["y"].tolist()
+    assert [2] == server.sizes
+
+
+def test_a_prediction_is_a_mapping() -> None:
+    """It can be looked through, and shows what it holds."""
+    prediction = Prediction({"y": np.array([1])}, 3)
+
+    assert ["y"] == list(prediction)
+    assert 1 == len(prediction)
+    assert "Prediction({'y': array([1])}, version=3)" == repr(prediction)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"x": [1.0], "z": [1.0]}, {"z": [1.0]}])
+async def test_wrong_input_names_are_the_servers_to_refuse(
+    client: Client, server: Scripted, inputs: dict[str, Any]
+) -> None:
+    """In its words, and only to the caller who sent them."""
+    await known(client, server)
+    results = await asyncio.gather(client.predict("m", inputs), client.predict("m", floats(1)), return_exceptions=True)
+
+    assert isinstance(results[0], BackendRejected)
+    assert isinstance(results[1], Prediction)
+
+
+async def test_an_unknown_signature_is_the_servers_to_refuse(client: Client, server: Scripted) -> None:
+    """It is sent as given, alone."""
+    await known(client, server)
+    server.script.append(RequestError("no such signature", code=Code.FAILED_PRECONDITION))
+    with pytest.raises(BackendRejected) as caught:
+        await client.predict("m", floats(1), signature="other")
+
+    assert (Code.FAILED_PRECONDITION, "no such signature") == (caught.value.code, caught.value.message)
+    assert "other" == server.calls[-1].signature_name
+
+
+@pytest.mark.parametrize("version", [-1, 2**63])
+async def test_a_number_that_is_no_version_is_refused(client: Client, version: int) -> None:
+    """By all three questions."""
+    for question in (client.predict("m", {}, version=version), client.metadata("m", version=version)):
+        with pytest.raises(RequestError):
+            await question
+    with pytest.raises(RequestError) as caught:
+        await client.status("m", version=version)
+
+    assert caught.value.message.startswith(f"version {version} is no version of a model")
+
+
+# ---------------------------------------------------------------- errors, and callers who leave
+
+
+async def test_a_bad_row_fails_alone() -> None:
+    """With the text that it gets by itself; its neighbours are answered."""
+
+    def roots(columns: Columns) -> Columns:
+        column = columns["x"]
+        assert isinstance(column, ArrayColumn)
+        if (column.array < 0).any():
+            raise RequestError(f"negative: {column.array[column.array < 0].tolist()} of {len(column.array)}")
+        return {"y": ArrayColumn(np.sqrt(column.array))}
+
+    async with serving(Scripted(FLOATS, roots)) as server, Client(server.url) as client:
+        await known(client, server)
+        values = [4.0, -1.0, 9.0, 16.0, -4.0, 25.0]
+        results = await asyncio.gather(*(client.predict("m", floats(v)) for v in values), return_exceptions=True)
+
+    assert 6 == server.sizes[0]
+    assert [2.0, None, 3.0, 4.0, None, 5.0] == [
+        result["y"].item() if isinstance(result, Prediction) else None for result in results
+    ]
+    assert ["negative: [-1.0] of 1", "negative: [-4.0] of 1"] == [
+        result.message for result in results if isinstance(result, BackendRejected)
+    ]
+
+
+async def test_what_a_server_says_of_a_missing_model_reaches_the_caller(client: Client, server: Scripted) -> None:
+    """Code and text."""
+    server.script.append(RequestError("Servable not found", code=Code.NOT_FOUND))
+    with pytest.raises(BackendRejected) as caught:
+        await client.predict("m", floats(1))
+
+    assert (Code.NOT_FOUND, "Servable not found") == (caught.value.code, caught.value.message)
+
+
+async def test_a_caller_that_leaves_disturbs_nobody(client: Client, server: Scripted) -> None:
+    """Its rows are never sent."""
+    await known(client, server)
+    server.predict_gate.clear()
+    first = asyncio.ensure_future(client.predict("m", floats(0)))
+    await server.entered.wait()
+    leaver = asyncio.ensure_future(client.predict("m", floats(1)))
+    stayer = asyncio.ensure_future(client.predict("m", floats(2)))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    await asyncio.sleep(0)
+    server.predict_gate.set()
+    results = await asyncio.gather(first, leaver, stayer, return_exceptions=True)
+
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert [{"x": ("float32", [0.0])}, {"x": ("float32", [2.0])}] == server.seen
+
+
+async def test_time_limits_and_bounds_are_kept(server: Scripted) -> None:
+    """A caller in flight, one that waits, and one too many."""
+    async with Client(server.url, max_inflight=1, max_queued_rows=2) as client:
+        await known(client, server)
+        server.predict_gate.clear()
+        running = asyncio.ensure_future(client.predict("m", floats(0), timeout_s=0.1))
+        await server.entered.wait()
+        waiting = asyncio.ensure_future(client.predict("m", floats(1, 2), timeout_s=0.05))
         await asyncio.sleep(0)
-        gated.open.set()
-        results = await asyncio.gather(first, *others)
+        with pytest.raises(QueueFull):
+            await client.predict("m", floats(3))
+        for late in (waiting, running):
+            with pytest.raises(DeadlineExceeded):
+                await late
+        server.predict_gate.set()
 
-    assert [number * 2 for number in range(10)] == results
-    assert [[0], list(range(1, 10))] == gated.calls
-
-
-async def test_a_plain_function_runs_in_a_thread() -> None:
-    """The loop stays free."""
-    threads = []
-
-    def where(items: list[int]) -> list[int]:
-        threads.append(threading.current_thread())
-        return items
-
-    async with Batcher(where) as batcher:
-        await batcher(1)
-
-    assert threading.main_thread() is not threads[0]
+    assert [1] == server.sizes
 
 
-async def test_arrays_are_stacked_and_rows_come_back() -> None:
-    """A caller's array is one row of the function's array."""
-    shapes = []
+async def test_time_is_up_while_the_signature_is_awaited(client: Client, server: Scripted) -> None:
+    """Python's numbers wait for it no longer than their caller does; nothing is sent."""
+    server.metadata_gate.clear()
+    with pytest.raises(DeadlineExceeded):
+        await client.predict("m", {"x": [1.0]}, timeout_s=0.05)
+    server.metadata_gate.set()
 
-    def scaled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        shapes.append(rows.shape)
-        return rows * 10
-
-    async with Batcher(scaled) as batcher:
-        results = await asyncio.gather(*(batcher(np.full(3, number)) for number in range(4)))
-
-    assert [[number * 10] * 3 for number in range(4)] == [result.tolist() for result in results]
-    assert {(3,)} == {shape[1:] for shape in shapes}
+    assert [] == server.seen
 
 
-async def test_many_items_of_one_caller_stay_together_and_in_order() -> None:
-    """``map`` over a list and over an array."""
-    async with Batcher(lambda items: [item + 1 for item in items]) as batcher:
-        listed = await batcher.map([1, 2, 3])
-        nothing = await batcher.map([])
-    async with Batcher(lambda rows: rows + 1) as batcher:
-        array = await batcher.map(np.arange(6).reshape(3, 2))
-
-    assert [2, 3, 4] == list(listed)
-    assert [] == nothing
-    assert [[1, 2], [3, 4], [5, 6]] == array.tolist()
+# ---------------------------------------------------------------- other questions
 
 
-async def test_an_item_that_the_function_refuses_fails_alone_with_the_functions_own_error() -> None:
-    """The others are run again without it."""
+async def test_metadata_and_status_are_the_servers_own(client: Client, server: Scripted) -> None:
+    """Signatures with their tensors' names; every version with its state."""
+    info = await client.metadata("m")
+    versions = await client.status("m", version=4)
+    with pytest.raises(BackendRejected) as caught:
+        await client.status("other")
 
-    def roots(items: list[float]) -> list[float]:
-        if any(item < 0 for item in items):
-            raise ArithmeticError(f"negative: {[item for item in items if item < 0]}")
-        return [item**0.5 for item in items]
-
-    async with Batcher(roots) as batcher:
-        results = await asyncio.gather(*(batcher(item) for item in (4.0, -1.0, 9.0)), return_exceptions=True)
-
-    assert [2.0, 3.0] == [results[0], results[2]]
-    assert isinstance(results[1], ArithmeticError)
-    assert "negative: [-1.0]" == str(results[1])
+    named = Signature({"x": TensorSpec("float32", (None,), "x")}, {"y": TensorSpec("float32", (None,), "y")})
+    assert ModelInfo("m", 3, {"serving_default": named}) == info
+    assert (VersionStatus(4, State.LOADING, Code.UNKNOWN, "slow"), VersionStatus(3)) == versions
+    assert (Code.NOT_FOUND, "no such model") == (caught.value.code, caught.value.message)
 
 
-@pytest.mark.parametrize("error", [StopIteration("stop"), SystemExit(3)])
-async def test_errors_that_asyncio_cannot_carry_are_carried(error: BaseException) -> None:
-    """A function that ends the process, or an iteration, fails its own caller only."""
+async def test_static_headers_are_sent(server: Scripted) -> None:
+    """With merged calls and with questions."""
+    async with Client(server.url, static_headers={"authorization": "Bearer t"}) as client:
+        await client.predict("m", floats(1))
+        predicted = list(server.metadata)
+        server.metadata.clear()
+        await client.status("m")
 
-    def bad(items: list[int]) -> list[int]:
-        raise error
+    assert ("authorization", "Bearer t") in predicted
+    assert ("authorization", "Bearer t") in server.metadata
 
-    async with Batcher(bad) as batcher:
-        with pytest.raises(BackendRejected) as caught:
-            await batcher(1)
 
-    assert f"the function raised {type(error).__name__}: {error}" == caught.value.message
+# ---------------------------------------------------------------- servers that go and come
+
+
+async def test_two_servers_share_the_work(server: Scripted) -> None:
+    """While one is busy the other is used."""
+    async with serving(Scripted()) as second, Client(server.url, second.url, max_inflight=1) as client:
+        await known(client, server)
+        second.entered.clear()
+        server.predict_gate.clear()
+        second.predict_gate.clear()
+        waiting = asyncio.ensure_future(client.predict("m", floats(1)))
+        await asyncio.sleep(0)
+        other = asyncio.ensure_future(client.predict("m", floats(2)))
+        await server.entered.wait()
+        await second.entered.wait()
+        server.predict_gate.set()
+        second.predict_gate.set()
+        await asyncio.gather(waiting, other)
+
+    assert [1] == server.sizes
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_gone_is_left_out_and_used_again(server: Scripted) -> None:
+    """Nobody notices while there is another."""
+    second = Scripted()
+    async with serving(second):
+        pass  # it has a port now, and nobody listens there
+    async with Client(server.url, second.url) as client:
+        for number in range(4):
+            assert [2.0 * number] == (await client.predict("m", floats(number)))["y"].tolist()
+            assert 3 == (await client.metadata("m")).version
+        async with serving(second):
+            await client._engine.probe()
+            while not second.seen:
+                await client.predict("m", floats(1))
+
+    assert [1] == second.sizes
+
+
+async def test_a_question_goes_to_another_server_where_the_first_has_died(server: Scripted) -> None:
+    """It changes nothing, so it can be asked again."""
+    second = Scripted()
+    async with serving(second):
+        client = Client(second.url, server.url)
+        first = [(await client.metadata("m")).version for _ in range(2)]
+    later = [(await client.metadata("m")).version for _ in range(3)]
+    await client.aclose()
+
+    assert ([3, 3], [3, 3, 3]) == (first, later)
+    assert 4 == server.questions
+
+
+async def test_without_any_server_the_reason_is_given() -> None:
+    """At once, and for every kind of call."""
+    nobody = Scripted()
+    async with serving(nobody):
+        pass
+    async with Client(nobody.url) as client:
+        errors: list[BaseException] = []
+        for question in (client.predict("m", floats(1)), client.metadata("m"), client.status("m")):
+            with pytest.raises(NoEndpoint) as caught:
+                await question
+            errors.append(caught.value)
+
+    assert [True] * 3 == [f"({nobody.url}: " in str(error) for error in errors]
+
+
+async def test_a_server_that_stops_between_two_calls_is_noticed() -> None:
+    """The call that meets it is told so, those after it that there is no server."""
+    gone = Scripted()
+    async with serving(gone):
+        client = Client(gone.url)
+        await known(client, gone)
+    with pytest.raises(BackendUnavailable) as first:
+        await client.predict("m", floats(1))
+    with pytest.raises(NoEndpoint) as second:
+        await client.predict("m", floats(1))
+    await client.aclose()
+
+    assert first.value.message in second.value.message
+
+
+# ---------------------------------------------------------------- life
+
+
+def test_a_client_is_made_without_a_loop() -> None:
+    """And shows where it leads; a second door is not needed."""
+    client = Client("grpc://tf:8500,http://tf:8501", "grpc://unix:/run/tf.sock")
+
+    assert "Client('grpc://tf:8500', 'grpc://unix:/run/tf.sock')" == repr(client)
 
 
 @pytest.mark.parametrize(
-    ("function", "text"),
+    ("endpoints", "options", "text"),
     [
-        (lambda items: None, "the function returned NoneType, not a list or an array of results"),
-        (lambda items: "text", "the function returned str, not a list or an array of results"),
-        (lambda items: [1, 2], "the function returned 2 results for 1 items"),
+        ((), {}, "a client needs a server, as in Client('grpc://tf:8500')"),
+        (("http://tf:8501",), {}, "endpoint 'http://tf:8501' has no gRPC door; a client needs grpc://HOST:PORT"),
+        (("onnx:model.onnx",), {}, "endpoint 'onnx:model.onnx' has no gRPC door; a client needs grpc://HOST:PORT"),
+        (("tf:8500",), {}, "endpoint 'tf:8500' has no scheme; write 'grpc://tf:8500' or 'http://tf:8500'"),
+        (("grpc://tf:1", "grpc://tf:1"), {}, "endpoint 'grpc://tf:1' is given twice; name each server once"),
+        (
+            ("grpc://tf:1",),
+            {"static_headers": {"é": "x"}},
+            "static_headers: header 'é' cannot be sent as gRPC metadata: visible ASCII characters only",
+        ),
+        (("grpc://tf:1",), {"static_headers": {"te": "x"}}, "static_headers: 'te' is written by gRPC itself"),
+        *(
+            (
+                ("grpc://tf:1",),
+                options,
+                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more",
+            )
+            for options in ({"max_batch_rows": 0}, {"max_queued_rows": 0}, {"max_inflight": 0}, {"max_delay_ms": -1})
+        ),
     ],
 )
-async def test_a_function_that_returns_something_else_is_told_so(function: Callable[[Any], Any], text: str) -> None:
-    """What came back, and what was wanted."""
-    async with Batcher(function) as batcher:
-        with pytest.raises(BackendProtocolError) as caught:
-            await batcher(1)
+def test_what_cannot_be_is_said_at_once(endpoints: tuple[str, ...], options: dict[str, Any], text: str) -> None:
+    """What is wrong, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        Client(*endpoints, **options)
 
     assert text == caught.value.message
 
 
-async def test_a_caller_that_leaves_disturbs_nobody() -> None:
-    """Its item is never sent, its neighbours are answered."""
-    gated = Gated()
-    async with Batcher(gated.__call__) as batcher:
-        first = asyncio.ensure_future(batcher(0))
-        await gated.entered.wait()
-        leaver, stayer = asyncio.ensure_future(batcher(1)), asyncio.ensure_future(batcher(2))
-        await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.sleep(0)
-        gated.open.set()
-        results = await asyncio.gather(first, leaver, stayer, return_exceptions=True)
-
-    assert [0, 4] == [results[0], results[2]]
-    assert isinstance(results[1], asyncio.CancelledError)
-    assert [[0], [2]] == gated.calls
-
-
-async def test_bounds_and_time_limits_are_kept() -> None:
-    """``max_queued_rows`` refuses, ``timeout_s`` gives up."""
-    gated = Gated()
-    batcher = Batcher(gated.__call__, max_queued_rows=2)
-    first = asyncio.ensure_future(batcher(0))
-    await gated.entered.wait()
-    late = asyncio.ensure_future(batcher.map([1, 2], timeout_s=0.01))
+async def test_closing_answers_who_is_there_and_takes_nobody_new(server: Scripted) -> None:
+    """Calls in flight and in the queue are finished; closing again does nothing."""
+    client = Client(server.url, max_inflight=1)
+    await known(client, server)
+    server.predict_gate.clear()
+    running = asyncio.ensure_future(client.predict("m", floats(1)))
+    await server.entered.wait()
+    queued = asyncio.ensure_future(client.predict("m", floats(2)))
     await asyncio.sleep(0)
-    with pytest.raises(QueueFull):
-        await batcher(3)
-    with pytest.raises(DeadlineExceeded):
-        await late
-    gated.open.set()
-    result = await first
-    await batcher.aclose()
+    closing = asyncio.ensure_future(client.aclose())
+    await asyncio.sleep(0)
+    for question in (client.predict("m", floats(3)), client.metadata("m"), client.status("m")):
+        with pytest.raises(Draining):
+            await question
+    server.predict_gate.set()
+    replies = await asyncio.gather(running, queued)
+    await closing
+    await client.aclose()
+
+    assert [[2.0], [4.0]] == [reply["y"].tolist() for reply in replies]
+
+
+async def test_closing_answers_those_who_wait_for_a_signature(server: Scripted) -> None:
+    """Questions under way are given up, and whoever asked is told that the client was closed."""
+    client = Client(server.url)
+    server.metadata_gate.clear()
+    waiting = [
+        asyncio.ensure_future(client.predict("m", {"x": [1.0]})),
+        asyncio.ensure_future(client.metadata("m")),
+    ]
+    for _ in waiting:
+        await server.asked.acquire()
+    await client.aclose()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    server.metadata_gate.set()
+
+    assert [Draining, Draining] == [type(result) for result in results]
+
+
+async def test_closing_before_the_first_probe_has_ended_answers_its_callers(server: Scripted) -> None:
+    """Likewise for the very first call; a client that was never used closes, too."""
+    await Client(server.url).aclose()
+    client = Client(server.url)
+    waiting = asyncio.ensure_future(client.predict("m", floats(1)))
+    await asyncio.sleep(0)
+    await client.aclose()
     with pytest.raises(Draining):
-        await batcher(4)
+        await waiting
+    with pytest.raises(Draining):
+        await client.__aenter__()
 
-    assert 0 == result
-    assert [[0]] == gated.calls
-
-
-@given(sizes=st.lists(st.integers(1, 5), max_size=20), limit=st.integers(1, 8))
-async def test_every_caller_gets_its_own_results(sizes: list[int], limit: int) -> None:
-    """Whatever the sizes, and however small the batches."""
-    calls = []
-
-    async def numbered(items: list[int]) -> list[str]:
-        calls.append(len(items))
-        return [f"r{item}" for item in items]
-
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    groups = [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=True)]
-    async with Batcher(numbered, max_batch_rows=limit) as batcher:
-        results = await asyncio.gather(*(batcher.map(group) for group in groups))
-
-    assert [[f"r{item}" for item in group] for group in groups] == [list(result) for result in results]
-    assert all(call <= max(limit, *sizes) for call in calls)
+    assert [] == server.seen
