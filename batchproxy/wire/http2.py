@@ -14,6 +14,7 @@ the two against each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from batchproxy.wire import frames
@@ -31,6 +32,7 @@ from batchproxy.wire.frames import (
 from batchproxy.wire.grpc import PREFIX
 from batchproxy.wire.http2_frames import Frames, Partial
 from batchproxy.wire.http2_head import Refusal
+from batchproxy.wire.http2_heads import none_is_streamed
 from batchproxy.wire.http2_limits import PER_REQUEST, Http2Limits
 from batchproxy.wire.http2_streams import GrpcCall, Stream
 
@@ -48,6 +50,7 @@ class Http2Connection(Frames):
     Args:
         limits: what the peer may cost.
         now: monotonic seconds.
+        is_streamed: by a gRPC call's path, whether it has any number of messages; asked once for each kind of head.
 
     Attributes:
         FAST: whether usual calls take the short way.
@@ -56,8 +59,9 @@ class Http2Connection(Frames):
 
     FAST = True
 
-    def __init__(self, limits: Http2Limits, now: float) -> None:
+    def __init__(self, limits: Http2Limits, now: float, is_streamed: Callable[[str], bool] = none_is_streamed) -> None:
         super().__init__(limits, now)
+        self.requests.heads.is_streamed = is_streamed
         self.closing = False
         self._opened = False  # the preface came
         self._parts: list[bytes] = []  # of a frame that is not whole
@@ -91,7 +95,8 @@ class Http2Connection(Frames):
             now: monotonic seconds.
 
         Returns:
-            The requests that became complete, to be answered now or later: ``GrpcCall`` and ``Http2Exchange``.
+            The requests that became complete, to be answered now or later: ``GrpcCall`` and ``Http2Exchange``; and
+            each ``GrpcStreamCall`` that began.
         """
         if self.closing:
             return []
@@ -236,6 +241,7 @@ class Http2Connection(Frames):
         """Whether the peer is slow to read: its windows stay shut meanwhile."""
         if not self.closing:
             self.requests.intake.pause(yes)
+            self.requests.outlet.pause(yes)
 
     def drain(self, now: float) -> None:
         """End with the requests under way, in two steps (6.8): first a GOAWAY that names no stream, and a PING."""
@@ -301,6 +307,8 @@ class Http2Connection(Frames):
 
     def _sweep_stream(self, stream: Stream, *, is_old: bool) -> None:
         """See that a body comes, and that an answer goes."""
+        if stream.streamed and stream.carrier is not None:
+            return  # either side may be silent for as long as it likes
         requests, extra = self.requests, stream.extra
         if extra is not None and extra.body:
             if extra.sent == extra.mark:

@@ -66,12 +66,13 @@ class Head:
         accepts: the encoding a compressed answer may have; empty for none.
         awaits: whether the caller waits for ``100 Continue`` before it sends the body.
         refusal: why this request is not served; None where it is.
+        streamed: whether this is a gRPC call with any number of messages.
         route: for the owner's use: what it found out about this head, so that it need not look again.
     """
 
     __slots__ = (
         "_headers", "_metadata", "accepts", "awaits", "encoding", "fields", "grpc", "length", "method", "path",
-        "refusal", "route", "short", "timeout_s",
+        "refusal", "route", "short", "streamed", "timeout_s",
     )  # fmt: skip
 
     def __init__(self, method: str, path: str, fields: list[Field]) -> None:
@@ -79,7 +80,7 @@ class Head:
         self.path = path
         self.fields = fields
         self.length = -1
-        self.grpc = False
+        self.grpc = self.streamed = False
         self.short = -2
         self.timeout_s: float | None = None
         self.encoding = self.accepts = b""
@@ -125,7 +126,7 @@ class Head:
         regular = dict(own)
         _check(own, regular)
         head = Head(self.method, self.path, fields)
-        head.grpc = self.grpc
+        head.grpc, head.streamed = self.grpc, self.streamed
         head.length = self.length
         head.short = self.short
         head.encoding = self.encoding

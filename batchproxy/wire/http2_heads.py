@@ -9,6 +9,8 @@ A head with something wrong in it is never remembered: a remembered one is taken
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from batchproxy.wire.headers import Decoder, Field
 from batchproxy.wire.http2_head import TELLING, Head, read_head
 
@@ -17,6 +19,10 @@ MAX_KNOWN = 64
 
 MAX_KNOWN_BYTES = 2048
 """A longer block is not worth remembering; both limits bound a connection's memory."""
+
+
+none_is_streamed: Callable[[str], bool] = frozenset[str]().__contains__
+"""Whether a call has any number of messages, where nobody says so."""
 
 
 class Heads:
@@ -29,15 +35,17 @@ class Heads:
     Attributes:
         unary: the heads of gRPC calls by block, for the short way.
         known: those of other requests.
+        is_streamed: by a gRPC call's path, whether it has any number of messages.
     """
 
-    __slots__ = ("_decoder", "_patterns", "known", "unary")
+    __slots__ = ("_decoder", "_patterns", "is_streamed", "known", "unary")
 
     def __init__(self, max_fields: int, max_bytes: int) -> None:
         self._decoder = Decoder(max_fields, max_bytes)
         self._patterns: dict[tuple[Field, ...], tuple[Head, int]] = {}
         self.unary: dict[bytes, Head] = {}
         self.known: dict[bytes, Head] = {}
+        self.is_streamed: Callable[[str], bool] = none_is_streamed
 
     def fields(self, block: bytes) -> list[Field]:
         """The fields of a block; blocks are forgotten where it changed the table.
@@ -68,11 +76,11 @@ class Heads:
         version = self._decoder.version
         fields = self.fields(block)
         if len(block) > MAX_KNOWN_BYTES:
-            return read_head(fields)
+            return self._new(fields)
         head = self._head(fields)
         # A block that changed the table would do so again: remembered, it could not.
         if self._decoder.version == version and head.refusal is None:
-            room = self.unary if head.grpc else self.known
+            room = self.unary if head.grpc and not head.streamed else self.known
             if len(room) >= MAX_KNOWN:
                 del room[next(iter(room))]
             room[block] = head
@@ -88,11 +96,16 @@ class Heads:
         # In the pattern the pseudo-header fields come first; they must do so here, too.
         if like is not None and fields[:pseudo] == telling[:pseudo]:
             return like.variant(fields, own)
-        head = read_head(fields)
+        head = self._new(fields)
         if head.grpc and head.refusal is None:
             if len(self._patterns) >= MAX_KNOWN:
                 del self._patterns[next(iter(self._patterns))]
             self._patterns[pattern] = head, sum(name[:1] == b":" for name, _ in telling)
+        return head
+
+    def _new(self, fields: list[Field]) -> Head:
+        head = read_head(fields)
+        head.streamed = head.grpc and self.is_streamed(head.path)
         return head
 
     def __repr__(self) -> str:

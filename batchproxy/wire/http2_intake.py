@@ -82,12 +82,20 @@ class Intake:
             left = extra.wanted - extra.received
             return min(left + 2 * PADDING, MAX_WINDOW) - extra.credit if left + PADDING > extra.credit else 0
         full = self._limits.window_bytes
-        return full - extra.credit if extra.credit <= full // 2 else 0
+        room = full - extra.held - extra.credit
+        return room if room >= full - full // 2 else 0
+
+    def _charge(self, stream: Stream, extra: Extra, need: int) -> int:
+        """What of it counts as promised: of a streamed call only what goes beyond the first window."""
+        if not stream.streamed:
+            return need
+        return max(0, extra.credit + need + extra.held - self._limits.window_bytes - extra.granted)
 
     def _may_grant(self, stream: Stream, extra: Extra) -> bool:
         if self.paused:
             return False
-        if self.promised + self._need(extra) <= self._limits.promised_bytes:
+        charge = self._charge(stream, extra, self._need(extra))
+        if charge == 0 or self.promised + charge <= self._limits.promised_bytes:
             return True
         if self._favoured is None:
             self._favoured = stream
@@ -97,10 +105,25 @@ class Intake:
         need = self._need(extra)
         if need <= 0:
             return  # it learnt meanwhile that it needs less
+        charge = self._charge(stream, extra, need)
         extra.credit += need
-        extra.granted += need
-        self.promised += need
+        extra.granted += charge
+        self.promised += charge
         self._out.append(window_update(stream.id, need))
+
+    def taken(self, stream: Stream, extra: Extra) -> None:
+        """Messages of a streamed call were taken: as much may follow."""
+        beyond = max(0, extra.credit + extra.held - self._limits.window_bytes)
+        freed = extra.granted - beyond
+        if freed > 0:
+            extra.granted = beyond
+            self.promised -= freed
+            if not beyond and self._favoured is stream:
+                self._favoured = None
+        if stream.message is None:
+            self.continue_stream(stream, extra)
+        if freed > 0:
+            self._serve()
 
     def is_waiting(self, stream: Stream) -> bool:
         """Whether it cannot go on because of us."""

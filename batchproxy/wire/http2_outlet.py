@@ -48,11 +48,12 @@ class Outlet:
         window: what the peer takes on the connection.
         cap: what it takes on a stream in one frame; -1 where answers must take the general way.
         initial: the window its streams begin with.
+        slow: whether what was written waits for the peer to read: streamed answers pause.
     """
 
     __slots__ = (
         "_closed", "_earn", "_frame_bytes", "_ready", "_shrink", "_stream_window", "_table_bytes", "cap", "initial",
-        "out", "streams", "window",
+        "out", "slow", "streams", "window",
     )  # fmt: skip
 
     def __init__(self, stream_window: int, closed: Callable[[Stream], None], earn: Callable[[int], None]) -> None:
@@ -67,6 +68,7 @@ class Outlet:
         self._closed = closed
         self._earn = earn
         self._ready: deque[tuple[Stream, Extra]] = deque()
+        self.slow = False
         self.cap = 0
         self._set_cap()
 
@@ -82,11 +84,7 @@ class Outlet:
             body: of any length; empty: the block is all.
             trailers: the fields after the body; None for none.
         """
-        if self._shrink:
-            block = SHRINK + block
-            self._shrink = False
-            self._set_cap()
-        self.out.append(frames.headers(stream.id, block, 0 if body else END_STREAM, self._frame_bytes))
+        self._headers(stream, block, 0 if body else END_STREAM)
         if not body:
             self._finish(stream)
             return
@@ -97,10 +95,48 @@ class Outlet:
             self.pump()
 
     def inform(self, stream: Stream, block: bytes) -> None:
-        """Send an interim answer, such as ``100 Continue``."""
-        self.out.append(frames.headers(stream.id, (SHRINK if self._shrink else b"") + block, 0, self._frame_bytes))
-        self._shrink = False
-        self._set_cap()
+        """Send a header block that something follows: ``100 Continue``, or the head of a streamed answer."""
+        self._headers(stream, block, 0)
+
+    def _headers(self, stream: Stream, block: bytes, flags: int) -> None:
+        if self._shrink:  # to be said in the first block after the peer's wish
+            block = SHRINK + block
+            self._shrink = False
+            self._set_cap()
+        self.out.append(frames.headers(stream.id, block, flags, self._frame_bytes))
+
+    def go_on(self, stream: Stream, extra: Extra) -> None:
+        """Send on a streamed answer, whose head is sent, with what the stream has by now."""
+        if not extra.body and self._next(stream, extra):
+            self.pump()
+
+    def conclude(self, stream: Stream, extra: Extra, trailers: bytes) -> None:
+        """Let ``trailers`` follow all that a streamed answer has."""
+        extra.trailers = trailers
+        if not extra.body:
+            self._end(stream, extra)
+
+    def _next(self, stream: Stream, extra: Extra) -> bool:
+        """Begin with what follows; False: nothing does."""
+        piece = stream.next_piece()
+        if not piece:
+            return False
+        extra.body, extra.sent, extra.mark = memoryview(piece), 0, -1
+        if self.initial + extra.delta > 0:
+            self._queue(stream, extra)
+        return True
+
+    def pause(self, yes: bool) -> None:
+        """Whether the peer is slow to read what was written."""
+        self.slow = yes
+        if not yes:
+            for stream in list(self.streams.values()):
+                if stream.streamed:
+                    stream.wake()
+
+    def worked(self) -> None:
+        """A frame brought messages of a streamed call: it is paid back, and so is the one with their prefix."""
+        self._earn(2)
 
     def pump(self) -> None:
         """Send what the windows allow, a frame of each waiting answer in turn."""
@@ -112,7 +148,7 @@ class Outlet:
             room = self.initial + extra.delta
             if room > 0:  # else it was shut meanwhile
                 size = self._send(stream, extra, min(room, self.window, self._frame_bytes))
-                if size >= WORTHWHILE:
+                if size >= WORTHWHILE or (stream.streamed and not extra.body):
                     earned += 2 + size // UPDATE_BYTES
         if earned:
             self._earn(earned)
@@ -150,8 +186,10 @@ class Outlet:
     def _end(self, stream: Stream, extra: Extra) -> None:
         """The body is on its way."""
         extra.body = NOTHING
+        if stream.streamed and (self._next(stream, extra) or not extra.trailers):
+            return
         if extra.trailers is not None:
-            self.out.append(frames.headers(stream.id, extra.trailers, END_STREAM, self._frame_bytes))
+            self._headers(stream, extra.trailers, END_STREAM)
         self._finish(stream)
 
     def _finish(self, stream: Stream) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from batchproxy.wire import frames
 from batchproxy.wire.frames import ConnectionFault, ErrorCode, StreamFault
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
+from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_head import Head, Refusal, check_trailers
 from batchproxy.wire.http2_heads import Heads
 from batchproxy.wire.http2_intake import Intake
@@ -102,11 +103,18 @@ class Requests:
             return
         if len(self.outlet.streams) >= self.limits.streams:
             raise StreamFault(ErrorCode.REFUSED_STREAM, "too many streams")
-        stream = (GrpcCall if head.grpc else Http2Exchange)(self.outlet, sid, head)
+        stream: Stream
+        if head.streamed:
+            stream = GrpcStreamCall(self.outlet, sid, head, self.intake, self.limits)
+        else:
+            stream = (GrpcCall if head.grpc else Http2Exchange)(self.outlet, sid, head)
         self.outlet.streams[sid] = stream
         if head.refusal is not None:
             self.refuse(stream, head.refusal, ends=ends)
-        elif ends:
+            return
+        if head.streamed:
+            self.done.append(stream)
+        if ends:
             if head.length > 0:
                 raise _malformed("content-length without a body")
             self._complete(stream)
@@ -173,7 +181,7 @@ class Requests:
 
     def _complete(self, stream: Stream) -> None:
         """The request ends here."""
-        if stream.extra is not None:
+        if stream.extra is not None and not stream.streamed:  # what that holds counts until it is taken
             self.intake.release(stream, stream.extra)
         if stream.carrier is None:
             stream.message = b""
@@ -183,7 +191,8 @@ class Requests:
         except Refusal as refusal:
             self.refuse(stream, refusal, ends=True)
         else:
-            self.done.append(stream)
+            if not stream.streamed:
+                self.done.append(stream)
 
     def refuse(self, stream: Stream, refusal: Refusal, *, ends: bool) -> None:
         """Answer a request ourselves.
@@ -196,6 +205,7 @@ class Requests:
         if ends:
             stream.message = b""
         stream.refuse(refusal)
+        self.withdrawn |= stream.streamed  # it may wait to be handed on
         self.spend(1, "requests that are not served")
 
     def _answered(self, stream: Stream) -> None:
@@ -203,8 +213,8 @@ class Requests:
         if stream.message is None:
             self.outlet.out.append(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
             self._remember(stream.id)
-            if stream.extra is not None:
-                self.intake.release(stream, stream.extra)
+        if stream.extra is not None:
+            self.intake.release(stream, stream.extra)
 
     def _is_late(self, sid: int, fault: str) -> bool:
         """Whether a frame comes on a stream that was closed, and whose peer must have known.
@@ -246,7 +256,7 @@ class Requests:
         if stream is None:
             self.spend(1, "resets of closed streams")
             return
-        whole = stream.message is not None
+        whole = stream.message is not None or stream.streamed
         self._drop(stream)
         self.spend(CANCELLED if whole else 2, "cancelled requests")
 

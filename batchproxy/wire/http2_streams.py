@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from batchproxy.wire import grpc
 from batchproxy.wire.gzip import inflated
@@ -52,17 +52,18 @@ class Extra:
         compressed: the flag in a message's prefix.
         credit: what the peer may send before the next window update.
         granted: by how much we opened its window.
+        held: what came of a streamed call's messages and was not taken yet, in bytes.
         delta: by how much the peer's window for our answer differs from its initial one.
         body: of the answer, while it waits for the peer's window; else empty.
         sent: how much of it is on its way.
-        trailers: the block that follows it; None for none.
+        trailers: the block that follows it; None for none, empty where more of the body may follow.
         ready: whether it waits in the outlet's queue.
         mark: ``received`` or ``sent`` when time was last looked at.
     """
 
     __slots__ = (
-        "body", "compressed", "credit", "delta", "granted", "mark", "parts", "ready", "received", "sent", "trailers",
-        "wanted",
+        "body", "compressed", "credit", "delta", "granted", "held", "mark", "parts", "ready", "received", "sent",
+        "trailers", "wanted",
     )  # fmt: skip
 
     def __init__(self, credit: int, wanted: int) -> None:
@@ -72,6 +73,7 @@ class Extra:
         self.compressed = 0
         self.credit = credit
         self.granted = 0
+        self.held = 0
         self.delta = 0
         self.body = NOTHING
         self.sent = 0
@@ -94,9 +96,12 @@ class Stream:
         message: the request's message or body; None until it is whole.
         extra: see there; mostly None.
         on_cancel: called when the caller is gone before its answer.
+        streamed: whether this is a call with any number of messages, handed on when its head is complete.
     """
 
     __slots__ = ("carrier", "extra", "head", "id", "message", "on_cancel")
+
+    streamed: ClassVar[bool] = False
 
     def __init__(self, carrier: Carrier, id: int, head: Head) -> None:  # noqa: A002  # the protocol's word
         self.carrier: Carrier | None = carrier
@@ -134,6 +139,14 @@ class Stream:
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer that."""
+        raise NotImplementedError
+
+    def next_piece(self) -> bytes:
+        """What follows of a streamed answer's body, once all before it is on its way; empty for nothing yet."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """The connection takes more of a streamed answer."""
         raise NotImplementedError
 
     def cancel(self) -> None:
