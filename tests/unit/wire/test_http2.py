@@ -75,6 +75,56 @@ def test_the_short_way_is_taken() -> None:
     assert [frames.DATA, frames.DATA] == seen
 
 
+class TestGuardsOfTheShortWay:
+    """What a call seen before must not get past."""
+
+    def known(self, *more: tuple[str, str]) -> Peer:
+        """A client whose calls take the short way."""
+        peer = Peer()
+        for _ in range(3):
+            peer.ask(b"question", *more).answer(0, "", b"")
+        peer.read()
+        return peer
+
+    def test_content_length(self) -> None:
+        """8.1.1: it is compared there, too."""
+        peer = self.known(("content-length", "13"))
+        found = peer.send(peer.call(b"questions", ("content-length", "13")))
+
+        assert [] == found
+        assert [(7, ErrorCode.PROTOCOL_ERROR)] == resets_of(peer.read())
+
+    def test_the_last_piece_of_a_message_that_looks_like_a_whole_one(self) -> None:
+        """It is a piece all the same."""
+        peer = self.known()
+        inner = prefixed(b"inner")
+        outer = prefixed(inner)
+        (call,) = peer.send(peer.headers(CALL, 7), data(7, outer[:5]), data(7, inner, END_STREAM))
+
+        assert inner == call.message
+
+    def test_a_header_block_that_is_not_whole(self) -> None:
+        """6.2: nothing comes between its frames."""
+        peer = self.known()
+        found = peer.send(peer.headers(CALL, 7, 0), peer.call(stream=9))
+
+        assert [] == found
+        assert ErrorCode.PROTOCOL_ERROR == goaway_of(peer.read())[0]
+
+    def test_after_the_last_goaway(self) -> None:
+        """6.8: what comes then was never served, and is overlooked."""
+        peer = self.known()
+        call = peer.ask()
+        peer.server.drain(1.0)
+        peer.server.tick(2.0)
+        peer.read()
+        found = peer.send(peer.call(), peer.call())
+
+        assert [] == found
+        assert [] == peer.read()
+        assert 9 == call.id + 2
+
+
 def test_interleaved_calls() -> None:
     """Heads first, then messages in another order."""
     peer = Peer()
