@@ -106,7 +106,7 @@ class TestGuardsOfTheShortWay:
     def test_a_header_block_that_is_not_whole(self) -> None:
         """6.2: nothing comes between its frames."""
         peer = self.known()
-        found = peer.send(peer.headers(CALL, 7, 0), peer.call(stream=9))
+        found = peer.send(peer.headers(CALL, 7, 0), peer.call(stream=7))
 
         assert [] == found
         assert ErrorCode.PROTOCOL_ERROR == goaway_of(peer.read())[0]
