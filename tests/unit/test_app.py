@@ -1,0 +1,139 @@
+"""The composition root on a loop of the test's own; ``tests/integration`` runs it as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+import pytest
+
+from batchproxy import __version__
+from batchproxy.app import App
+from batchproxy.config import Config
+from batchproxy.core.errors import ConfigError
+
+ANY = "127.0.0.1:0"
+
+
+def a_config(**more: object) -> Config:
+    """One embedded model, every door on a free port."""
+    return msgspec.convert(
+        {
+            "listen": {"rest": ANY, "grpc": ANY, "admin": ANY},
+            "pools": [{"name": "p", "endpoints": ["python:tests.models:picky"]}],
+            "models": [{"name": "picky", "pool": "p"}],
+            **more,
+        },
+        Config,
+    )
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[App]:
+    """An app that is started and, in the end, closed."""
+    app = App(config)
+    try:
+        await app.start()
+        yield app
+    finally:
+        await app.aclose()
+
+
+async def predict(app: App, session: aiohttp.ClientSession, door: str = "REST") -> object:
+    """What the model says of 1.0."""
+    url = f"http://{app.doors[door].address}/v1/models/picky:predict"
+    async with session.post(url, data=b'{"instances": [1.0]}') as answer:
+        return json.loads(await answer.read())
+
+
+async def test_every_door_is_opened_and_either_takes_rest() -> None:
+    """The admin door says that all is well, and what was done."""
+    async with running(a_config()) as app, aiohttp.ClientSession() as session:
+        answers = [await predict(app, session, door) for door in ("REST", "gRPC")]
+        ready, status = app.not_ready(), app.status()
+        assert app.admin is not None
+        async with session.get(f"{app.admin.address}readyz") as answer:
+            readyz = answer.status
+        await app.drain()
+
+    assert [{"predictions": [2.5]}] * 2 == answers
+    assert [] == ready
+    assert 200 == readyz
+    assert __version__ == status["version"]
+    assert ("picky", "p", 2) == tuple(status["models"][0][key] for key in ("name", "pool", "requests"))
+    assert [("p", True)] == [(endpoint["pool"], endpoint["up"]) for endpoint in status["endpoints"]]
+
+
+async def test_closed_doors_stay_closed() -> None:
+    """A door that is null in the configuration is not opened."""
+    async with running(a_config(listen={"rest": ANY, "grpc": None, "admin": None})) as app:
+        doors = list(app.doors)
+        await app.drain()
+
+    assert ["REST"] == doors
+    assert app.admin is None
+
+
+async def test_draining_is_unready_at_once_and_drops_nobody() -> None:
+    """While it listens on for ``drain_delay_s`` it still answers."""
+    async with running(a_config(drain_delay_s=0.2)) as app, aiohttp.ClientSession() as session:
+        draining = asyncio.ensure_future(app.drain())
+        await asyncio.sleep(0)
+        reasons = app.not_ready()
+        answer = await predict(app, session)
+        dropped = await draining
+
+    assert ["shutting down"] == reasons
+    assert {"predictions": [2.5]} == answer
+    assert 0 == dropped
+
+
+async def test_what_is_not_answered_in_time_is_dropped_and_counted() -> None:
+    """The caller is told so."""
+    config = a_config(
+        pools=[{"name": "p", "endpoints": ["python:tests.unit.test_app:never"]}],
+        models=[{"name": "picky", "pool": "p"}],
+        drain_timeout_s=0.05,
+    )
+    async with running(config) as app, aiohttp.ClientSession() as session:
+        waiting = asyncio.ensure_future(predict(app, session))
+        await STARTED.wait()
+        unanswered = app.unanswered()
+        dropped = await app.drain()
+        answer = await waiting
+
+    assert (1, 1) == (unanswered, dropped)
+    assert {"error": "the proxy shut down before the answer was there"} == answer
+
+
+STARTED = asyncio.Event()
+
+
+async def never(inputs: object) -> None:
+    """A model that does not answer."""
+    STARTED.set()
+    await asyncio.Event().wait()
+
+
+async def test_a_taken_port_is_a_configuration_error_that_names_the_flag() -> None:
+    """And the doors that were opened before are closed again."""
+    async with running(a_config()) as app:
+        taken = app.doors["REST"].address
+        with pytest.raises(ConfigError, match="--rest_api_port"):
+            async with running(a_config(listen={"rest": taken, "grpc": None, "admin": None})):
+                pass
+        await app.drain()
+
+
+async def test_servers_that_cannot_be_reached_are_a_reason_not_to_be_ready() -> None:
+    """The reason names pool and endpoint."""
+    config = a_config(pools=[{"name": "tf", "endpoints": ["grpc://127.0.0.1:1"]}], models=[{"name": "*", "pool": "tf"}])
+    async with running(config) as app:
+        (reason,) = app.not_ready()
+        await app.drain()
+
+    assert reason.startswith("pool 'tf': no endpoint has answered its probe: grpc://127.0.0.1:1: ")
