@@ -111,7 +111,7 @@ class App:
 
     def unanswered(self) -> int:
         """How many requests are taken and not answered."""
-        return sum(len(engine.scheduler.stranded()) for engine in self._engines)
+        return sum(engine.unanswered() for engine in self._engines)
 
     # -- being looked at ---------------------------------------------------------------------------
 

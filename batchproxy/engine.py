@@ -82,6 +82,7 @@ class Engine:
         self._timer_at = 0.0
         self._closed = False
         self._idle = asyncio.Event()
+        self._streams: set[Callable[[BatchProxyError], object]] = set()
 
     # -- the callers' side -------------------------------------------------------------------------
 
@@ -129,7 +130,10 @@ class Engine:
     def _arm(self, now: float) -> None:
         """Keep one timer pending while anybody waits: for the next ripe lane, or the next sweep of deadlines."""
         if not self.scheduler.busy:
-            self._idle.set()
+            if self._streams:
+                self._idle.clear()
+            else:
+                self._idle.set()
             return
         self._idle.clear()
         wake = self.scheduler.wake_at(now)
@@ -248,8 +252,11 @@ class Engine:
             _answer(entry, why)
 
     @contextmanager
-    def borrow(self) -> Iterator[Remote]:
+    def borrow(self, strand: Callable[[BatchProxyError], object] | None = None) -> Iterator[Remote]:
         """A server for a call that this engine does not carry itself: a stream.
+
+        Args:
+            strand: told why where the call has to end before its time; ``drain`` waits for calls that have this.
 
         Raises:
             Unavailable: shutting down, no endpoint, or as many unmerged calls in flight as there may be.
@@ -262,6 +269,8 @@ class Engine:
         endpoint = balancer.acquire_relay(1)
         if endpoint is None:
             raise QueueFull(f"pool {self.name!r}: every endpoint has max_relayed unmerged calls in flight; try again")
+        if strand is not None:
+            self._streams.add(strand)
         try:
             yield cast("Remote", self.backends[endpoint.name])
         except BackendUnavailable as error:
@@ -271,6 +280,9 @@ class Engine:
         finally:
             endpoint.relayed -= 1
             endpoint.rows -= 1
+            if strand is not None:
+                self._streams.discard(strand)
+                self._arm(self.clock())
 
     async def drain(self) -> None:
         """Take nothing new and return once everybody is answered."""
@@ -282,10 +294,18 @@ class Engine:
         """Tell everybody who still waits that no answer will come; returns how many they were."""
         self._closed = True
         stranded = self.scheduler.stranded()
+        why = Draining("the proxy shut down before the answer was there")
         for entry in stranded:
             self.discard(entry)
-            _answer(entry, Draining("the proxy shut down before the answer was there"))
-        return len(stranded)
+            _answer(entry, why)
+        streams = tuple(self._streams)
+        for end in streams:
+            end(why)
+        return len(stranded) + len(streams)
+
+    def unanswered(self) -> int:
+        """How many still wait."""
+        return len(self.scheduler.stranded()) + len(self._streams)
 
     async def aclose(self) -> int:
         """End at once: whoever still waits is told so. Returns how many that were."""

@@ -80,3 +80,8 @@ class Call(Generic[Answer]):
             entry, self._entry = self._entry, None
             if self._engine is not None and entry is not None:
                 self._engine.discard(entry)
+
+
+def internal_error(error: Exception) -> BatchProxyError:
+    """What a caller is told of an error that nobody foresaw."""
+    return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)

@@ -20,19 +20,22 @@ from functools import partial
 from pathlib import Path
 
 from batchproxy.codecs.tfs_grpc import METHODS
-from batchproxy.core.errors import BatchProxyError, Code, ConfigError
+from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.address import host_port
+from batchproxy.frontends.call import internal_error
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.rest_routes import RestRoutes
+from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits
 from batchproxy.wire.frames import PREFACE
 from batchproxy.wire.http1 import Http1Connection, Http1Exchange
 from batchproxy.wire.http1_answers import PAGE, Answers, page
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
+from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange
 
@@ -101,7 +104,10 @@ class Listener:
         heads, self._answers = Heads(limits), Answers()
         self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http1)
         http2_limits = http2_limits or Http2Limits()
-        self.wires = {PREFACE: Wire(lambda now: Http2Connection(http2_limits, now), self._serve_http2)}
+        self.wires = {
+            PREFACE: Wire(lambda now: Http2Connection(http2_limits, now, self._is_streamed), self._serve_http2)
+        }
+        self._streams = Streams()
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
         self._turn = 0
         self._dirty: list[Door] = []
@@ -154,6 +160,7 @@ class Listener:
     async def aclose(self) -> None:
         """Close every connection, those with an answer on its way after at most ``CLOSE_S`` seconds."""
         await self.stop_listening()
+        await self._streams.aclose()
         for door in self._doors():
             door.close()
         late = self.loop.call_later(CLOSE_S, self._empty.set)
@@ -253,11 +260,18 @@ class Listener:
         if not exchange.gone():
             self._serve_http(door, exchange)
 
-    def _serve_http2(self, door: Door, exchange: GrpcCall | Http2Exchange) -> None:
+    def _serve_http2(self, door: Door, exchange: GrpcCall | GrpcStreamCall | Http2Exchange) -> None:
         if isinstance(exchange, GrpcCall):
             self._serve_grpc(door, exchange)
+        elif isinstance(exchange, GrpcStreamCall):
+            engine = self._grpc.streams(exchange.path) if self._grpc is not None else None
+            assert engine is not None, "a streamed call that nobody passes on. This is a bug."
+            self._streams.serve(door, exchange, engine)
         else:
             self._serve_http(door, exchange)
+
+    def _is_streamed(self, path: str) -> bool:
+        return self._grpc is not None and path not in METHODS and self._grpc.streams(path) is not None
 
     def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
         respond = partial(_answer_http, door, exchange)
@@ -268,7 +282,7 @@ class Listener:
             call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, respond)
         except Exception as error:
             logger.exception(_UNFORESEEN)
-            respond(our_error(_internal(error)))
+            respond(our_error(internal_error(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel
@@ -285,7 +299,7 @@ class Listener:
             call = self._grpc.handle(head.path, exchange.message, head.timeout_s, respond, head.route)
         except Exception as error:
             logger.exception(_UNFORESEEN)
-            respond(grpc_routes.error_answer(_internal(error)))
+            respond(grpc_routes.error_answer(internal_error(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel
@@ -296,7 +310,7 @@ def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None
         exchange.answer(answer.status, answer.body, answer.headers, answer.reason)
     except ValueError as error:  # a field of a server's answer that HTTP has no room for
         logger.exception(_UNFORESEEN)
-        exchange.answer(*our_error(_internal(error)))
+        exchange.answer(*our_error(internal_error(error)))
     exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()
@@ -307,8 +321,3 @@ def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:
     exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()
-
-
-def _internal(error: Exception) -> BatchProxyError:
-    """What a caller is told of an error that nobody foresaw."""
-    return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)
