@@ -57,10 +57,11 @@ class TfServingBackend:
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         """Run a merged call: rows of JSON by REST, anything else by gRPC.
 
-        The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5). A REST answer does
-        not say which version it is of.
+        The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5); where both have a
+        name, the callers' value. A REST answer does not say which version it is of.
         """
-        headers = (*self._static, *key.partition)
+        theirs = {name for name, _ in key.partition}
+        headers = (*(header for header in self._static if header[0] not in theirs), *key.partition)
         rows = {name: column for name, column in columns.items() if isinstance(column, JsonRows)}
         if rows:
             return await self._infer_rows(key, rows, headers, timeout_s)

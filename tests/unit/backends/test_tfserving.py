@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from concurrent import futures
 from contextlib import asynccontextmanager
 from typing import Any
@@ -54,7 +54,7 @@ class Scripted:
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         def serve(body: bytes, context: Any) -> bytes:
-            self.seen.append((details.method, dict(context.invocation_metadata()), body))
+            self.seen.append((details.method, joined(context.invocation_metadata()), body))
             answer = self.grpc_answers[details.method]
             if isinstance(answer, bytes):
                 return answer
@@ -70,9 +70,17 @@ class Scripted:
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         line = f"{request.method} {request.raw_path}"
-        self.seen.append((line, {name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        self.seen.append((line, joined(request.headers.items()), await request.read()))
         status, body = self.rest_answers[line]
         return web.Response(status=status, body=body)
+
+
+def joined(headers: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """By lower-case name; a name that comes twice has both values."""
+    found: dict[str, Any] = {}
+    for name, value in headers:
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    return found
 
 
 @asynccontextmanager
@@ -128,6 +136,18 @@ async def test_arrays_go_by_grpc() -> None:
     assert {"x-tenant": "a", "x-static": "s"} == {name: value for name, value in headers.items() if name[:2] == "x-"}
     assert isinstance(column, TensorColumn)
     assert ([3, 4], True, 7, b"\x7a\x01z") == (column.array.tolist(), column.content, reply.version, reply.extras)
+
+
+async def test_the_callers_value_of_a_header_wins_over_a_static_one() -> None:
+    """It is sent once: two values of one header are anybody's guess."""
+    columns = {"x": ArrayColumn(np.array([1], np.float32))}
+    answer = tfs_grpc.encode_predict(Reply({}, 1), "m", "serving_default")
+    async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
+        server.grpc_answers[tfs_grpc.PREDICT] = answer
+        await remote.infer(KEY._replace(partition=(("x-static", "theirs"),)), columns, 5.0)
+    _, headers, _ = server.seen[0]
+
+    assert "theirs" == headers["x-static"]
 
 
 @pytest.mark.parametrize(
