@@ -1,0 +1,79 @@
+"""How REST answers are written: from columns, from a slice, as they came, or as an error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batchproxy.codecs import tfs_splice
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.errors import BackendRejected, BatchProxyError, Code, QueueFull
+from batchproxy.core.raw import RawReply
+from batchproxy.core.request import Reply
+from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, below_the_api, our_error
+
+RAW = RawReply(418, "I'm a teapot", [("Set-Cookie", "a"), ("set-cookie", "b"), ("x-bin", b"\xe9")], b"\x00body")
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("row_form", "body"),
+    [(True, b'{\n    "predictions": [1.0\n    ]\n}'), (False, b'{\n    "outputs": [\n        1.0\n    ]\n}')],
+)
+def test_columns_are_written_in_the_form_of_the_request(row_form: bool, body: bytes) -> None:
+    """TF Serving's layout of both."""
+    answer = PredictFormat(row_form).reply(Reply({"y": ArrayColumn(np.ones(1, np.float32))}, 1))
+
+    assert (200, body, JSON, None) == tuple(answer)
+
+
+def test_an_answer_is_passed_on_as_it_came() -> None:
+    """Status, reason, repeated fields in order, body."""
+    answer = RelayFormat().reply(Reply({}, 0, raw=RAW))
+
+    assert (418, "I'm a teapot", b"\x00body") == (answer.status, answer.reason, answer.body)
+    assert [("Set-Cookie", "a"), ("set-cookie", "b"), ("x-bin", "\xe9")] == list(answer.headers.items())
+
+
+def test_a_slice_of_a_merged_answer_is_written_with_the_servers_headers() -> None:
+    """Its own rows, in the layout of an answer of their own."""
+    merged = tfs_splice.read_answer(b'{\n    "predictions": [1.0, 2.0, 3.0\n    ]\n}', row_form=True)
+    columns = {name: column.take(1, 3) for name, column in merged.items()}
+    answer = RelayFormat().reply(Reply(columns, 0, headers=[("Content-Type", "application/json")]))
+
+    assert (200, b'{\n    "predictions": [2.0, 3.0\n    ]\n}') == (answer.status, answer.body)
+    assert JSON == dict(answer.headers)
+
+
+def test_the_servers_own_error_is_passed_on_but_only_where_it_was_relayed() -> None:
+    """What a server said to a call that we made ourselves is written as our document."""
+    error = BackendRejected("no", code=Code.NOT_FOUND, raw=RAW)
+    relayed, bridged = RelayFormat().error(error), PredictFormat(row_form=True).error(error)
+
+    assert 418 == relayed.status
+    assert (404, b'{\n    "error": "no"\n}') == bridged[:2]
+
+
+def test_errors_of_ours_say_when_to_come_again() -> None:
+    """Only those that will pass."""
+    full, bad = our_error(QueueFull("full")), our_error(BatchProxyError("late", code=Code.DEADLINE_EXCEEDED))
+
+    assert (503, {**JSON, "Retry-After": "1"}, None) == (full.status, full.headers, full.reason)
+    assert (504, JSON, "Gateway Time-out") == (bad.status, bad.headers, bad.reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "origin", "status"),
+    [
+        ("GET", "/elsewhere", None, 404),
+        ("BREW", "/v1/models/m", None, 501),
+        ("OPTIONS", "/v1/models/m", "https://a", 200),
+        ("OPTIONS", "/v1/models/m", None, 400),
+        ("POST", "/v1/models/m:predict", None, None),
+    ],
+)
+def test_what_the_http_layer_answers_by_itself(method: str, path: str, origin: str | None, status: int | None) -> None:
+    """As libevent does below TF Serving."""
+    answer = below_the_api(method, path, origin)
+
+    assert status == (answer.status if answer is not None else None)
