@@ -85,11 +85,11 @@ def fit(alias: str, array: Array, spec: TensorSpec, *, guessed: bool = False) ->
         raise _mismatch(alias, array, spec)
     with np.errstate(all="ignore"):
         cast = array.astype(expected)
-        back = cast.astype(given)
-    if kind >= _FRACTIONAL:
-        good = np.isfinite(cast) == np.isfinite(array)
-    else:
-        good = (back == array) & ((cast < 0) == (array < 0))  # a sign that turned would turn back
+        if kind >= _FRACTIONAL:
+            good = np.isfinite(cast) == np.isfinite(array)
+        else:
+            number = cast.real
+            good = (number.astype(given) == array) & ((number < 0) == (array < 0))  # a sign that turned would turn back
     if not np.all(good):
         raise _mismatch(alias, array, spec, array[~good].flat[0])
     return cast

@@ -8,7 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 import batchproxy
-from batchproxy import Batcher, BatchProxyError, Code, DeadlineExceeded, QueueFull, Signature, TensorSpec, signature
+from batchproxy import (
+    BackendRejected,
+    Batcher,
+    BatchProxyError,
+    Client,
+    Code,
+    DeadlineExceeded,
+    ModelInfo,
+    NoEndpoint,
+    Prediction,
+    QueueFull,
+    ShapeMismatch,
+    Signature,
+    State,
+    TensorSpec,
+    VersionStatus,
+    signature,
+)
 
 
 def lengths(texts: list[str]) -> list[int]:
@@ -47,6 +64,32 @@ async def use_a_batcher() -> None:
     finally:
         await batcher.aclose()
     await Batcher(halves)(np.ones(3, np.float32))
+
+
+async def use_a_client() -> None:
+    """Arrays, lists, numbers and strings in; arrays out; questions about models."""
+    async with Client("grpc://tf-0:8500", "grpc://tf-1:8500", max_batch_rows=32, max_delay_ms=1) as client:
+        try:
+            reply = await client.predict("m", {"x": np.ones((2, 3), np.float32), "tags": ["a", b"b"], "one": 1})
+        except ShapeMismatch as error:
+            assert_type(error.message, str)
+        except BackendRejected as error:
+            assert_type(error.code, Code)
+        except NoEndpoint as error:
+            assert_type(error.retry_after_s, int)
+        else:
+            assert_type(reply, Prediction)
+            assert_type(reply["y"], npt.NDArray[Any])
+            assert_type(dict(reply), dict[str, npt.NDArray[Any]])
+            assert_type(reply.version, int)
+        await client.predict("m", {"x": [1.0]}, version=3, signature="other", outputs=("y",), timeout_s=0.5)
+        await client.predict("m", {"x": [1.0]}, version="stable")
+    client = Client("grpc://unix:/run/tf.sock", max_inflight=4, idempotent=False, static_headers={"x-key": "1"})
+    assert_type(await client.metadata("m", version=3), ModelInfo)
+    versions = await client.status("m")
+    assert_type(versions, tuple[VersionStatus, ...])
+    assert_type(versions[0].state, State)
+    await client.aclose()
 
 
 @signature(inputs={"x": ("float32", (None, 3))}, outputs={"y": ("float32", (None,)), "any": ("string", None)})

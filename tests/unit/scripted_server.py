@@ -10,7 +10,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 
+from batchproxy import Client
 from batchproxy.codecs import tfs_grpc
 from batchproxy.core.columns import ArrayColumn, Columns
 from batchproxy.core.errors import BatchProxyError, Code, RequestError
@@ -39,11 +41,12 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
         metadata_gate: as ``predict_gate``, for questions about the model.
         entered: set whenever a Predict has come in.
         asked: released whenever a question about the model has come in; ``questions`` counts them.
-        model: what it says of the model; None: it says that it cannot.
+        model: what it says of the model; None: ``refusal``.
     """
 
     def __init__(self, signature: Signature = FLOATS, answer: Callable[[Columns], Columns] = doubled) -> None:
         self.model: ModelInfo | None = ModelInfo("m", 3, {DEFAULT_SIGNATURE: signature})
+        self.refusal: BatchProxyError = RequestError("no metadata here", code=Code.UNIMPLEMENTED)
         self.signature = signature
         self.answer = answer
         self.seen: list[Mapping[str, tuple[str, list[Any]]]] = []
@@ -98,7 +101,7 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.asked.release()
         await self.metadata_gate.wait()
         if self.model is None:
-            raise RequestError("no metadata here", code=Code.UNIMPLEMENTED)
+            raise self.refusal
         return tfs_grpc.encode_metadata(self.model)
 
     async def status(self, body: bytes) -> bytes:
@@ -123,3 +126,16 @@ async def serving(scripted: Scripted) -> AsyncIterator[Scripted]:
         yield scripted
     finally:
         await server.stop(None)
+
+
+async def known(client: Client, server: Scripted) -> None:
+    """The client learns the model's signature; the server forgets the calls that it took."""
+    await client.predict("m", {"x": [0.0]})
+    server.seen.clear()
+    server.calls.clear()
+    server.entered.clear()
+
+
+def floats(*values: float) -> dict[str, Any]:
+    """Inputs that need no conversion."""
+    return {"x": np.array(values, np.float32)}
