@@ -279,11 +279,14 @@ async def test_what_a_server_says_of_a_missing_model_reaches_the_caller(client: 
     assert (Code.NOT_FOUND, "Servable not found") == (caught.value.code, caught.value.message)
 
 
-async def test_a_server_that_gives_up_is_told_from_a_caller_s_limit(client: Client, server: Scripted) -> None:
-    """Without a limit of the caller's own, it is the server's word."""
+@pytest.mark.parametrize(("timeout_s", "kind"), [(None, BackendRejected), (60.0, DeadlineExceeded)])
+async def test_a_server_that_gives_up_is_told_from_a_caller_s_limit(
+    client: Client, server: Scripted, timeout_s: float | None, kind: type[BatchProxyError]
+) -> None:
+    """A limit travels to the server, which may be the first to see it passed; without one it is the server's word."""
     server.script.append(RequestError("too slow", code=Code.DEADLINE_EXCEEDED))
-    with pytest.raises(BackendRejected) as caught:
-        await client.predict("m", floats(1))
+    with pytest.raises(kind) as caught:
+        await client.predict("m", floats(1), timeout_s=timeout_s)
 
     assert (Code.DEADLINE_EXCEEDED, "too slow") == (caught.value.code, caught.value.message)
 
