@@ -148,7 +148,7 @@ class Client:
             BackendRejected: the server refused, with its code and text.
             Unavailable: no server can be used, too much waits already, or the client is closed.
             BackendUnavailable: no server could be reached, or that is what it said.
-            BackendLost: the connection broke, and broke again.
+            BackendError: the connection broke again and again, or the answer is none.
             DeadlineExceeded: ``timeout_s`` is over.
         """
         deadline = None if timeout_s is None else self._engine.clock() + timeout_s
