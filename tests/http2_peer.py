@@ -46,10 +46,13 @@ class Peer:
         limits: the server's; None for the usual ones.
         greet: whether the preface and SETTINGS were exchanged already.
         fast: whether the server may take the short way.
+        streamed: the paths of streamed calls.
     """
 
-    def __init__(self, limits: Http2Limits | None = None, *, greet: bool = True, fast: bool = True) -> None:
-        self.server = Http2Connection(limits or Http2Limits(), 0.0)
+    def __init__(
+        self, limits: Http2Limits | None = None, *, greet: bool = True, fast: bool = True, streamed: Sequence[str] = ()
+    ) -> None:
+        self.server = Http2Connection(limits or Http2Limits(), 0.0, streamed.__contains__)
         self.server.FAST = fast
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
