@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 from multidict import CIMultiDict
 
 from batchproxy.codecs import tfs_rest, tfs_splice
-from batchproxy.core.errors import BackendError, BatchProxyError, Unavailable
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
 from batchproxy.core.raw import Header, RawReply
 from batchproxy.core.request import Reply
 
@@ -66,7 +66,8 @@ def _fields(headers: Sequence[Header]) -> CIMultiDict[str]:
 def our_error(error: BatchProxyError) -> RestAnswer:
     """TF Serving's error document."""
     status, body = tfs_rest.encode_error(error)
-    retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else {}
+    after_s = error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
+    retry = {"Retry-After": str(after_s)} if error.code is Code.UNAVAILABLE else {}
     return RestAnswer(status, body, {**_JSON, **retry}, tfs_rest.REASONS.get(status))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from batchproxy.codecs import tfs_splice
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.errors import BackendRejected, BatchProxyError, Code, QueueFull
+from batchproxy.core.errors import BackendRejected, BackendUnavailable, BatchProxyError, Code, QueueFull
 from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Reply
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, below_the_api, our_error
@@ -58,7 +58,10 @@ def test_errors_of_ours_say_when_to_come_again() -> None:
     """Only those that will pass."""
     full, bad = our_error(QueueFull("full")), our_error(BatchProxyError("late", code=Code.DEADLINE_EXCEEDED))
 
+    gone = our_error(BackendUnavailable("http://tf:8501: connection refused"))
+
     assert (503, {**JSON, "Retry-After": "1"}, None) == (full.status, full.headers, full.reason)
+    assert (503, {**JSON, "Retry-After": "1"}) == (gone.status, gone.headers)
     assert (504, JSON, "Gateway Time-out") == (bad.status, bad.headers, bad.reason)
 
 
