@@ -38,8 +38,8 @@ def script(seed: int, length: int) -> list[bytes]:
     for _ in range(length):
         kind = draw.random()
         if kind < 0.5:
-            length = (("content-length", "35"),) if draw.random() < 0.2 else ()
-            pieces += [peer.call(draw.randbytes(draw.choice([0, 1, 30, 30, 395, 401])), *length)]
+            said = [("content-length", "35")] if draw.random() < 0.2 else []
+            pieces += [peer.call(draw.randbytes(draw.choice([0, 1, 30, 30, 395, 401])), *said)]
         elif kind < 0.55:
             pieces += [peer.headers(CALL, peer.take())]
         elif kind < 0.6:
