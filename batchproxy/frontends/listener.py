@@ -317,7 +317,12 @@ def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None
 
 
 def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:
-    exchange.answer(answer.code, answer.message, answer.body, answer.trailers)
+    try:
+        exchange.answer(answer.code, answer.message, answer.body, answer.trailers, headers=answer.headers)
+    except ValueError as error:  # metadata of a server's answer that gRPC has no room for
+        logger.exception(_UNFORESEEN)
+        ours = grpc_routes.error_answer(internal_error(error))
+        exchange.answer(ours.code, ours.message, ours.body, ours.trailers)
     exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()

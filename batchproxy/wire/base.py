@@ -127,7 +127,15 @@ class GrpcExchange(Exchange, Protocol):
     @property
     def timeout_s(self) -> float | None: ...
 
-    def answer(self, code: int, message: str, body: bytes, trailers: Sequence[tuple[str, str | bytes]] = ()) -> None:
+    def answer(
+        self,
+        code: int,
+        message: str,
+        body: bytes,
+        trailers: Sequence[tuple[str, str | bytes]] = (),
+        *,
+        headers: Sequence[tuple[str, str | bytes]] = (),
+    ) -> None:
         """Say the outcome.
 
         Args:
@@ -135,6 +143,7 @@ class GrpcExchange(Exchange, Protocol):
             message: the status text; empty where all is well.
             body: the reply; not sent where ``code`` is not 0.
             trailers: further metadata after the answer.
+            headers: further metadata before it.
         """
 
 

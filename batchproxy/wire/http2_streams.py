@@ -41,6 +41,9 @@ class Carrier(Protocol):
     def respond(self, stream: Stream, block: bytes, body: bytes, trailers: bytes | None) -> None:
         """Answer in general, within the peer's windows."""
 
+    def inform(self, stream: Stream, block: bytes) -> None:
+        """Send a header block that something follows."""
+
 
 class Extra:
     """What a stream needs that is not done in two frames.
@@ -193,7 +196,14 @@ class GrpcCall(Stream):
         return self.head.timeout_s
 
     def answer(
-        self, code: int, message: str, body: bytes, trailers: Sequence[grpc.Pair] = (), *, compress: bool = False
+        self,
+        code: int,
+        message: str,
+        body: bytes,
+        trailers: Sequence[grpc.Pair] = (),
+        *,
+        headers: Sequence[grpc.Pair] = (),
+        compress: bool = False,
     ) -> None:
         """Say the outcome; nothing happens where the caller is gone.
 
@@ -202,6 +212,7 @@ class GrpcCall(Stream):
             message: the status text.
             body: the reply; not sent where ``code`` is not 0.
             trailers: further metadata after the answer.
+            headers: further metadata before it.
             compress: whether the reply may be compressed, which it is where the caller accepts that.
 
         Raises:
@@ -216,7 +227,7 @@ class GrpcCall(Stream):
             and size <= carrier.cap
             and size <= carrier.window
             and self.extra is None
-            and not (trailers or message or compress)
+            and not (trailers or message or headers or compress)
         ):
             pack, _, _, head, middle, opening, closing, end, _, _ = grpc.plain(size - 5)
             stream = self.id
@@ -226,17 +237,22 @@ class GrpcCall(Stream):
             self.carrier = None
             return
         last = grpc.trailers(code, message, trailers)
+        first = grpc.RESPONSE + grpc.metadata_fields(headers) if headers else grpc.RESPONSE
         carrier = self.release()
         if carrier is None:
             return
         if code:
-            carrier.respond(self, grpc.RESPONSE + last, b"", None)
+            if headers:
+                carrier.inform(self, first)
+                carrier.respond(self, last, b"", None)
+            else:
+                carrier.respond(self, first + last, b"", None)
         elif compress and self.head.accepts:
             packed = grpc.compress(self.head.accepts, body)
-            block = grpc.RESPONSE + literal(b"grpc-encoding", self.head.accepts)
+            block = first + literal(b"grpc-encoding", self.head.accepts)
             carrier.respond(self, block, grpc.PREFIX.pack(1, len(packed)) + packed, last)
         else:
-            carrier.respond(self, grpc.RESPONSE, grpc.PREFIX.pack(0, len(body)) + body, last)
+            carrier.respond(self, first, grpc.PREFIX.pack(0, len(body)) + body, last)
 
     def send(self, shape: grpc.Unary, payload: bytes) -> None:
         """Say that all went well, with a message made from a shape: what a batch has in common is written once.

@@ -142,16 +142,32 @@ async def test_deadline_metadata_and_trailers_pass() -> None:
         call = channel.unary_unary(tfs_grpc.PREDICT)(b"", timeout=20, metadata=sent)
         asking = asyncio.ensure_future(call)
         await until(lambda: calls.waiting)
-        calls.waiting[0](GrpcAnswer(Code.OK, "", b"answer", (), (("trailing", "yes"),)))
+        calls.waiting[0](GrpcAnswer(Code.OK, "", b"answer", (("initial", "too"),), (("trailing", "yes"),)))
         answer = await asking
-        trailers = await call.trailing_metadata()
+        headers, trailers = await call.initial_metadata(), await call.trailing_metadata()
 
     (timeout,) = calls.timeouts
     assert b"answer" == answer
+    assert [("initial", "too")] == [(key, value) for key, value in headers]
     assert [("trailing", "yes")] == [(key, value) for key, value in trailers]
     assert set(sent) <= set(calls.metadata[0])
     assert timeout is not None
-    assert 15 < timeout <= 20
+    assert 15 < timeout <= 20.5  # grpcio rounds it up to a coarser unit
+
+
+async def test_metadata_that_cannot_be_sent_is_no_reason_to_leave_a_caller_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server's answer is passed on as it came; where that cannot be done, its caller is told."""
+    async with holding() as (listener, calls), grpc.aio.insecure_channel(listener.address) as channel:
+        asking = asyncio.ensure_future(channel.unary_unary(tfs_grpc.PREDICT)(b"", timeout=20))
+        await until(lambda: calls.waiting)
+        calls.waiting[0](GrpcAnswer(Code.OK, "", b"answer", (), (("Not lower case", "x"),)))
+        with pytest.raises(grpc.RpcError) as caught:
+            await asking
+
+    assert grpc.StatusCode.INTERNAL is caught.value.code()
+    assert 1 == sum(one.levelno == logging.ERROR for one in caplog.records)
 
 
 async def test_a_cancelled_call_is_cancelled_in_the_queue_alone() -> None:

@@ -100,6 +100,21 @@ def test_trailers_of_a_good_answer() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 5])
+@pytest.mark.parametrize("compress", [False, True])
+def test_headers_of_an_answer(code: int, compress: bool) -> None:
+    """Come before the message, in a block of their own also where there is none: they are no trailers."""
+    peer = Peer()
+    call = peer.ask(b"question", ("grpc-accept-encoding", "gzip"))
+    call.answer(code, "", b"reply", [("t", "2")], headers=[("i", "1")], compress=compress)
+    head, body, trailers = peer.answer()
+
+    assert {":status": "200", "content-type": "application/grpc", "i": "1"}.items() <= head.items()
+    assert {"t", "grpc-status"}.isdisjoint(head)
+    assert bool(body) == (code == 0)
+    assert {"grpc-status": str(code), "t": "2"} == trailers
+
+
+@pytest.mark.parametrize("code", [0, 5])
 def test_no_second_answer(code: int) -> None:
     """It would be a bug, and says so; after a cancellation it is dropped in silence."""
     peer = Peer()
@@ -121,6 +136,8 @@ def test_wrong_metadata_leaves_the_call_to_be_answered() -> None:
     call = peer.ask()
     with pytest.raises(ValueError, match="cannot be gRPC metadata"):
         call.answer(0, "", b"", [("Bad", "name")])
+    with pytest.raises(ValueError, match="cannot be gRPC metadata"):
+        call.answer(0, "", b"", headers=[("Bad", "name")])
     call.answer(13, "no", b"")
 
     assert "13" == peer.answer()[0]["grpc-status"]
