@@ -1,4 +1,4 @@
-"""The REST door of a remote server, on aiohttp: an exact relay. What bodies mean is not known here.
+"""The REST door of a remote server: an exact relay. What bodies mean is not known here.
 
 The server sees the caller's request line, headers and body, and the caller the server's answer, but for what HTTP says
 belongs to one hop (RFC 9110, section 7.6.1): ``Connection`` and what it names, and the framing. Nothing is unpacked,
@@ -7,13 +7,12 @@ added, followed or remembered. Header text is Latin-1, a character for each byte
 
 from __future__ import annotations
 
-import io
+import asyncio
+import ssl
 from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
+from batchproxy.backends.http_connections import BrokenError, Connections, NotConnectedError
 from batchproxy.codecs.tfs_calls import decode_error_document
 from batchproxy.core.errors import (
     BackendError,
@@ -24,19 +23,7 @@ from batchproxy.core.errors import (
     Code,
 )
 from batchproxy.core.raw import Header, RawReply
-
-CONNECT_S = 2.0
-"""How long connecting may take; as for gRPC."""
-
-IDLE_S = 15.0
-"""A connection is kept so long without a call: well below the 50 s after which TF Serving (libevent) closes it. A call
-into a connection just closed may have run, and only who knows the model may send it again."""
-
-MAX_LINE_BYTES = 1 << 20
-"""Of an answer's status line, and of each of its headers; aiohttp's 8 KiB would refuse what callers may take."""
-
-_LARGE = 1 << 20
-"""aiohttp warns of a larger body that comes as plain bytes, and writes any other in pieces."""
+from batchproxy.wire.http1_client import Answer, BadAnswer, request_head
 
 _HOP = frozenset(
     {
@@ -46,7 +33,10 @@ _HOP = frozenset(
 )  # fmt: skip
 """Headers of one hop. ``Expect`` was met by whoever read the body; the others are written anew where needed."""
 
-_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods of which a call may be sent again, once, if its connection broke before any answer (RFC 9110, 9.2.2)."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -74,25 +64,18 @@ class RestDoor:
     """
 
     def __init__(self, base: str) -> None:
-        url = URL(base if "://" in base else f"http://{base}")
-        self.name = str(url.origin())
-        self._url = url
-        self._session: aiohttp.ClientSession | None = None  # made on the loop that uses it
+        url = urlsplit(base if "://" in base else f"http://{base}")
+        if url.scheme not in _DEFAULT_PORTS or not url.hostname:
+            raise ValueError(f"{base!r} is not an address like http://HOST:PORT")
+        usual = _DEFAULT_PORTS[url.scheme]
+        port = url.port or usual
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        self._host = host if port == usual else f"{host}:{port}"
+        self.name = f"{url.scheme}://{self._host}"
+        self._connections = Connections(
+            url.hostname, port, ssl.create_default_context() if url.scheme == "https" else None
+        )
         self._closed = False
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise BackendUnavailable(f"{self.name}: the connection was closed on our side")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=_AUTOMATIC,
-                auto_decompress=False,
-                max_line_size=MAX_LINE_BYTES,
-                max_field_size=MAX_LINE_BYTES,
-            )
-        return self._session
 
     async def call(
         self, method: str, path: str, headers: Sequence[Header], body: bytes, timeout_s: float | None
@@ -112,36 +95,44 @@ class RestDoor:
             BackendRejected: any other status from 400, and DEADLINE_EXCEEDED after ``timeout_s``.
             BackendProtocolError: the answer is no HTTP.
         """
-        session = self._open()
+        if self._closed:
+            raise BackendUnavailable(f"{self.name}: the connection was closed on our side")
         try:
-            async with session.request(
-                method,
-                self._target(path),
-                headers=CIMultiDict(_forwarded(headers)),
-                data=(body if len(body) <= _LARGE else io.BytesIO(body)) if body else None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S),
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            head = request_head(method, path, self._host, _forwarded(headers), len(body))
+            answer = await self._answer(method, head, body, timeout_s)
+        except (BadAnswer, NotConnectedError, BrokenError, TimeoutError, ValueError) as error:
             raise _translated(self.name, error) from error
-        reason = (response.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
-        kept = _own((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.raw_headers)
-        reply = RawReply(response.status, reason, kept, answer)
+        kept = _own((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.fields)
+        reply = RawReply(answer.status, answer.reason.decode("latin-1"), kept, answer.body)
         if reply.status >= 400:
             raise _refused(self.name, reply)
         return reply
 
-    def _target(self, path: str) -> URL:
-        """All of ``path`` as yarl's path, query and all: so it goes out as it is, down to a lone question mark."""
-        url = self._url
-        return URL.build(scheme=url.scheme, authority=url.raw_authority, path=_as_sent(path), encoded=True)
+    async def _answer(self, method: str, head: bytes, body: bytes, timeout_s: float | None) -> Answer:
+        loop = asyncio.get_running_loop()
+        until = None if timeout_s is None else loop.time() + timeout_s
+        again = method in _IDEMPOTENT
+        connection = self._connections.kept()
+        while True:
+            if connection is None:
+                connection = await self._connections.new(until)
+            waiter = connection.ask(method, head, body)
+            timer = None if until is None else loop.call_at(until, connection.late, waiter)
+            try:
+                return await waiter
+            except BrokenError as error:
+                if not (again and error.silent) or self._closed:
+                    raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                connection.leave(waiter)
+            again, connection = False, None
 
     async def aclose(self) -> None:
         """Close the connections; calls under way are lost."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.aclose()
 
 
 def _own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -152,37 +143,22 @@ def _own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _forwarded(headers: Sequence[Header]) -> list[tuple[str, str]]:
-    texts = ((name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in headers)
-    return [(name, _as_sent(value)) for name, value in _own(texts)]
-
-
-def _as_sent(text: str) -> str:
-    """What aiohttp must be given, which encodes as UTF-8, so that the bytes are those of ``text`` in Latin-1.
-
-    Bytes that are no UTF-8 cannot be had: then it is the same text in other bytes.
-    """
-    if text.isascii():
-        return text
-    try:
-        return text.encode("latin-1").decode()
-    except UnicodeError:
-        return text
+    return _own((name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in headers)
 
 
 def _translated(name: str, error: Exception) -> BackendError:
-    """The one table from aiohttp's errors to ours."""
-    text = f"{name}: {str(error) or type(error).__name__}"
+    """The one table from a connection's errors to ours."""
     match error:
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return BackendUnavailable(text)
+        case NotConnectedError():
+            return BackendUnavailable(f"{name}: {error}")
         case TimeoutError():
             return BackendRejected(f"{name}: no answer in time", code=Code.DEADLINE_EXCEEDED)
-        case aiohttp.InvalidURL() | ValueError():
+        case BadAnswer():
+            return BackendProtocolError(f"{name}: the answer is no HTTP: {error}")
+        case ValueError():
             return BackendRejected(f"{name}: the request cannot be sent: {error}")
-        case aiohttp.ClientResponseError():
-            return BackendProtocolError(f"{name}: the answer is no HTTP: {error.message}")
         case _:
-            return BackendLost(text)
+            return BackendLost(f"{name}: {error}")
 
 
 def _refused(name: str, reply: RawReply) -> BackendError:

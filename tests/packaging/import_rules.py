@@ -47,7 +47,8 @@ ROOMS = {
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
     "backends.grpc": Room(rooms=("core", "tasks"), packages=("grpc",)),
-    "backends.http": Room(rooms=("core", "codecs"), packages=("aiohttp", "multidict", "yarl")),
+    "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections")),
+    "backends.http_connections": Room(rooms=("wire",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(

@@ -89,11 +89,11 @@ async def test_the_path_is_sent_as_it_is(path: str) -> None:
 
 
 async def test_header_text_keeps_its_bytes() -> None:
-    """UTF-8 in a header goes through; what is not UTF-8 arrives as the same text, the best that aiohttp can do."""
+    """A character is a byte, UTF-8 or not."""
     async with recorder() as (stranger, door):
         await door.call("GET", "/", (("x", "\u00c3\u00a9"), ("y", "\u00e9"), ("z", b"\xc3\xa9")), b"", None)
 
-    assert [b"x: \xc3\xa9", b"y: \xc3\xa9", b"z: \xc3\xa9"] == stranger.requests[0].split(b"\r\n")[2:5]
+    assert [b"x: \xc3\xa9", b"y: \xe9", b"z: \xc3\xa9"] == stranger.requests[0].split(b"\r\n")[2:5]
 
 
 async def test_headers_of_one_hop_stay_behind() -> None:
@@ -119,7 +119,7 @@ async def test_headers_of_one_hop_stay_behind() -> None:
 
 
 async def test_large_bodies_pass() -> None:
-    """Beyond the size at which aiohttp warns."""
+    """They are not joined with their head."""
     body = bytes(3 << 20)
     async with recorder() as (stranger, door):
         await door.call("POST", "/", (), body, None)

@@ -1,14 +1,16 @@
-"""The REST door's connections: kept, broken, refused, too slow, cancelled."""
+"""Connections to a server, and the REST door's use of them: kept, broken, refused, too slow, cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
 from batchproxy.backends.http import RestDoor
+from batchproxy.backends.http_connections import IDLE_S, Connection, Connections, NotConnectedError
 from batchproxy.core.errors import (
     BackendError,
     BackendLost,
@@ -17,7 +19,8 @@ from batchproxy.core.errors import (
     BackendUnavailable,
     Code,
 )
-from tests.strangers import HANG_UP, OK, recorder
+from batchproxy.wire.http1_client import Answer
+from tests.strangers import HANG_UP, OK, listening, recorder
 
 
 async def refused(door: RestDoor, kind: type[BackendError]) -> BackendError:
@@ -154,3 +157,156 @@ async def test_closing_the_door_loses_calls_and_refuses_new_ones() -> None:
 async def test_a_door_that_was_never_used_closes() -> None:
     """There is nothing to close."""
     await RestDoor("127.0.0.1:1").aclose()
+
+
+# ---------------------------------------------------------------- connections by themselves
+
+
+async def asked(connections: Connections, until: float | None = None) -> Answer:
+    """The answer to a simple call."""
+    connection = connections.kept() or await connections.new(until)
+    return await connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"")
+
+
+async def test_idle_connections_are_closed_in_time() -> None:
+    """Not before, and the younger ones not yet."""
+    async with recorder() as (stranger, _):
+        connections = Connections("127.0.0.1", stranger.port)
+        await asked(connections)
+        now = asyncio.get_running_loop().time()
+        connections.expire(now + IDLE_S - 1.0)
+        await asked(connections)
+        opened = stranger.connections
+        connections.expire(now + IDLE_S + 1.0)
+        await stranger.gone.wait()
+        await asked(connections)
+        await connections.aclose()
+
+    assert (1, 2) == (opened, stranger.connections)
+
+
+@pytest.mark.parametrize("unasked", [b"", b"HTTP/1.1 408 Too late\r\n\r\n"])
+async def test_idle_connections_that_speak_or_end_are_not_used(unasked: bytes) -> None:
+    """What comes unasked is nobody's answer."""
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await go_on.wait()
+        writer.write(unasked) if unasked else writer.write_eof()
+        await reader.read()
+        done.set()
+        writer.close()
+
+    async with listening(serve) as port:
+        connections = Connections("127.0.0.1", port)
+        await asked(connections)
+        go_on.set()
+        await done.wait()  # it was closed by us
+
+        assert connections.kept() is None
+        await connections.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na", b"a", id="last"),
+        pytest.param(OK + b"x", b"hi", id="more than an answer"),
+    ],
+)
+async def test_connections_that_are_not_kept(answer: bytes, body: bytes) -> None:
+    """The server said so, or cannot be understood any longer."""
+    async with recorder(answer) as (stranger, door):
+        bodies = [(await door.call("POST", "/", (), b"", None)).body for _ in range(2)]
+
+    assert ([body, body], 2) == (bodies, stranger.connections)
+
+
+async def test_an_answer_may_end_with_its_connection() -> None:
+    """HTTP/1.0's way."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+        writer.close()
+
+    async with listening(serve) as port:
+        door = RestDoor(f"127.0.0.1:{port}")
+        reply = await door.call("GET", "/", (), b"", 5.0)
+        await door.aclose()
+
+    assert b"all of it" == reply.body
+
+
+async def test_an_answer_before_the_request_is_out() -> None:
+    """It is the answer, and the connection ends: nobody reads the rest."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await gone.wait()
+        writer.close()
+
+    gone = asyncio.Event()
+    async with listening(serve) as port:
+        door = RestDoor(f"127.0.0.1:{port}")
+        reply = await door.call("POST", "/", (), bytes(32 << 20), 10.0)
+        gone.set()
+        await door.aclose()
+
+    assert b"hi" == reply.body
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never looks at them."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+async def test_time_that_is_over_before_there_is_a_connection(silent_port: int) -> None:
+    """It is the call's time that was too short."""
+    door = RestDoor(f"127.0.0.1:{silent_port}")
+    with pytest.raises(BackendRejected, match="no answer in time"):
+        await door.call("GET", "/", (), b"", -1.0)
+    await door.aclose()
+
+
+async def test_connecting_takes_too_long(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call did not run."""
+    monkeypatch.setattr("batchproxy.backends.http_connections.CONNECT_S", 0.0)
+    with pytest.raises(NotConnectedError, match="no connection within 0 s"):
+        await Connections("127.0.0.1", silent_port).new(None)
+
+
+async def test_a_connection_made_after_the_end(silent_port: int) -> None:
+    """It is closed at once."""
+    connections = Connections("127.0.0.1", silent_port)
+    await connections.aclose()
+    with pytest.raises(NotConnectedError):
+        await connections.new(None)
+
+
+async def test_times_that_are_over_after_the_answer() -> None:
+    """The next call on the connection does not suffer."""
+    async with recorder() as (stranger, _):
+        connections = Connections("127.0.0.1", stranger.port)
+        connection: Connection = await connections.new(None)
+        waiter = connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"")
+        await waiter
+        connection.late(waiter)
+        connection.leave(waiter)
+
+        assert connections.kept() is connection
+        await connections.aclose()
+
+
+@pytest.mark.parametrize("base", ["ftp://h:1", "http://", "http://h:x"])
+def test_addresses_that_are_none(base: str) -> None:
+    """They are refused when the door is made."""
+    with pytest.raises(ValueError, match="."):
+        RestDoor(base)

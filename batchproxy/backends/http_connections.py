@@ -1,0 +1,250 @@
+"""HTTP/1.1 connections to one server, kept and handed out one call at a time. What calls mean is not known here."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+from batchproxy.wire.http1_client import Answer, BadAnswer
+
+CONNECT_S = 2.0
+"""How long connecting may take; as for gRPC."""
+
+IDLE_S = 15.0
+"""A connection is kept so long without a call: well below the 50 s after which TF Serving (libevent) closes it. A call
+into a connection just closed may have run, and only who knows the model may send it again."""
+
+SWEEP_S = 1.0
+"""The timer that closes idle connections runs no more often."""
+
+ONE_PIECE_BYTES = 64 << 10
+"""Head and body of a request up to this size are joined: one write, one packet where it is small."""
+
+
+class NotConnectedError(Exception):
+    """There was no connection, so nothing was sent."""
+
+
+class BrokenError(Exception):
+    """The connection broke after a request was written.
+
+    Attributes:
+        silent: no byte of an answer had come.
+    """
+
+    def __init__(self, why: str, *, silent: bool) -> None:
+        super().__init__(why)
+        self.silent = silent
+
+
+class Connection(asyncio.Protocol):
+    """One connection; at most one call is under way.
+
+    Args:
+        owner: who hands it out.
+
+    Attributes:
+        since: when it was last given back, in the loop's seconds.
+    """
+
+    __slots__ = ("_answer", "_loop", "_owner", "_transport", "_waiter", "since")
+
+    def __init__(self, owner: Connections) -> None:
+        self.since = 0.0
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+
+    def ask(self, method: str, head: bytes, body: bytes) -> asyncio.Future[Answer]:
+        """Send a request; ends as its answer, or with BadAnswer, BrokenError or TimeoutError."""
+        self._answer = Answer(method)
+        self._waiter = waiter = self._loop.create_future()
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("a connection was used after its end. This is a bug.")
+        if len(body) <= ONE_PIECE_BYTES:
+            transport.write(head + body if body else head)
+        else:
+            transport.writelines((head, body))
+        return waiter
+
+    def late(self, waiter: asyncio.Future[Answer]) -> None:
+        """The call's time is over, unless it is already answered."""
+        if self._waiter is waiter:
+            self._fail(TimeoutError())
+
+    def leave(self, waiter: asyncio.Future[Answer]) -> None:
+        """Nobody waits for the call any longer: if it is still under way, hang up, as HTTP/1.1 has no other word."""
+        if self._waiter is waiter:
+            self._waiter = self._answer = None
+            self.end()
+
+    def usable(self) -> bool:
+        """Whether another call may be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def end(self) -> None:
+        """Close at once; a call under way is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._owner.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:  # it speaks unasked
+            self.end()
+            return
+        try:
+            answer.feed(data)
+        except BadAnswer as error:
+            self._fail(error)
+            return
+        if answer.done:
+            self._settle(answer)
+
+    def eof_received(self) -> None:
+        answer = self._answer
+        if answer is None:
+            self.end()
+            return
+        answer.eof()
+        if answer.done:
+            self._settle(answer)
+        else:
+            self._break("the server hung up")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._owner.gone(self)
+        self._break(str(exc or "the connection was closed"))
+
+    def _settle(self, answer: Answer) -> None:
+        waiter, self._waiter, self._answer = self._waiter, None, None
+        transport = self._transport
+        if (
+            answer.keep
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        ):
+            self._owner.keep(self)
+        else:
+            self.end()  # it is not to be kept, or was answered before the request was out
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
+
+    def _break(self, why: str) -> None:
+        if self._answer is not None:
+            self._fail(BrokenError(why, silent=not self._answer.started))
+
+    def _fail(self, error: Exception) -> None:
+        waiter, self._waiter, self._answer = self._waiter, None, None
+        self.end()
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+
+class Connections:
+    """All connections to one server: as many as there are calls at once. The one used last is used next.
+
+    Args:
+        host: name or address.
+        port: of TCP.
+        tls: for TLS; None for plain text.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._host, self._port, self._tls = host, port, tls
+        self._all: set[Connection] = set()
+        self._idle: list[Connection] = []  # by the time they were given back; closed ones are found out when taken
+        self._sweep: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+        self._closed = False
+
+    def kept(self) -> Connection | None:
+        """One that is free, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable():
+                return connection
+        return None
+
+    async def new(self, until: float | None) -> Connection:
+        """Open one.
+
+        Args:
+            until: the call's deadline, in the loop's seconds; None: it has none.
+
+        Raises:
+            NotConnectedError: refused, no such host, ``CONNECT_S`` over, or closed on our side.
+            TimeoutError: ``until`` is over.
+        """
+        loop = asyncio.get_running_loop()
+        limit = CONNECT_S if until is None else min(CONNECT_S, until - loop.time())
+        try:
+            async with asyncio.timeout(limit):  # noqa: TID251 - once a connection, not once a call
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError:
+            if limit < CONNECT_S:
+                raise
+            raise NotConnectedError(f"no connection within {CONNECT_S:g} s") from None
+        except (OSError, UnicodeError) as error:
+            raise NotConnectedError(str(error) or type(error).__name__) from error
+        if not connection.usable():
+            raise NotConnectedError("the connection was closed")
+        return connection
+
+    def made(self, connection: Connection) -> None:
+        """One was opened."""
+        self._all.add(connection)
+        if self._closed:
+            connection.end()
+
+    def keep(self, connection: Connection) -> None:
+        """Take one back that is free again."""
+        loop = asyncio.get_running_loop()
+        connection.since = loop.time()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = loop.call_later(IDLE_S, self._swept)
+
+    def expire(self, now: float) -> None:
+        """Close those that were free for ``IDLE_S``."""
+        old = sum(connection.since + IDLE_S <= now for connection in self._idle)
+        for connection in self._idle[:old]:
+            connection.end()
+        del self._idle[:old]
+
+    def gone(self, connection: Connection) -> None:
+        """One was closed."""
+        self._all.discard(connection)
+        if self._emptied is not None and not self._all:
+            self._emptied.set()
+
+    async def aclose(self) -> None:
+        """Close them; calls under way are lost."""
+        self._closed = True
+        self._idle.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        if self._all:
+            self._emptied = asyncio.Event()
+            for connection in list(self._all):
+                connection.end()
+            await self._emptied.wait()
+
+    def _swept(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self.expire(now)
+        self._sweep = None
+        if self._idle:
+            self._sweep = loop.call_later(max(SWEEP_S, self._idle[0].since + IDLE_S - now), self._swept)
