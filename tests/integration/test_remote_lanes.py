@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -61,18 +61,21 @@ def test_calls_that_may_not_be_merged_are_not_throttled(server: Server, kind: st
 
 
 def test_calls_beyond_max_relayed_are_refused_at_once(server: Server) -> None:
-    """Those below it are not disturbed."""
-    with running_in_front_of([server], pool={"max_relayed": 4}) as proxy, ThreadPoolExecutor(4) as callers:
+    """Those below it are not disturbed. A question about the model is one of them, too, while it is asked."""
+    with running_in_front_of([server], pool={"max_relayed": 4}) as proxy, ThreadPoolExecutor() as callers:
         post = partial(proxy.post, "/v1/models/fixed_batch:predict", FIXED)
+        waiting: list[Future[tuple[int, bytes]]] = []
         with server.held():
-            waiting = [callers.submit(post) for _ in range(4)]
-            server.wait_for_running(4)
+            while (running := server.counters()["running"]) < 4:
+                if running == sum(not one.done() for one in waiting):
+                    waiting.append(callers.submit(post))
             status, body = post()
         found = [one.result()[0] for one in waiting]
 
     assert 503 == status
     assert "max_relayed" in json.loads(body)["error"]
-    assert [200] * 4 == found
+    assert 4 == found.count(200)
+    assert {200, 503} >= set(found)
 
 
 # ---------------------------------------------------------------- headers
