@@ -309,17 +309,17 @@ def test_the_callers_connection_goes(proxy: Proxy, methods: Unknown) -> None:
 
 
 def test_a_slow_reader_holds_the_server_back(channel: grpc.Channel, methods: Unknown) -> None:
-    """What lies between them is bounded: windows and a few buffers, a few MiB; 64 KiB a message."""
+    """What lies between them is bounded: grpcio's ends grow their windows, to some 8 MiB each; 64 KiB a message."""
     call = channel.unary_stream("/a.Stranger/Endless")(b"", timeout=60)
     for _ in range(10):
         next(call)
     made = settled(lambda: methods.made)
-    for _ in range(500):
+    for _ in range(1500):
         next(call)
     call.cancel()
 
-    assert made < 400
-    assert methods.made > 500
+    assert made < 1000
+    assert methods.made >= 1500
 
 
 def test_a_server_that_does_not_read_holds_the_caller_back(channel: grpc.Channel, methods: Unknown) -> None:
@@ -336,7 +336,7 @@ def test_a_server_that_does_not_read_holds_the_caller_back(channel: grpc.Channel
     found = settled(lambda: sent[0])
     call.cancel()
 
-    assert found < 400
+    assert found < 1000
 
 
 def settled(count: Any) -> int:
