@@ -14,19 +14,34 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2, status_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+    status_pb2,
+)
 
 from batchproxy.protos import tfs_pb2
 
 ROOT = Path(__file__).parents[3]
 MODULES: list[Any] = [
+    classification_pb2,
+    example_pb2,
+    feature_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    input_pb2,
     meta_graph_pb2,
     model_pb2,
     predict_pb2,
+    regression_pb2,
     status_pb2,
     tensor_pb2,
     tensor_shape_pb2,
@@ -36,9 +51,15 @@ THEIRS: dict[str, Descriptor] = {
 }
 
 
+AS_BYTES = {"examples", "context", "classifications", "label"}
+"""Fields that we declare as bytes: messages that are only handed on, and a string that nobody checks."""
+
+
 def wire(field: FieldDescriptor) -> tuple[int, bool, str | int]:
     """What of a field travels: number, repeated or not, and the type; an enum travels as an int32."""
     kind: str | int = field.message_type.name if field.message_type else field.type
+    if field.name in AS_BYTES and (field.message_type or kind == FieldDescriptor.TYPE_STRING):
+        kind = FieldDescriptor.TYPE_BYTES
     return field.number, field.is_repeated, FieldDescriptor.TYPE_INT32 if kind == FieldDescriptor.TYPE_ENUM else kind
 
 
@@ -51,6 +72,16 @@ def test_our_fields_are_theirs(ours: Descriptor) -> None:
     for mine, real in pairs:
         for field in mine.fields:
             assert wire(real.fields_by_name[field.name]) == wire(field), field.full_name
+
+
+@pytest.mark.parametrize("ours", ["Request", "Result", "Response"])
+def test_regression_is_classification_under_another_name(ours: str) -> None:
+    """So that one definition of ours serves both."""
+    classified, regressed = (
+        [wire(field)[:2] for field in THEIRS[f"{method}{ours}"].fields] for method in ("Classification", "Regression")
+    )
+
+    assert classified == regressed
 
 
 OURS_IMPORTED = "from batchproxy.protos import tfs_pb2 as ours"
