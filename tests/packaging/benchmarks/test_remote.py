@@ -11,7 +11,7 @@ def test_direct_and_proxied() -> None:
     """Both ways answer rightly, batching or not, and each process's own cost is seen."""
     routes = [route for route in remote.ROUTES if route.name in {"half_plus_two bridged", "fixed_batch gRPC"}]
     told: list[str] = []
-    batched, single = remote.measure(1, 0.3, told.append, routes)
+    batched, single = remote.measure(1, 1.0, told.append, routes)
 
     assert ["half_plus_two bridged", "fixed_batch gRPC"] == [batched.name, single.name]
     assert [(0, ""), (0, "")] == [(line.faults, line.fault) for line in (batched, single)]
