@@ -195,8 +195,7 @@ class Engine:
         reply = await backend.infer(batch.key, columns, timeout_s)
         if len(members) == 1 and sent == (members[0].request.rows or 0):
             return [reply]
-        parts = split(members, reply.columns, sent)
-        return [Reply(part, reply.version, reply.extras, headers=reply.headers) for part in parts]
+        return split(members, reply, sent)
 
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""

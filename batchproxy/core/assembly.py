@@ -8,7 +8,7 @@ from typing import Any
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import Unsplittable
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry, Request
+from batchproxy.core.request import Entry, Reply, Request, Share
 
 
 def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int]:
@@ -40,25 +40,25 @@ def _join(name: str, first: Request, others: Sequence[Request], last: Request, f
     return first.columns[name].concat(parts)
 
 
-def split(members: Sequence[Entry], outputs: Columns, sent: int) -> list[Columns]:
-    """Cut the outputs of a merged call: one set of columns a member, in order. The padding is dropped.
+def split(members: Sequence[Entry], reply: Reply, sent: int) -> list[Share]:
+    """Cut the answer to a merged call: a share a member, in order. The padding is dropped.
 
     Args:
         members: as they were merged.
-        outputs: the answer.
+        reply: the answer.
         sent: rows the call had.
 
     Raises:
         Unsplittable: an output does not have one row for each row sent, so it is nobody's in particular.
     """
-    for name, column in outputs.items():
+    for name, column in reply.columns.items():
         if column.rows != sent:
             had = "no rows" if column.rows is None else f"{column.rows} rows"
             raise Unsplittable(f"output {name!r} of a merged call has {had} where {sent} were sent")
-    parts: list[Columns] = []
+    shares = []
     start = 0
     for member in members:
         stop = start + (member.request.rows or 0)
-        parts.append({name: column.take(start, stop) for name, column in outputs.items()})
+        shares.append(Share(reply, start, stop))
         start = stop
-    return parts
+    return shares

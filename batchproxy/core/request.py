@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from batchproxy.core.columns import Column, Columns
 from batchproxy.core.errors import BatchProxyError
@@ -78,6 +78,7 @@ class Reply:
         extras: protobuf fields of the answer that we do not know, serialized.
         raw: the server's own answer, where the request travelled alone; then there are no columns.
         headers: of the server's answer to a merged REST call, for each of its callers.
+        memo: the codecs' own: what they need to know of this answer more than once.
     """
 
     columns: Columns
@@ -85,6 +86,36 @@ class Reply:
     extras: bytes = b""
     raw: RawReply | None = None
     headers: Sequence[Header] = ()
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+
+
+class Share(Reply):
+    """What one member gets of the answer to a merged call: its rows, cut out only where somebody asks for ``columns``.
+
+    Attributes:
+        whole: the answer; what a codec works out for all shares alike is kept in its ``memo``.
+        start: the first row of this member.
+        stop: the row after its last one.
+    """
+
+    __slots__ = ("start", "stop", "whole")
+
+    def __init__(self, whole: Reply, start: int, stop: int) -> None:
+        self.whole = whole
+        self.start = start
+        self.stop = stop
+        self.version = whole.version
+        self.extras = whole.extras
+        self.raw = None
+        self.headers = whole.headers
+
+    def __getattr__(self, name: str) -> Any:
+        """Reached once for ``columns``, while its slot is empty."""
+        if name != "columns":
+            raise AttributeError(name)
+        start, stop = self.start, self.stop
+        self.columns = {alias: column.take(start, stop) for alias, column in self.whole.columns.items()}
+        return self.columns
 
 
 class Waiter(Protocol):

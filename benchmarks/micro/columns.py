@@ -9,7 +9,7 @@ import numpy as np
 
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry
+from batchproxy.core.request import Entry, Reply
 from benchmarks.micro import scheduling
 from benchmarks.micro.timing import Case, Round
 
@@ -34,7 +34,8 @@ def _merge_split(width: int) -> Round:
 
     def work() -> int:
         columns, sent = merge(members, policy)
-        split(members, columns, sent)
+        for share in split(members, Reply(columns, 1), sent):
+            _ = share.columns
         return BATCH
 
     return work

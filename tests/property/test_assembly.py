@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.columns import ArrayColumn, Column, ListColumn
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry, Request
+from batchproxy.core.request import Entry, Reply, Request
 from batchproxy.testing import StubWaiter
 from tests.property.strategies import families_of_requests
 
@@ -31,7 +31,7 @@ def test_split_undoes_merge(requests: list[Request], sizes: tuple[int, ...], may
     members = [Entry(request, StubWaiter(), 0.0) for request in requests]
 
     columns, sent = merge(members, Policy(max_batch_rows=32, allowed_batch_sizes=sizes) if may_pad else None)
-    parts = split(members, columns, sent)
+    parts = [share.columns for share in split(members, Reply(columns, 1), sent)]
 
     assert {sent} == {column.rows for column in columns.values()}
     assert may_pad or sent == sum(request.rows or 0 for request in requests)

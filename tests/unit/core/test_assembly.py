@@ -9,7 +9,7 @@ from batchproxy.core.assembly import merge, split
 from batchproxy.core.columns import ArrayColumn, Columns
 from batchproxy.core.errors import Unsplittable
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry, Request
+from batchproxy.core.request import Entry, Reply, Request
 from batchproxy.testing import FIXED, StubWaiter, a_request, numbers_of
 
 
@@ -72,11 +72,12 @@ def test_split_gives_each_its_rows_and_drops_the_padding() -> None:
     """Each member gets its own slice of each output, as a view."""
     outputs = {"y": ArrayColumn(np.arange(8)), "z": ArrayColumn(np.arange(16).reshape(8, 2))}
 
-    first, second = split(_members(a_request(2), a_request(3)), outputs, 8)
+    first, second = split(_members(a_request(2), a_request(3)), Reply(outputs, 7, b"more", headers=[("a", "b")]), 8)
 
-    assert [0, 1] == numbers_of(first, "y")
-    assert [2, 3, 4] == numbers_of(second, "y")
-    assert [4, 6, 8] == numbers_of(second, "z")
+    assert [0, 1] == numbers_of(first.columns, "y")
+    assert [2, 3, 4] == numbers_of(second.columns, "y")
+    assert [4, 6, 8] == numbers_of(second.columns, "z")
+    assert (7, b"more", [("a", "b")], None) == (second.version, second.extras, second.headers, second.raw)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,6 @@ def test_split_never_trusts(output: object, said: str) -> None:
     outputs: Columns = {"x": ArrayColumn(np.arange(3)), "y": ArrayColumn(np.asarray(output))}
 
     with pytest.raises(Unsplittable) as caught:
-        split(_members(a_request(1), a_request(2)), outputs, 3)
+        split(_members(a_request(1), a_request(2)), Reply(outputs, 1), 3)
 
     assert said == caught.value.message
