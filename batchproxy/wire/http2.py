@@ -34,6 +34,7 @@ from batchproxy.wire.http2_frames import Frames, Partial
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_heads import none_is_streamed
 from batchproxy.wire.http2_limits import PER_REQUEST, Http2Limits
+from batchproxy.wire.http2_requests import Requests
 from batchproxy.wire.http2_streams import GrpcCall, Stream
 
 TOO_LONG = (FRAME_BYTES + 1) << 8
@@ -58,9 +59,10 @@ class Http2Connection(Frames):
     """
 
     FAST = True
+    requests: Requests
 
     def __init__(self, limits: Http2Limits, now: float, is_streamed: Callable[[str], bool] = none_is_streamed) -> None:
-        super().__init__(limits, now)
+        super().__init__(limits, Requests(limits, now))
         self.requests.heads.is_streamed = is_streamed
         self.closing = False
         self._opened = False  # the preface came

@@ -1,18 +1,20 @@
-"""Every frame that a client may send to an HTTP/2 server, and what it means: the general way. No bytes are cut here.
+"""Every frame that an HTTP/2 peer may send, and what it means: the general way. No bytes are cut here.
 
-``Frames`` alone is a complete server; ``http2.Http2Connection`` cuts the input into frames and has a shorter way for
-the two frames of a usual call. Faults of a stream end it with RST_STREAM, faults of the connection are raised.
-Frames that bring no work done are paid for out of an allowance. Sections are those of RFC 9113.
+With ``http2_requests.Requests``, ``Frames`` alone is a complete server; ``http2.Http2Connection`` cuts the input into
+frames and has a shorter way for the two frames of a usual call. With ``http2_client_calls.Calls`` it is a client.
+Faults of a stream end it with RST_STREAM, faults of the connection are raised. Frames that bring no work done are paid
+for out of an allowance. Sections are those of RFC 9113.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import Protocol
 
 from batchproxy.wire import frames
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ConnectionFault, ErrorCode, StreamFault
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_requests import Requests
+from batchproxy.wire.http2_outlet import Outlet
 
 SETTINGS_COST = 4
 """A change of windows looks at every stream."""
@@ -37,12 +39,25 @@ class Partial:
         self.size = len(part)
 
 
+class Streams(Protocol):
+    """The streams of a connection; see ``http2_requests.Requests``."""
+
+    outlet: Outlet
+
+    def spend(self, cost: int, what: str) -> None: ...
+    def headers(self, sid: int, block: bytes, *, ends: bool) -> None: ...
+    def data(self, sid: int, data: bytes, length: int, *, ends: bool) -> None: ...
+    def is_idle(self, sid: int) -> bool: ...
+    def reset(self, sid: int, code: ErrorCode) -> None: ...
+    def was_reset(self, sid: int) -> None: ...
+
+
 class Frames:
-    """A server's end of a connection, fed with frames.
+    """An end of a connection, fed with frames.
 
     Args:
         limits: what the peer may cost.
-        now: monotonic seconds.
+        requests: the streams.
 
     Attributes:
         requests: the streams.
@@ -51,9 +66,9 @@ class Frames:
         acknowledged: whether it has read ours.
     """
 
-    def __init__(self, limits: Http2Limits, now: float) -> None:
+    def __init__(self, limits: Http2Limits, requests: Streams) -> None:
         self.limits = limits
-        self.requests = Requests(limits, now)
+        self.requests = requests
         self.partial: Partial | None = None
         self.greeted = False
         self.acknowledged = False
@@ -111,6 +126,10 @@ class Frames:
             raise _wrong_size("RST_STREAM has not 4 bytes")
         if self.requests.is_idle(sid):
             raise _protocol("RST_STREAM on a stream that was never opened")
+        self.on_reset(sid, int.from_bytes(payload, "big"))
+
+    def on_reset(self, sid: int, code: int) -> None:
+        """The peer ended a stream."""
         self.requests.was_reset(sid)
 
     def _settings(self, flags: int, sid: int, payload: bytes) -> None:
@@ -138,12 +157,17 @@ class Frames:
                 outlet.set_frame_bytes(value)
             elif name == frames.HEADER_TABLE_SIZE:
                 outlet.set_table_bytes(value)
-            elif name == frames.ENABLE_PUSH and value > 1:
-                raise _protocol("ENABLE_PUSH is neither 0 nor 1")
+            else:
+                self.on_setting(name, value)
         self.greeted = True
         outlet.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         if window != outlet.initial:
             outlet.set_initial(window)
+
+    def on_setting(self, name: int, value: int) -> None:
+        """The peer says something of itself that does not concern the sending half."""
+        if name == frames.ENABLE_PUSH and value > 1:
+            raise _protocol("ENABLE_PUSH is neither 0 nor 1")
 
     def _ping(self, flags: int, sid: int, payload: bytes) -> None:
         if sid:
@@ -164,7 +188,12 @@ class Frames:
             raise _protocol("GOAWAY on a stream")
         if len(payload) < 8:
             raise _wrong_size("GOAWAY has fewer than 8 bytes")
-        self.requests.spend(1, "GOAWAY frames")  # it is about streams that we would open, and we open none
+        self.requests.spend(1, "GOAWAY frames")
+        last, code = struct.unpack_from(">II", payload)
+        self.on_goaway(last & frames.STREAM_MASK, code, payload[8:])
+
+    def on_goaway(self, last: int, code: int, reason: bytes) -> None:
+        """The peer takes no more streams of ours: a server has none."""
 
     def _window_update(self, flags: int, sid: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -194,7 +223,7 @@ class Frames:
             raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has not 5 bytes")
 
     def _push_promise(self, flags: int, sid: int, payload: bytes) -> None:
-        raise _protocol("a client cannot push")
+        raise _protocol("nothing may be pushed")
 
     _HANDLERS = (
         _data,
