@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADERS
 from batchproxy.wire.headers import literal
@@ -61,6 +63,19 @@ def timeout_s(value: bytes) -> float | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
+def timeout_value(seconds: float) -> bytes:
+    """A ``grpc-timeout`` of at least so many seconds, as exact as its eight digits allow.
+
+    >>> timeout_value(0.25), timeout_value(300.0), timeout_value(1e9)
+    (b'250000u', b'300000m', b'99999999S')
+    """
+    for unit, scale in ((b"u", 1e6), (b"m", 1e3)):
+        count = math.ceil(seconds * scale)
+        if count < 100_000_000:
+            return b"%d%s" % (max(count, 1), unit)
+    return b"%dS" % min(math.ceil(seconds), 99_999_999)
+
+
 def percent_encoded(message: str) -> bytes:
     r"""A status text as ``grpc-message`` has it: printable ASCII without the percent sign, the rest as ``%XX``.
 
@@ -69,6 +84,15 @@ def percent_encoded(message: str) -> bytes:
     """
     text = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], message.encode("utf-8", "replace"))
     return _CUT_ESCAPE.sub(b"", text[:MAX_MESSAGE_TEXT]) if len(text) > MAX_MESSAGE_TEXT else text
+
+
+def percent_decoded(value: bytes) -> str:
+    r"""The status text in a ``grpc-message``; what is not encoded as it should be stays as it is.
+
+    >>> percent_decoded(b"50 %25 off%0A%")
+    '50 % off\n%'
+    """
+    return (unquote_to_bytes(value) if b"%" in value else value).decode("utf-8", "replace")
 
 
 def metadata_fields(pairs: Iterable[Pair]) -> bytes:

@@ -194,25 +194,29 @@ def _sorted(fields: list[Field]) -> tuple[dict[bytes, bytes], dict[bytes, bytes]
     return pseudo, regular
 
 
-def check_trailers(fields: list[Field]) -> None:
+def check_trailers(fields: list[Field], *, stripped: bool = True) -> None:
     """See that the fields after a body are well-formed.
+
+    Args:
+        fields: all of them.
+        stripped: whether white space around a value is a fault, as it should be; gRPC's own servers send it.
 
     Raises:
         StreamFault: they are not (8.1).
     """
     if any(name[:1] == b":" for name, _ in fields):
         raise _malformed("a pseudo-header field after the body")
-    _check(fields, dict(fields))
+    _check(fields, dict(fields), stripped=stripped)
 
 
-def _check(fields: list[Field], regular: Mapping[bytes, bytes]) -> None:
+def _check(fields: list[Field], regular: Mapping[bytes, bytes], *, stripped: bool = True) -> None:
     """Names and values (8.2.1), and fields that belong to a connection (8.2.2). All at once: it is the common case."""
     names = b"\n".join(regular)
     if _NAMES.fullmatch(names) is None or names.count(b"\n") != max(len(regular) - 1, 0) or b"" in regular:
         raise _malformed("a field name is empty, or has upper-case letters or other characters that it may not have")
     values = b"".join([value for _, value in fields])
     padded = [value for _, value in fields if value != value.strip()]
-    if padded or len(values.translate(None, _LINE_ENDS)) != len(values):
+    if (padded and stripped) or len(values.translate(None, _LINE_ENDS)) != len(values):
         raise _malformed("a field value has a line end or NUL in it, or white space around it")
     if not _CONNECTION.isdisjoint(regular):
         raise _malformed("a field that belongs to a connection")
