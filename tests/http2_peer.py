@@ -10,7 +10,8 @@ import hpack
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange
+from batchproxy.wire.http2_plain import Http2Exchange
+from batchproxy.wire.http2_streams import GrpcCall
 
 PATH = "/tensorflow.serving.PredictionService/Predict"
 CALL: Sequence[tuple[str, str]] = (

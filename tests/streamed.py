@@ -32,7 +32,10 @@ def begun(peer: Peer, *payloads: bytes, fields: Sequence[tuple[str, str]] = HEAD
 
 def taken(call: GrpcStreamCall) -> list[bytes]:
     """All messages that are there."""
-    return list(iter(call.receive, None))
+    found = []
+    while isinstance(message := call.receive(), bytes):
+        found.append(message)
+    return found
 
 
 def granted(said: Sequence[Frame], stream: int) -> int:

@@ -36,8 +36,10 @@ from batchproxy.wire.http1_answers import PAGE, Answers, page
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
+from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange
+from batchproxy.wire.http2_plain import Http2Exchange
+from batchproxy.wire.http2_streams import Extra, GrpcCall
 
 logger = logging.getLogger("batchproxy.listener")
 
@@ -55,7 +57,10 @@ CLOSE_S = 1.0
 """How long a connection may take to carry its last answer, once the listener closes."""
 
 
+Http2Call = GrpcCall | GrpcStreamCall | Http2Exchange
+
 _UNFORESEEN = "a request failed in an unforeseen way. This is a bug."
+_NO_MEMORY = "there is no memory to decompress what was sent; send less at a time"
 
 
 class Listener:
@@ -103,7 +108,7 @@ class Listener:
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
         self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http1)
-        http2_limits = http2_limits or Http2Limits()
+        self._http2_limits = http2_limits = http2_limits or Http2Limits()
         self.wires = {
             PREFACE: Wire(lambda now: Http2Connection(http2_limits, now, self._is_streamed), self._serve_http2)
         }
@@ -260,8 +265,12 @@ class Listener:
         if not exchange.gone():
             self._serve_http(door, exchange)
 
-    def _serve_http2(self, door: Door, exchange: GrpcCall | GrpcStreamCall | Http2Exchange) -> None:
-        if isinstance(exchange, GrpcCall):
+    def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
+        extra = exchange.extra
+        if extra is not None and extra.compressed:
+            unpacking = self.loop.run_in_executor(None, exchange.inflated, self._http2_limits)
+            unpacking.add_done_callback(partial(self._serve_unpacked, door, exchange, extra))
+        elif isinstance(exchange, GrpcCall):
             self._serve_grpc(door, exchange)
         elif isinstance(exchange, GrpcStreamCall):
             engine = self._grpc.streams(exchange.path) if self._grpc is not None else None
@@ -269,6 +278,20 @@ class Listener:
             self._streams.serve(door, exchange, engine)
         else:
             self._serve_http(door, exchange)
+
+    def _serve_unpacked(self, door: Door, exchange: Http2Call, extra: Extra, unpacking: asyncio.Future[bytes]) -> None:
+        error = asyncio.CancelledError() if unpacking.cancelled() else unpacking.exception()
+        if exchange.carrier is None:
+            return
+        if error is None:
+            exchange.message, extra.compressed = unpacking.result(), 0
+            self._serve_http2(door, exchange)
+            return
+        if not isinstance(error, Refusal):  # out of memory, or of threads
+            error = Refusal(Code.UNAVAILABLE if isinstance(exchange, GrpcCall) else 503, _NO_MEMORY)
+        exchange.refuse(error)
+        if not door.dirty:
+            door.mark()
 
     def _is_streamed(self, path: str) -> bool:
         return self._grpc is not None and path not in METHODS and self._grpc.streams(path) is not None

@@ -16,6 +16,8 @@ from batchproxy.frontends.call import internal_error
 from batchproxy.frontends.grpc_routes import GrpcAnswer, error_answer
 from batchproxy.tasks import Tasks
 from batchproxy.wire.http2_calls import GrpcStreamCall
+from batchproxy.wire.http2_head import Refusal
+from batchproxy.wire.unpack import Packed
 
 logger = logging.getLogger("batchproxy.streams")
 
@@ -139,6 +141,13 @@ class _Stream:
         if not self._connection.dirty:
             self._connection.mark()
 
+    async def _unpacked(self, packed: Packed) -> bytes:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, packed.whole)
+        except Refusal as refusal:
+            self._call.refuse(refusal)  # which cancels us
+            raise StopAsyncIteration from refusal
+
     def __aiter__(self) -> _Stream:
         return self
 
@@ -149,7 +158,7 @@ class _Stream:
             message = call.receive()
             if message is not None:
                 self._mark()  # the caller may send as much again
-                return message
+                return await self._unpacked(message) if isinstance(message, Packed) else message
             if call.ended:
                 raise StopAsyncIteration
             await self._input.wait()

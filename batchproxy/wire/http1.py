@@ -12,16 +12,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from batchproxy.wire.base import Limits
-from batchproxy.wire.gzip import inflated, inflated_size
+from batchproxy.wire.gzip import inflated
 from batchproxy.wire.http1_answers import CLOSE, CONTINUE, NO_BODY, OLD, PAGE, Answers, has_body, page
 from batchproxy.wire.http1_chunks import Chunks
 from batchproxy.wire.http1_head import CHUNKED, Head, Headers, Heads, Refused, check_start
+from batchproxy.wire.unpack import is_quick
 
 MAX_BLANK_LINES = 4
 """Empty lines before a request; RFC 9112, 2.2, asks a server to overlook one."""
-
-INFLATE_BYTES = 1 << 20
-"""A longer text is inflated outside: this much takes some 2 ms, in which every other connection waits."""
 
 _NO_HEAD = Head("", "", Headers({}))  # of a request that could not be read
 _END = b"\r\n\r\n"
@@ -236,7 +234,7 @@ class Http1Connection:
         exchange = Http1Exchange(self, head, body, mode)
         if head.gzip:
             exchange.compressed = True
-            if inflated_size(body) <= INFLATE_BYTES:
+            if is_quick(body):
                 exchange.inflate(self._limits.inflated_bytes)
         self._open.append(exchange)
         self._held_bytes += len(exchange.body)

@@ -14,6 +14,7 @@ from batchproxy.wire import grpc
 from batchproxy.wire.http2_head import Head, Refusal
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import GONE, Extra, Stream
+from batchproxy.wire.unpack import Packed
 
 if TYPE_CHECKING:
     from batchproxy.wire.http2_intake import Intake
@@ -97,8 +98,8 @@ class GrpcStreamCall(Stream):
 
     # -- the owner's side --------------------------------------------------------------------------
 
-    def receive(self) -> bytes | None:
-        """The next message, uncompressed; None: there is none now."""
+    def receive(self) -> bytes | Packed | None:
+        """The next message; compressed only where to inflate it takes long; None: there is none now."""
         extra = self.extra
         if self.carrier is None or extra is None or not self._whole:
             return None
@@ -112,15 +113,15 @@ class GrpcStreamCall(Stream):
         if not self._whole:
             extra.wanted = self._end
         self._intake.taken(self, extra)
-        if compressed:
-            try:
-                return grpc.decompress(self.head.encoding, message, self._limits.message_bytes)
-            except grpc.MessageTooLarge as error:
-                self.refuse(Refusal(_RESOURCE_EXHAUSTED, str(error)))
-            except grpc.MessageError as error:
-                self.refuse(Refusal(_INTERNAL, str(error)))
+        if not compressed:
+            return message
+        packed = Packed(self.head.encoding, message, self._limits.message_bytes)
+        try:
+            text = packed.quick()
+        except Refusal as refusal:
+            self.refuse(refusal)
             return None
-        return message
+        return packed if text is None else text
 
     def send_headers(self, metadata: Sequence[grpc.Pair] = ()) -> None:
         """Begin to answer; left out, ``send`` does so.

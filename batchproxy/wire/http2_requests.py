@@ -18,7 +18,8 @@ from batchproxy.wire.http2_heads import Heads
 from batchproxy.wire.http2_intake import Intake
 from batchproxy.wire.http2_limits import CANCELLED, Allowance, Http2Limits
 from batchproxy.wire.http2_outlet import Outlet
-from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange, Stream
+from batchproxy.wire.http2_plain import Http2Exchange
+from batchproxy.wire.http2_streams import GrpcCall, Stream
 
 MAX_RESETS = 1000
 """Streams that we reset and remember: what the peer had sent before it heard of that is no fault (5.1)."""

@@ -1,4 +1,4 @@
-"""The exchanges of HTTP/2: gRPC calls and plain requests, each being its stream. No frames are read here.
+"""The exchanges of HTTP/2, each being its stream, and unary gRPC calls among them. No frames are read here.
 
 Nearly all calls are one HEADERS and one DATA frame in, and three frames out. A stream has slots for just that; whatever
 else it may need is in an ``Extra``, which most streams never get.
@@ -6,25 +6,17 @@ else it may need is in an ``Extra``, which most streams never get.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from batchproxy.wire import grpc
-from batchproxy.wire.gzip import inflated
 from batchproxy.wire.headers import literal
-from batchproxy.wire.http1_answers import PAGE, page
 from batchproxy.wire.http1_head import Headers
 from batchproxy.wire.http2_head import Head, Refusal
 from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.unpack import Packed
 
 _INTERNAL, _RESOURCE_EXHAUSTED = 13, 8
-_STATUS_INDEX = {200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}  # RFC 7541, appendix A
-_NOT_SENT = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "content-length"}
-)
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _UNKNOWN = -1
 
 NOTHING = memoryview(b"")
@@ -52,7 +44,8 @@ class Extra:
         parts: what came of the body.
         received: its length.
         wanted: how long it will be, a message's prefix included; ``_UNKNOWN`` until its prefix came.
-        compressed: the flag in a message's prefix.
+        compressed: the flag in a message's prefix; once the message is whole: it is as it was sent, and ``inflated``
+            wants to be called where nobody is kept waiting.
         credit: what the peer may send before the next window update.
         granted: by how much we opened its window.
         held: what came of a streamed call's messages and was not taken yet, in bytes.
@@ -134,6 +127,14 @@ class Stream:
 
     def complete(self, limits: Http2Limits) -> None:
         """The body is whole: set ``message``.
+
+        Raises:
+            Refusal: it is not going to be served.
+        """
+        raise NotImplementedError
+
+    def inflated(self, limits: Http2Limits) -> bytes:
+        """What the message is without its compression; changes nothing.
 
         Raises:
             Refusal: it is not going to be served.
@@ -302,83 +303,15 @@ class GrpcCall(Stream):
             raise Refusal(_INTERNAL, "a unary call has one message; none came")
         if extra.received != extra.wanted:
             raise Refusal(_INTERNAL, "the message ends before its announced length")
-        message = b"".join(extra.parts)
+        self.message = message = b"".join(extra.parts)
         extra.parts = []
         if extra.compressed:
-            try:
-                message = grpc.decompress(self.head.encoding, message, limits.message_bytes)
-            except grpc.MessageTooLarge as error:
-                raise Refusal(_RESOURCE_EXHAUSTED, str(error)) from None
-            except grpc.MessageError as error:
-                raise Refusal(_INTERNAL, str(error)) from None
-        self.message = message
+            text = Packed(self.head.encoding, message, limits.message_bytes).quick()
+            if text is not None:
+                self.message, extra.compressed = text, 0
+
+    def inflated(self, limits: Http2Limits) -> bytes:
+        return Packed(self.head.encoding, self.message, limits.message_bytes).whole()
 
     def refuse(self, refusal: Refusal) -> None:
         self.answer(refusal.code, refusal.text, b"", tuple(refusal.fields.items()))
-
-
-class Http2Exchange(Stream):
-    """A plain request; see ``base.HttpExchange``."""
-
-    __slots__ = ()
-
-    @property
-    def method(self) -> str:
-        return self.head.method
-
-    @property
-    def path(self) -> str:
-        return self.head.path
-
-    @property
-    def headers(self) -> Headers:
-        return self.head.headers
-
-    @property
-    def body(self) -> bytes:
-        return self.message or b""
-
-    def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
-        """Say the answer; nothing happens where the caller is gone.
-
-        Args:
-            status: 200 to 599.
-            body: not sent in answer to HEAD, nor with 204 and 304.
-            headers: the answer's own; those that belong to a connection are left out.
-            reason: HTTP/2 has none.
-
-        Raises:
-            RuntimeError: the answer was given before. This is a bug.
-            ValueError: a header that HTTP does not allow. This is a bug.
-        """
-        index = _STATUS_INDEX.get(status)
-        fields = [bytes((0x80 | index,)) if index else b"\x08\x03%03d" % status]
-        fields += [_field(name, value) for name, value in headers.items() if name.lower() not in _NOT_SENT]
-        if status not in {204, 304}:
-            fields.append(literal(b"content-length", b"%d" % len(body)))
-        silent = self.head.method == "HEAD" or status in {204, 304}
-        carrier = self.release()
-        if carrier is not None:
-            carrier.respond(self, b"".join(fields), b"" if silent else body, None)
-
-    def take(self, data: bytes, limits: Http2Limits) -> None:
-        extra = self.extended(limits.window_bytes)
-        extra.received += len(data)
-        extra.parts.append(data)
-        if max(extra.received, extra.wanted) > limits.message_bytes:
-            raise Refusal(413, f"the body has more than {limits.message_bytes} bytes")
-
-    def complete(self, limits: Http2Limits) -> None:
-        body = b"".join(self.extra.parts) if self.extra is not None else b""
-        if "gzip" in self.head.headers.get("content-encoding", ""):  # as TF Serving looks for it
-            body = inflated(body, limits.inflated_bytes)
-        self.message = body
-
-    def refuse(self, refusal: Refusal) -> None:
-        self.answer(refusal.code, page(refusal.code, refusal.text), {**PAGE, **refusal.fields})
-
-
-def _field(name: str, value: str) -> bytes:
-    if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-        raise ValueError(f"{name!r}: {value!r} is no header field. This is a bug.")
-    return literal(name.lower().encode("ascii"), value.strip().encode("latin-1"))

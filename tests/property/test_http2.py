@@ -11,7 +11,8 @@ from batchproxy.wire import frames
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_streams import GrpcCall, Http2Exchange, Stream
+from batchproxy.wire.http2_plain import Http2Exchange
+from batchproxy.wire.http2_streams import GrpcCall, Stream
 from tests.http2_peer import CALL, GET, POST, Peer, data, prefixed, split
 
 SMALL = Http2Limits(

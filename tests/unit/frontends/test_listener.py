@@ -16,7 +16,7 @@ import pytest
 
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.wire.base import Limits
-from batchproxy.wire.http1 import INFLATE_BYTES
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES
 from tests.listening import PREDICT, Held, answer_of, listening, open_to, port, post, predicting, the_door, until
 
 # ---------------------------------------------------------------- strangers
@@ -106,7 +106,7 @@ async def test_curl(options: list[str]) -> None:
 
 async def test_large_compressed_bodies_keep_their_place() -> None:
     """They are inflated in a thread; the requests after them are answered after them. A broken one is empty."""
-    text = b"x" * (INFLATE_BYTES + 1)
+    text = b"x" * (QUICK_TEXT_BYTES + 1)
     files = [gzip.compress(text), gzip.compress(text)[:-9] + b"\0" * 4 + gzip.compress(text)[-5:], b"plain"]
     codings = ["Content-Encoding: gzip", "Content-Encoding: gzip", "Content-Encoding: none"]
     async with listening(Held()) as listener:
@@ -129,7 +129,7 @@ async def test_a_caller_that_leaves_while_its_body_is_inflated_is_not_served(mon
 
     async with listening(routes) as listener:
         monkeypatch.setattr(listener, "loop", _Loop(started))
-        file = gzip.compress(b"x" * (INFLATE_BYTES + 1))
+        file = gzip.compress(b"x" * (QUICK_TEXT_BYTES + 1))
         leaving, staying = await open_to(listener), await open_to(listener)
         leaving[1].write(post("/echo", file, "Content-Encoding: gzip"))
         await until(lambda: len(outcomes) == 1)

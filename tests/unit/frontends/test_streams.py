@@ -19,11 +19,13 @@ from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire import frames
+from batchproxy.wire import grpc as grpc_wire
 from batchproxy.wire.frames import END_STREAM, HEADERS, ErrorCode
 from batchproxy.wire.http2_calls import HIGH_BYTES, GrpcStreamCall
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES
 from tests.http2_peer import Frame, Peer, data, prefixed
 from tests.listening import until
-from tests.streamed import CHAT, HEAD, a_peer, begun, body
+from tests.streamed import CHAT, GZIPPED, HEAD, a_peer, begun, body
 
 
 class Server:
@@ -94,12 +96,18 @@ class Scene:
     """A call under way."""
 
     def __init__(
-        self, *payloads: bytes, ends: bool = False, up: bool = True, error: Exception | None = None, timeout: str = ""
+        self,
+        *payloads: bytes,
+        ends: bool = False,
+        up: bool = True,
+        error: Exception | None = None,
+        timeout: str = "",
+        fields: Sequence[tuple[str, str]] = HEAD,
     ) -> None:
         self.server = Server(error)
         self.engine = an_engine(self.server, up=up)
         self.peer: Peer = a_peer()
-        fields = (*HEAD, ("x-own", "1"), *((("grpc-timeout", timeout),) if timeout else ()))
+        fields = (*fields, ("x-own", "1"), *((("grpc-timeout", timeout),) if timeout else ()))
         self.call: GrpcStreamCall = begun(self.peer, *payloads, fields=fields, ends=ends)
         self.connection = Connection()
         self.streams = Streams()
@@ -144,6 +152,21 @@ async def test_both_ways() -> None:
     assert prefixed(b"1") + prefixed(b"2") == body(scene.said, 1)
     assert (1, 0) == (during, scene.engine.scheduler.balancer.endpoints[0].relayed)
     assert scene.connection.marks >= 4
+
+
+async def test_large_compressed_messages_are_inflated_in_a_thread() -> None:
+    """They keep their place; one that is broken ends the call."""
+    large = bytes(2 * QUICK_TEXT_BYTES)
+    packed = grpc_wire.compress(b"gzip", large)
+    scene = Scene(prefixed(packed, 1) + prefixed(b"next"), fields=GZIPPED)
+    await until(lambda: len(scene.server.heard) == 2)
+    scene.peer.send(data(1, prefixed(packed[:-6] + b"\0" * 6, 1)))
+    await scene.over()
+    (head,) = scene.heads()
+
+    assert [large, b"next"] == scene.server.heard
+    assert "13" == head["grpc-status"]
+    assert "not gzip data" in head["grpc-message"]
 
 
 async def test_a_refusal_is_trailers_only() -> None:

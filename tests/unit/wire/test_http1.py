@@ -7,7 +7,8 @@ import gzip
 import pytest
 
 from batchproxy.wire.base import Limits
-from batchproxy.wire.http1 import INFLATE_BYTES, MAX_BLANK_LINES
+from batchproxy.wire.http1 import MAX_BLANK_LINES
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES
 from tests.http1_messages import JSON, connect, request, told
 
 # ---------------------------------------------------------------- requests
@@ -70,7 +71,7 @@ def test_gzip_bodies_are_inflated() -> None:
 
 def test_a_large_compressed_body_is_left_to_others() -> None:
     """Who may take their time over it; a bomb is none of them."""
-    text = b"x" * (INFLATE_BYTES + 1)
+    text = b"x" * (QUICK_TEXT_BYTES + 1)
     limits = Limits(inflated_bytes=len(text))
     file, bomb = gzip.compress(text), gzip.compress(text + b"x")
     fields = "Content-Encoding: gzip"

@@ -10,6 +10,7 @@ from batchproxy.wire import frames, grpc
 from batchproxy.wire.frames import DATA, END_STREAM, HEADERS, ErrorCode
 from batchproxy.wire.http2_calls import HIGH_BYTES, GrpcStreamCall
 from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES, Packed
 from tests.http2_peer import data, prefixed, resets_of
 from tests.streamed import GZIPPED, HEAD, Told, a_peer, begun, body, taken
 
@@ -231,6 +232,18 @@ def test_what_is_refused_when_it_is_taken(message: bytes, code: str, text: str) 
     assert code == head["grpc-status"]
     assert text in head["grpc-message"]
     assert (1, True) == (told.cancelled, call.ended)
+
+
+def test_a_large_compressed_message_is_left_to_its_owner() -> None:
+    """Who inflates it in a thread; small ones are inflated at once, empty ones, too."""
+    peer = a_peer()
+    texts = [bytes(QUICK_TEXT_BYTES + 1), b"", b"small"]
+    call = begun(peer, b"".join(prefixed(grpc.compress(b"gzip", text), 1) for text in texts), fields=GZIPPED)
+    large, *others = [call.receive() for _ in texts]
+
+    assert isinstance(large, Packed)
+    assert texts[0] == large.whole()
+    assert texts[1:] == others
 
 
 @pytest.mark.parametrize("fields", [(*HEAD, ("grpc-timeout", "soon")), (*HEAD, ("grpc-encoding", "snappy"))])

@@ -48,7 +48,7 @@ class Talk:
         call = self.call
         if call is None or self.done:
             return
-        while not self.waiting and (message := call.receive()) is not None:
+        while not self.waiting and isinstance(message := call.receive(), bytes):
             self.waiting = not call.send(message)
         if call.ended and not self.waiting:
             self.done = True

@@ -12,7 +12,8 @@ from batchproxy.wire.frames import END_STREAM, ErrorCode
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_outlet import Outlet
 from batchproxy.wire.http2_streams import GrpcCall, Stream
-from tests.http2_peer import CALL, GET, PATH, POST, Peer, data, prefixed, resets_of
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES
+from tests.http2_peer import CALL, PATH, Peer, data, prefixed
 
 SMALL = Http2Limits(message_bytes=100, inflated_bytes=50)
 GZIP = ("grpc-encoding", "gzip")
@@ -66,6 +67,27 @@ def test_a_message_of_exactly_the_limit() -> None:
 def test_an_encoding_that_is_not_used() -> None:
     """The flag of the message tells."""
     assert b"plain" == Peer().ask(b"plain", GZIP).message
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_large_compressed_message_is_left_to_others(encoding: str) -> None:
+    """Who may take their time over it; a small one is inflated at once, and neither counts for the answer."""
+    peer = Peer()
+    text = bytes(QUICK_TEXT_BYTES + 1)
+    found = []
+    for message in (text, text[:-1]):
+        packed = grpc.compress(encoding.encode(), message)
+        (call,) = peer.send(
+            peer.headers((*CALL, ("grpc-encoding", encoding)), peer.take()),
+            data(peer.next - 2, prefixed(packed, 1), END_STREAM),
+        )
+        found.append((call.extra.compressed, call.message))
+        if call.extra.compressed:
+            assert message == call.inflated(Http2Limits())
+        call.answer(0, "", b"reply")
+
+        assert prefixed(b"reply") == peer.answer()[1]
+    assert [(1, grpc.compress(encoding.encode(), text)), (0, text[:-1])] == found
 
 
 def test_a_call() -> None:
@@ -164,93 +186,6 @@ def test_shapes(window: int) -> None:
     ) == peer.answer()
 
 
-def test_a_plain_request() -> None:
-    """What can be asked of it."""
-    exchange = Peer().request(POST, b"body")
-
-    assert ("POST", "/v1/models/m", "localhost:8501", b"body") == (
-        exchange.method, exchange.path, exchange.headers["Host"], exchange.body,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("status", "method", "sent", "length"),
-    [(200, "GET", b"body", "4"), (404, "GET", b"body", "4"), (429, "GET", b"body", "4"), (200, "HEAD", b"", "4"),
-     (204, "GET", b"", None), (304, "GET", b"", None)],
-)  # fmt: skip
-def test_plain_answers(status: int, method: str, sent: bytes, length: str | None) -> None:
-    """With the length, and the body where there may be one; without what belongs to a connection."""
-    peer = Peer()
-    headers = {"Content-Type": "text/plain", "Connection": "close", "Transfer-Encoding": "chunked", "X": " padded "}
-    peer.request(((":method", method), *GET[1:])).answer(status, b"body", headers, "Reason")
-    head, body, _ = peer.answer()
-
-    assert {":status": str(status), "content-type": "text/plain", "x": "padded"} | (
-        {"content-length": length} if length else {}
-    ) == head
-    assert sent == body
-
-
-@pytest.mark.parametrize(("name", "value"), [("a b", "c"), ("a", "b\r\nc: d"), ("a", "\0"), ("ä", "b"), ("a", "€")])
-def test_wrong_headers(name: str, value: str) -> None:
-    """Nothing is sent, and another answer may be given."""
-    peer = Peer()
-    exchange = peer.request()
-    with pytest.raises(ValueError, match="is no header field"):
-        exchange.answer(200, b"", {name: value})
-    exchange.answer(500, b"", {})
-
-    assert "500" == peer.answer()[0][":status"]
-
-
-def test_a_plain_answer_to_nobody() -> None:
-    """Is dropped."""
-    peer = Peer()
-    exchange = peer.request()
-    peer.send(frames.rst_stream(1, ErrorCode.CANCEL))
-    exchange.answer(200, b"", {})
-
-    assert [] == peer.read()
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"), [(gzip.compress(b"text"), b"text"), (b"junk", b""), (gzip.compress(bytes(51)), b"")]
-)
-def test_compressed_bodies(body: bytes, expected: bytes) -> None:
-    """Are unpacked; empty where they are broken or too long, as in TF Serving."""
-    assert expected == Peer(SMALL).request((*POST, ("content-encoding", "gzip")), body).body
-
-
-@pytest.mark.parametrize("announced", [True, False])
-def test_a_body_beyond_the_limit(announced: bool) -> None:
-    """413 as soon as it is known; what still comes is thrown away."""
-    peer = Peer(SMALL)
-    more = (("content-length", "200"),) if announced else ()
-    peer.send(peer.headers((*POST, *more), 1), data(1, bytes(1 if announced else 101)))
-    said = peer.read()
-
-    assert "413" == peer.fields(said[0])[":status"]
-    assert [(1, ErrorCode.NO_ERROR)] == resets_of(said)
-    assert [] == peer.send(data(1, bytes(99), END_STREAM))
-
-
-@pytest.mark.parametrize("ends", [True, False])
-def test_a_refusal_that_does_not_fit_the_window(ends: bool) -> None:
-    """The rest of the body is overlooked meanwhile; a stream that has ended needs no reset."""
-    peer = Peer(SMALL)
-    peer.send(frames.settings((4, 3)))
-    peer.send(peer.headers(POST, 1), data(1, bytes(101)))
-    peer.read()
-    found = peer.send(data(1, bytes(70), END_STREAM if ends else 0))
-    peer.send(frames.window_update(1, 1000))
-    said = peer.read()
-
-    assert [] == found
-    assert frames.DATA == said[0].kind
-    assert ([] if ends else [(1, ErrorCode.NO_ERROR)]) == resets_of(said)
-    assert 0 == len(peer.server.requests.outlet.streams)
-
-
 def test_the_bare_stream() -> None:
     """Is nothing by itself."""
     call = Peer().ask()
@@ -261,6 +196,8 @@ def test_the_bare_stream() -> None:
         stream.take(b"", SMALL)
     with pytest.raises(NotImplementedError):
         stream.complete(SMALL)
+    with pytest.raises(NotImplementedError):
+        stream.inflated(SMALL)
     with pytest.raises(NotImplementedError):
         stream.refuse(NotImplemented)
     assert issubclass(GrpcCall, Stream)
