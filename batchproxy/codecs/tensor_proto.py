@@ -162,6 +162,22 @@ def content_of(array: Array) -> memoryview | bytes:
     return np.ascontiguousarray(array, row.numpy).reshape(-1).view(np.uint8).data
 
 
+def packed_tag(dtype: np.dtype[Any], *, content: bool) -> bytes | None:
+    """The tag of the field in which numbers of a type are one buffer, as ``content_of`` makes it; None: there is none.
+
+    Args:
+        dtype: numpy's type of the numbers.
+        content: whether they go into ``tensor_content`` instead of the field of their type.
+
+    Raises:
+        BackendProtocolError: no TensorFlow type.
+    """
+    field = _dtypes.by_numpy(dtype).field
+    if content:
+        return None if field == "string_val" else b"\x22"
+    return _FIXED.get(field)
+
+
 def _unparsable(alias: str) -> DecodeError:
     return DecodeError(f"tensor parsing error: {alias}")
 

@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from batchproxy.codecs import _dtypes, tensor_proto
-from batchproxy.core.columns import ArrayColumn, TensorColumn
-from batchproxy.core.errors import BackendProtocolError, BatchProxyError, Code, DecodeError, RequestError
-from batchproxy.core.request import Reply
+from batchproxy.codecs.tfs_responses import encode_predict as encode_predict
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature, TensorSpec
 from batchproxy.protos import tfs_pb2 as pb
 
@@ -182,32 +182,6 @@ def decode_inputs(call: PredictCall, signature: Signature) -> dict[str, ArrayCol
     return columns
 
 
-def encode_predict(reply: Reply, model: str, signature_name: str) -> bytes:
-    """A PredictResponse with typed value fields, the form a server answers in by default, or in the server's own form.
-
-    Args:
-        reply: array columns, the version that answered, and what else it said.
-        model: the name the caller used.
-        signature_name: after defaulting.
-
-    Raises:
-        BackendProtocolError: an output that no TensorFlow type holds.
-    """
-    response = pb.PredictResponse()
-    for alias, column in reply.columns.items():
-        if not isinstance(column, ArrayColumn):
-            raise BackendProtocolError(f"model {model!r}: output {alias!r} is no array. This is a bug.")
-        try:
-            _write_output(column, response.outputs[alias])
-        except BackendProtocolError as error:
-            raise BackendProtocolError(f"model {model!r}, output {alias!r}: {error}") from None
-    spec = response.model_spec
-    spec.name = model
-    spec.version.value = reply.version
-    spec.signature_name = signature_name
-    return response.SerializeToString() + reply.extras  # a message may be written in pieces
-
-
 def version_of(message: bytes) -> int:
     """The version that a PredictResponse says it came from; 0 where it does not say, or is none."""
     try:
@@ -320,19 +294,6 @@ def _extras_of(message: bytes) -> tuple[bytes, bool]:
     for field in rest.DESCRIPTOR.fields:
         rest.ClearField(field.name)
     return rest.SerializeToString(), odd
-
-
-def _write_output(column: ArrayColumn, proto: pb.TensorProto) -> None:
-    if not isinstance(column, TensorColumn):
-        tensor_proto.write(column.array, proto)
-        return
-    if column.content:
-        tensor_proto.write_head(column.array, proto)
-        proto.tensor_content = bytes(tensor_proto.content_of(column.array))
-    else:
-        tensor_proto.write(column.array, proto)
-    if column.extras:
-        proto.MergeFromString(column.extras)
 
 
 def _target(

@@ -1,7 +1,8 @@
 """Columns: named inputs and outputs that can be sliced and joined along axis 0. Nothing is parsed here.
 
 ``ArrayColumn`` over a numpy array (servers, arrays in the library), ``PackedColumn`` for one that is still bytes,
-``TensorColumn`` for one that a server sent, and ``ListColumn`` over Python objects (lists in the library). All are immutable by convention: views are shared.
+``TensorColumn`` for one that a server sent, and ``ListColumn`` over Python objects (lists in the library). All are
+immutable by convention: views are shared.
 """
 
 from __future__ import annotations

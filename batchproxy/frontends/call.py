@@ -10,6 +10,7 @@ from batchproxy.core.request import Entry, Reply, Request
 from batchproxy.engine import Engine
 
 Answer = TypeVar("Answer")
+Record = Callable[[float, Code], None]
 
 
 class Format(Protocol[Answer]):  # type: ignore[misc]  # a protocol class may be invariant in what it makes
@@ -28,15 +29,19 @@ class Call(Generic[Answer]):
     Args:
         form: writes the outcome.
         respond: gets the answer; called exactly once, unless the call is cancelled before.
-        ended: told the status code, for the records.
+        record: told when it came (``started``) and its status code, for the records.
+        started: on the engine's clock, in seconds.
     """
 
-    __slots__ = ("_done", "_ended", "_engine", "_entry", "_respond", "form")
+    __slots__ = ("_done", "_engine", "_entry", "_record", "_respond", "_started", "form")
 
-    def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], ended: Callable[[Code], None]) -> None:
+    def __init__(
+        self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float
+    ) -> None:
         self.form = form
         self._respond = respond
-        self._ended = ended
+        self._record = record
+        self._started = started
         self._done = False
         self._engine: Engine | None = None
         self._entry: Entry | None = None
@@ -69,14 +74,14 @@ class Call(Generic[Answer]):
     def _finish(self, answer: Answer, code: Code) -> None:
         self._done = True
         self._entry = None  # which knows us: apart, both go at once, and no garbage is left to collect
-        self._ended(code)
+        self._record(self._started, code)
         self._respond(answer)
 
     def cancel(self) -> None:
         """The caller is gone: nothing will be answered."""
         if not self._done:
             self._done = True
-            self._ended(Code.CANCELLED)
+            self._record(self._started, Code.CANCELLED)
             entry, self._entry = self._entry, None
             if self._engine is not None and entry is not None:
                 self._engine.discard(entry)

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_grpc
+from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError, TooLarge
 from batchproxy.core.raw import GRPC, Header, RawCall
-from batchproxy.core.request import Reply, Request, Version, build_request
+from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
+from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends.call import Call
+from batchproxy.frontends.call import Call, Record
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.observe import Observer
@@ -30,6 +32,30 @@ class GrpcAnswer(NamedTuple):
 
 
 Respond = Callable[[GrpcAnswer], None]
+
+
+class Known(NamedTuple):
+    """What all Predict requests of one kind have in common: they differ in their numbers only.
+
+    Attributes:
+        engine: runs them.
+        key: what they ride with.
+        rows: of each.
+        nbytes: of their inputs.
+        form: writes their answers.
+        record: counts them.
+        pool: the servers of the model; None where it is embedded.
+        signature: what was assumed of the model.
+    """
+
+    engine: Engine
+    key: BatchKey
+    rows: int
+    nbytes: int
+    form: PredictFormat
+    record: Record
+    pool: RemotePool | None
+    signature: Signature
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +123,7 @@ class GrpcRoutes:
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
         }
+        self._templates: Templates[Known] = Templates()
 
     def streams(self, method: str) -> Engine | None:
         """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
@@ -127,9 +154,15 @@ class GrpcRoutes:
         """
         started = self._clock()
         deadline = None if timeout_s is None else started + timeout_s
-        raw = RawCall(GRPC, method, "", metadata, message)
         if method == tfs_grpc.PREDICT:
+            plan = self._templates.find(message)
+            if plan is not None:
+                call = self._predict_again(plan, message, metadata, started, deadline, respond)
+                if call is not None:
+                    return call
+            raw = RawCall(GRPC, method, "", metadata, message)
             return self._predict(raw, started, deadline, respond)
+        raw = RawCall(GRPC, method, "", metadata, message)
         pool = self._directory.remote(tfs_grpc.model_named(message))
         if pool is not None:
             return self._pass_on(pool, raw, started, deadline, respond)
@@ -148,6 +181,30 @@ class GrpcRoutes:
 
     # -- Predict -----------------------------------------------------------------------------------
 
+    def _predict_again(
+        self,
+        plan: Plan[Known],
+        message: bytes,
+        metadata: Sequence[Header],
+        started: float,
+        deadline: float | None,
+        respond: Respond,
+    ) -> Call[GrpcAnswer] | None:
+        """A request that is like an earlier one; None: what was known of that does not hold any longer."""
+        engine, key, rows, nbytes, form, record, pool, signature = plan.value
+        raw = None
+        if pool is not None:
+            if pool.signature(key.model, key.version, key.signature) is not signature:
+                self._templates.forget()
+                return None
+            raw = RawCall(GRPC, tfs_grpc.PREDICT, "", metadata, message)
+            partition = pool.partition(key.model, raw)
+            if partition != key.partition:
+                key = key._replace(partition=partition)
+        call = Call(form, respond, record, started)
+        call.start(engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw))
+        return call
+
     def _predict(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:
         form = PredictFormat()
         model = ""
@@ -159,59 +216,39 @@ class GrpcRoutes:
                     raise
                 return self._pass_on(self._directory.default, raw, started, deadline, respond)
             pool = self._directory.remote(call.target.model)
+            signature: Signature | None
             if pool is None:
                 served = self._directory.find(*call.target)
                 engine, info = served.engine, served.info
                 model = form.model = info.name
                 form.signature = call.signature_name
-                signature = tfs_grpc.signature_of(info, call.signature_name)
-                columns = tfs_grpc.decode_inputs(call, signature)
+                signature = declared = tfs_grpc.signature_of(info, call.signature_name)
+                columns = tfs_grpc.decode_inputs(call, declared)
                 target = (model, info.version, call.signature_name)
-                request = build_request(target, signature, columns, call.output_filter, deadline)
+                request = build_request(target, declared, columns, call.output_filter, deadline)
             else:
                 _need_a_door(pool)
-                engine, request = pool.engine, self._remote_predict(pool, call, raw, deadline, form)
+                signature = pool.signature(call.target.model, _version_of(call), call.signature_name)
+                engine, request = pool.engine, _remote_predict(pool, call, signature, raw, deadline, form)
                 model = request.key.model
         except BatchProxyError as error:
-            refused = Call(form, respond, partial(self._ended, model, "Predict", started))
+            refused = Call(form, respond, partial(self._ended, model, "Predict"), started)
             refused.set_exception(error)
             return refused
-        waiting = Call(form, respond, partial(self._ended, model, "Predict", started))
+        record = partial(self._ended, model, "Predict")
+        waiting = Call(form, respond, record, started)
         waiting.start(engine, request)
+        if request.rows is not None and signature is not None:
+            known = Known(engine, request.key, request.rows, request.nbytes, form, record, pool, signature)
+            self._templates.learn(raw.body, request.columns, known)
         return waiting
-
-    def _remote_predict(
-        self, pool: RemotePool, call: tfs_grpc.PredictCall, raw: RawCall, deadline: float | None, form: PredictFormat
-    ) -> Request:
-        """The request to queue: mergeable where all is known and well, else as it came (R5)."""
-        model, number, label = call.target
-        version: Version = label if label is not None else number
-        signature = pool.signature(model, version, call.signature_name)
-        if signature is None:
-            return as_it_came(raw, deadline, pool.label(model, version))
-        form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
-        if not call.mergeable:
-            return as_it_came(raw, deadline, model)
-        try:
-            columns = tfs_grpc.decode_inputs(call, signature)
-        except TooLarge:
-            raise
-        except BatchProxyError:
-            return as_it_came(raw, deadline, model)  # the server says it in its own words
-        target = (model, version, call.signature_name)
-        request = build_request(target, signature, columns, call.output_filter, deadline)
-        partition = pool.partition(model, raw)
-        if partition or call.extras:
-            request.key = request.key._replace(partition=partition, extras=call.extras)
-        request.raw = raw
-        return request
 
     # -- everything else ---------------------------------------------------------------------------
 
     def _pass_on(
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
     ) -> Call[GrpcAnswer]:
-        call = Call(RelayFormat(), respond, partial(self._ended, "", raw.method.rpartition("/")[2], started))
+        call = Call(RelayFormat(), respond, partial(self._ended, "", raw.method.rpartition("/")[2]), started)
         try:
             _need_a_door(pool)
         except BatchProxyError as error:
@@ -239,3 +276,37 @@ def _need_a_door(pool: RemotePool) -> None:
             f"pool {pool.engine.name!r} has no gRPC door: name one (grpc://HOST:PORT), or call over REST",
             code=Code.UNIMPLEMENTED,
         )
+
+
+def _version_of(call: tfs_grpc.PredictCall) -> Version:
+    return call.target.label if call.target.label is not None else call.target.version
+
+
+def _remote_predict(
+    pool: RemotePool,
+    call: tfs_grpc.PredictCall,
+    signature: Signature | None,
+    raw: RawCall,
+    deadline: float | None,
+    form: PredictFormat,
+) -> Request:
+    """The request to queue: mergeable where all is known and well, else as it came (R5)."""
+    model, version = call.target.model, _version_of(call)
+    if signature is None:
+        return as_it_came(raw, deadline, pool.label(model, version))
+    form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
+    if not call.mergeable:
+        return as_it_came(raw, deadline, model)
+    try:
+        columns = tfs_grpc.decode_inputs(call, signature)
+    except TooLarge:
+        raise
+    except BatchProxyError:
+        return as_it_came(raw, deadline, model)  # the server says it in its own words
+    target = (model, version, call.signature_name)
+    request = build_request(target, signature, columns, call.output_filter, deadline)
+    partition = pool.partition(model, raw)
+    if partition or call.extras:
+        request.key = request.key._replace(partition=partition, extras=call.extras)
+    request.raw = raw
+    return request

@@ -221,7 +221,7 @@ class RestRoutes:
     def _call(
         self, form: Format[RestAnswer], model: str, verb: str, started: float, respond: Respond
     ) -> Call[RestAnswer]:
-        return Call(form, respond, partial(self._ended, model, verb, started))
+        return Call(form, respond, partial(self._ended, model, verb), started)
 
     def _start(
         self,

@@ -48,7 +48,12 @@ def a_call() -> tuple[Call[Any], list[Any], list[Code]]:
     """A call, its answers, and the codes it was recorded with."""
     answers: list[Any] = []
     codes: list[Code] = []
-    return Call(Form(), answers.append, codes.append), answers, codes
+
+    def record(started: float, code: Code) -> None:
+        assert started == 3.0
+        codes.append(code)
+
+    return Call(Form(), answers.append, record, 3.0), answers, codes
 
 
 def test_a_reply_is_written_and_handed_over_once() -> None:
