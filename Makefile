@@ -7,12 +7,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check quick test debian bench demo docs protos
+.PHONY: help setup fix check quick test debian bench bench-wire demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
 	@echo "batchproxy: make ..."
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
 
 setup: $(VENV)/.test ## make the environment for development in .venv
 	@echo "== Ready: make quick while working, make test before pushing."
@@ -47,6 +47,11 @@ debian:
 
 bench: $(VENV)/.test ## micro figures, and an end-to-end table as ratios to plain echoes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-wire: $(VENV)/.test ## our listeners beside aiohttp, grpc.aio, nginx and HAProxy, under wrk and h2load
+	@for command in wrk h2load nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v "$$command" >/dev/null || \
+	    { echo "make bench-wire needs $$command. On Debian: apt install wrk nghttp2-client nginx haproxy"; exit 1; }; done
+	@$(BIN)/python -m benchmarks wire $(ARGS)
 
 docs: $(VENV)/.test ## write the generated pages again, and try what the pages say
 	@$(BIN)/python -m tests.packaging.generated_docs

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [micro|e2e|remote|all] [--quick] [--json FILE]``: measures, shows progress, prints tables."""
+"""``python -m benchmarks [PART] [--quick] [--json FILE]``: measures a part or all, shows progress, prints tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import e2e, micro, remote, tables
 from benchmarks.micro.timing import measure
+from benchmarks.wire import run as wire
 
 SAMPLES, QUICK_SAMPLES = 15, 3
 ROUNDS, SECONDS = 3, 2.0
@@ -24,7 +25,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
 def main() -> int:
     """Run and print; 1 where an answer was wrong or missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "all"], default="all")
+    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "wire", "all"], default="all")
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
     args = parser.parse_args()
@@ -51,6 +52,12 @@ def main() -> int:
         print(tables.alone_table(routes), end="\n\n")
         faulty += [(line.name, line.fault) for line in routes if line.faults]
         found["remote"] = [asdict(line) for line in routes]
+    if args.part == "wire":  # not of "all": it needs Debian's nginx, haproxy, wrk and h2load
+        outcome = wire.measure(args.quick, _progress("wire"))
+        _clear()
+        print(outcome.text, end="\n\n")
+        faulty += outcome.faults
+        found["wire"] = outcome.figures
     for name, fault in faulty:
         print(f"FAULT {name}: {fault}")
     if args.json:

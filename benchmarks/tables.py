@@ -52,7 +52,7 @@ def micro_table(figures: Iterable[Figure]) -> str:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         rows.append([
             figure.name, f"{figure.best:.2f}", f"{figure.median:.2f}", ratio,
-            _verdict(due.get(figure.name), figure.ratio, at_most=True),
+            verdict(due.get(figure.name), figure.ratio, at_most=True),
         ])  # fmt: skip
     return markdown(["us of CPU per request", "best", "median", "x yardstick", "budget"], rows)
 
@@ -64,7 +64,7 @@ def e2e_table(lines: Iterable[Line]) -> str:
         [
             line.name, f"{line.per_second:,.0f}", f"{line.ratio:.2f}", f"{line.p50_ms:.2f}", f"{line.p99_ms:.1f}",
             f"{line.alone_p50_ms:.2f}", f"{line.cpu_us:.0f}", f"{line.mean_batch:.1f}" if line.mean_batch else "",
-            f"{100 * line.load_cpu:.0f}", str(line.faults), _verdict(due.get(line.name), line.ratio, at_most=False),
+            f"{100 * line.load_cpu:.0f}", str(line.faults), verdict(due.get(line.name), line.ratio, at_most=False),
         ]
         for line in lines
     ]  # fmt: skip
@@ -99,8 +99,8 @@ def remote_table(lines: Iterable[RemoteLine]) -> str:
             f"{direct.server_us:.0f} > {proxied.server_us:.0f}", f"{line.server_ratio:.2f}",
             f"{line.proxy_us:.0f}", f"{line.mean_batch:.1f}" if line.mean_batch else "",
             f"{100 * line.load_cpu:.0f}", str(line.faults),
-            _verdict(due.get(line.name), line.ratio, at_most=False),
-            _verdict(p99_due.get(line.name), line.p99_ratio, at_most=True),
+            verdict(due.get(line.name), line.ratio, at_most=False),
+            verdict(p99_due.get(line.name), line.p99_ratio, at_most=True),
         ])  # fmt: skip
     head = [
         "64 callers, direct > proxied", "req/s", "x", "p50 ms", "p99 ms", "x", "server CPU us/req", "x",
@@ -119,7 +119,8 @@ def alone_table(lines: Iterable[RemoteLine]) -> str:
     return markdown(["one caller, p50 ms", "direct", "proxied", "added"], rows)
 
 
-def _verdict(budget: float | None, ratio: float | None, *, at_most: bool) -> str:
+def verdict(budget: float | None, ratio: float | None, *, at_most: bool) -> str:
+    """A budget and whether it is kept; empty where there is none, or nothing to compare."""
     if budget is None or ratio is None:
         return ""
     kept = ratio <= budget if at_most else ratio >= budget

@@ -14,7 +14,7 @@ async def _echo(request: web.Request) -> web.Response:
 
 def main(port: int) -> None:
     """Serve until killed."""
-    app = web.Application()
+    app = web.Application(client_max_size=0)  # its default of 1 MiB is less than some bodies here
     app.router.add_post("/{path:.*}", _echo)
     web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None, loop=uvloop.new_event_loop())
 
