@@ -125,7 +125,7 @@ def read_request(body: bytes) -> RawPredict | None:
         return None
     sent = None
     if "signature_name" in top:
-        sent = _plain_string(bytes(top["signature_name"][0]))
+        sent = plain_string(bytes(top["signature_name"][0]))
         if sent is None:
             return None
     row_form = INSTANCES in top
@@ -155,7 +155,8 @@ def read_request(body: bytes) -> RawPredict | None:
     return RawPredict(sent, columns, row_form, ranks)
 
 
-def _plain_string(text: bytes) -> str | None:
+def plain_string(text: bytes) -> str | None:
+    """What a JSON string says; None for any other value, an escape in it, or bytes that are not UTF-8."""
     if text[:1] != b'"' or b"\\" in text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""REST predict answers cut into answers of fewer rows by bytes alone: no number is read or written. No requests here.
+"""REST answers cut into answers of fewer rows by bytes alone: no number is read or written. No requests here.
 
 A cut needs no knowledge of the server's layout. Of the answer ``body``, rows ``i`` up to ``j`` are::
 
@@ -24,6 +24,9 @@ PREDICTIONS = "predictions"
 
 OUTPUTS = "outputs"
 """The name of the one column of an answer in column form of one output, which has no name there."""
+
+RESULTS = "results"
+"""The name of the one column of an answer to a classify or regress request."""
 
 _LEAD = re.compile(SPACE)
 _COMMA = re.compile(SPACE + rb",?" + SPACE)
@@ -175,21 +178,36 @@ def read_answer(body: bytes, row_form: bool) -> dict[str, JsonAnswer]:
     >>> splice({name: column.take(0, 2) for name, column in answer.items()})
     b'{"predictions": [[9e+06], [NaN]]}'
     """
+    name = PREDICTIONS if row_form else OUTPUTS
+    source, value, start = _found(body, name)
+    values = {name: (value, start)}
+    if not row_form and source[start] == _BRACE:
+        values = _outputs(source, value, start)
+    return _columns(body, source, values)
+
+
+def read_results(body: bytes) -> dict[str, JsonAnswer]:
+    """Find the results of an answer to a classify or regress request: one column, ``RESULTS``; as ``read_answer``."""
+    source, value, start = _found(body, RESULTS)
+    return _columns(body, source, {RESULTS: (value, start)})
+
+
+def _found(body: bytes, name: str) -> tuple[bytes, msgspec.Raw, int]:
+    """The text that could be parsed, the value of ``name`` in it, and where that begins."""
     source = body
     top = members(source)
     if top is None:
         source = _masked(body)
         top = members(source)
-    name = PREDICTIONS if row_form else OUTPUTS
     if top is None or name not in top:
         raise BackendProtocolError(
-            f"the server's answer to a merged REST predict call is no JSON object with {name!r}; "
+            f"the server's answer to a merged REST call is no JSON object with {name!r}; "
             "if that server is not TF Serving, switch batching off for this model"
         )
-    value, start = top[name]
-    values = {name: (value, start)}
-    if not row_form and source[start] == _BRACE:
-        values = _outputs(source, value, start)
+    return source, *top[name]
+
+
+def _columns(body: bytes, source: bytes, values: Mapping[str, tuple[msgspec.Raw, int]]) -> dict[str, JsonAnswer]:
     view = memoryview(body)
     columns = {}
     for output, (text, at) in values.items():

@@ -307,22 +307,3 @@ class Feature(_message.Message):
     float_list: FloatList
     int64_list: Int64List
     def __init__(self, bytes_list: _Optional[_Union[BytesList, _Mapping]] = ..., float_list: _Optional[_Union[FloatList, _Mapping]] = ..., int64_list: _Optional[_Union[Int64List, _Mapping]] = ...) -> None: ...
-
-class Features(_message.Message):
-    __slots__ = ("feature",)
-    class FeatureEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: Feature
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Feature, _Mapping]] = ...) -> None: ...
-    FEATURE_FIELD_NUMBER: _ClassVar[int]
-    feature: _containers.MessageMap[str, Feature]
-    def __init__(self, feature: _Optional[_Mapping[str, Feature]] = ...) -> None: ...
-
-class Example(_message.Message):
-    __slots__ = ("features",)
-    FEATURES_FIELD_NUMBER: _ClassVar[int]
-    features: Features
-    def __init__(self, features: _Optional[_Union[Features, _Mapping]] = ...) -> None: ...

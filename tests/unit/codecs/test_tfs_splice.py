@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from batchproxy.codecs.tfs_splice import JsonAnswer, read_answer, splice
+from batchproxy.codecs.tfs_splice import RESULTS, JsonAnswer, read_answer, read_results, splice
 from batchproxy.core.errors import BackendProtocolError
 
 ODD = b'{ "predictions" :[ 1 ,2,  3\n,\t4 ] , "more": {"predictions": [9]}} \n'
@@ -100,7 +100,7 @@ def test_what_is_no_json() -> None:
 )
 def test_no_answer(body: bytes, row_form: bool) -> None:
     """What cannot be taken apart is said to be no answer, without a word of it."""
-    with pytest.raises(BackendProtocolError, match="the server's answer to a merged REST predict call") as caught:
+    with pytest.raises(BackendProtocolError, match="the server's answer to a merged REST") as caught:
         read_answer(body, row_form)
 
     assert 502 == caught.value.http_status
@@ -140,3 +140,33 @@ def test_slices_of_slices() -> None:
 
     assert b'{"predictions": [3, 0]}' == splice({"predictions": woven.take(1, 3)})
     assert 4 == woven.rows
+
+
+@pytest.mark.parametrize(
+    ("body", "slices"),
+    [
+        (b'{\n    "results": [2.5, NaN, 4.5]\n}', [b'{\n    "results": [2.5]\n}', b'{\n    "results": [NaN, 4.5]\n}']),
+        (
+            b'{\n    "results": [[["a", 1.0]], [["]", -Infinity], ["", 0.5]], []\n    ]\n}',
+            [
+                b'{\n    "results": [[["a", 1.0]]\n    ]\n}',
+                b'{\n    "results": [[["]", -Infinity], ["", 0.5]], []\n    ]\n}',
+            ],
+        ),
+    ],
+    ids=["regress", "classify"],
+)
+def test_results(body: bytes, slices: list[bytes]) -> None:
+    """Answers to regress and classify are cut as those to predict are; the layout is that of a recorded answer."""
+    columns = read_results(body)
+    results = columns[RESULTS]
+
+    assert 3 == results.rows
+    assert slices == [splice({RESULTS: results.take(0, 1)}), splice({RESULTS: results.take(1, 3)})]
+    assert body == splice(columns)
+
+
+def test_no_results() -> None:
+    """As for predict."""
+    with pytest.raises(BackendProtocolError, match="is no JSON object with 'results'"):
+        read_results(b'{"predictions": [1]}')
