@@ -7,12 +7,17 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from batchproxy.backends.grpc import GrpcDoor
+from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.backends.http import RestDoor
+
+AnyDoor = TypeVar("AnyDoor", GrpcDoor, GrpcWireDoor)
+DOORS = (GrpcDoor, GrpcWireDoor)
+"""Both ways to a gRPC server."""
 
 
 class Stranger(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -85,9 +90,9 @@ class Running:
 
 
 @asynccontextmanager
-async def a_door(port: int) -> AsyncIterator[GrpcDoor]:
+async def a_door(port: int, kind: type[AnyDoor] = GrpcDoor) -> AsyncIterator[AnyDoor]:  # type: ignore[assignment]
     """A door to a local port, closed at the end."""
-    door = GrpcDoor(f"127.0.0.1:{port}")
+    door = kind(f"127.0.0.1:{port}")
     try:
         yield door
     finally:

@@ -47,6 +47,8 @@ ROOMS = {
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
     "backends.grpc": Room(rooms=("core", "tasks"), packages=("grpc",)),
+    "backends.grpc_wire": Room(rooms=("core", "wire", "backends.grpc", "backends.grpc_wire_connections")),
+    "backends.grpc_wire_connections": Room(rooms=("tasks", "wire")),
     "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections")),
     "backends.http_connections": Room(rooms=("wire",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
