@@ -1,0 +1,373 @@
+"""The calls of an HTTP/2 client: waiting, sent, answered, refused, given up. How frames spell that is not known here.
+
+The counterpart of ``http2_requests.Requests``, for unary gRPC calls. While a part of its request is still to be sent, a
+call is a stream of the ``Outlet``, too; mostly it never gets there. Sections are those of RFC 9113.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from contextlib import suppress
+from typing import Any, Final
+
+from batchproxy.wire import frames, grpc
+from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, ConnectionFault, ErrorCode
+from batchproxy.wire.headers import HeaderError, HeadersTooLarge
+from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
+from batchproxy.wire.http2_head import Head
+from batchproxy.wire.http2_intake import Intake
+from batchproxy.wire.http2_limits import PER_REQUEST, Allowance, Http2Limits
+from batchproxy.wire.http2_outlet import Outlet
+from batchproxy.wire.http2_streams import Extra, Stream
+
+MAX_ID: Final = 0x7FFFFFFF
+"""Of a stream; a client's are odd (5.1.1). After it a connection takes no more calls."""
+
+_DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _INTERNAL = 4, 8, 13
+_UNKNOWN = -1
+_HEAD = Head("POST", "/", [])
+"""Streams have one for the server's sake; what a call asks for is in its block."""
+
+
+class Fate(enum.Enum):
+    """What became of a call."""
+
+    STATUS = "has a status"
+    """The server's, or ours on what it sent; DEADLINE_EXCEEDED included."""
+    NOT_RUN = "not run"
+    """It was not sent, or the server says that it did not look at it."""
+    LOST = "lost"
+    """It was sent, and there will be no status."""
+
+
+class Call(Stream):
+    """A unary call, and its answer once ``fate`` is set.
+
+    Args:
+        outlet: of the connection.
+        path: of the method.
+        block: its header block.
+        request: the message.
+        deadline: monotonic seconds; infinite for none.
+
+    Attributes:
+        fate: None while it is under way.
+        code: gRPC's number; where there is no status, what RST_STREAM said, or 0.
+        text: the status text, or what happened instead.
+        message: the answer's; None unless ``code`` is 0.
+        first: the head of the answer; None where there was none, or where it was the end, too.
+        trailers: metadata at the end.
+        waiter: for the owner's use.
+    """
+
+    __slots__ = ("block", "code", "deadline", "fate", "first", "path", "request", "text", "trailers", "waiter")
+
+    def __init__(self, outlet: Outlet, path: str, block: bytes, request: bytes, deadline: float) -> None:
+        super().__init__(outlet, 0, _HEAD)
+        self.path = path
+        self.block = block
+        self.request = request
+        self.deadline = deadline
+        self.fate: Fate | None = None
+        self.code = 0
+        self.text = ""
+        self.first: AnswerHead | None = None
+        self.trailers: tuple[grpc.Pair, ...] = ()
+        self.waiter: Any = None
+
+    @property
+    def headers(self) -> tuple[grpc.Pair, ...]:
+        """Metadata at the beginning of the answer."""
+        return () if self.first is None else self.first.pairs
+
+    def extended(self, credit: int) -> Extra:
+        if self.extra is None:
+            self.extra = Extra(credit, _UNKNOWN)
+        return self.extra
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.path}{'' if self.fate is None else f', {self.fate.value}'}>"
+
+
+class Calls:
+    """The calls of one connection.
+
+    Args:
+        limits: what the peer may cost.
+        now: monotonic seconds.
+
+    Attributes:
+        now: when the bytes came that are being read.
+        calls: those that were sent, by the id of their stream.
+        waiting: those beyond what the peer takes at once, in order.
+        ended: those whose fate is known; emptied by whoever hands them on.
+        max_calls: how many the peer takes at once; it says so in its SETTINGS.
+        next: the id of the next stream.
+        outlet: the sending half.
+        intake: the receiving windows.
+    """
+
+    __slots__ = ("_heads", "allowance", "calls", "ended", "intake", "limits", "max_calls", "next", "now", "outlet",
+                 "waiting")  # fmt: skip
+
+    def __init__(self, limits: Http2Limits, now: float) -> None:
+        self.limits = limits
+        self.now = now
+        self.calls: dict[int, Call] = {}
+        self.waiting: deque[Call] = deque()
+        self.ended: list[Call] = []
+        self.max_calls = MAX_ID
+        self.next = 1
+        self.allowance = Allowance(limits.allowance, limits.allowance_rate, now)
+        self.outlet = Outlet(limits.window_bytes, lambda _: None, self.allowance.earn)
+        self.intake = Intake(limits, self.outlet.out)
+        self._heads = AnswerHeads(limits.fields, limits.list_bytes)
+
+    def spend(self, cost: int, what: str) -> None:
+        """A frame brought no work done; see ``Allowance.spend``."""
+        self.allowance.spend(cost, self.now, what)
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def start(self, call: Call) -> None:
+        """Send a call, now or when the peer takes another."""
+        if self.waiting or len(self.calls) >= self.max_calls:
+            self.waiting.append(call)
+        else:
+            self._open(call)
+
+    def _open(self, call: Call) -> None:
+        call.id = sid = self.next
+        self.next += 2
+        self.calls[sid] = call
+        outlet, block, request = self.outlet, call.block, call.request
+        prefix = grpc.PREFIX.pack(0, len(request))
+        size = len(prefix) + len(request)
+        if size <= outlet.cap and size <= outlet.window and len(block) <= frames.FRAME_BYTES:
+            head = HEADER.pack(len(block) << 8 | HEADERS, END_HEADERS, sid)
+            outlet.out.append(b"".join((head, block, HEADER.pack(size << 8 | DATA, END_STREAM, sid), prefix, request)))
+            outlet.window -= size
+        else:
+            outlet.streams[sid] = call
+            outlet.respond(call, block, prefix + request, None)
+        call.block = call.request = b""
+
+    def open_waiting(self) -> None:
+        """Send what waits, as far as the peer takes it."""
+        while self.waiting and len(self.calls) < self.max_calls:
+            if self.next > MAX_ID:
+                self.drop_waiting("the connection has no stream left")
+                return
+            self._open(self.waiting.popleft())
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for a call any longer: tell the peer, if it has begun."""
+        if call.fate is None:
+            self._abandon(call)
+            self._forget(call)
+            call.fate = Fate.LOST
+            self.open_waiting()
+
+    def expire(self, now: float) -> None:
+        """End the calls whose time is over."""
+        for call in [call for call in (*self.calls.values(), *self.waiting) if call.deadline <= now]:
+            self._abandon(call)
+            self._end(call, Fate.STATUS, _DEADLINE_EXCEEDED, "Deadline Exceeded")  # grpc's own words
+
+    def first_deadline(self) -> float:
+        """Of all calls under way; infinite where none has one."""
+        return min((call.deadline for call in (*self.calls.values(), *self.waiting)), default=float("inf"))
+
+    def _abandon(self, call: Call) -> None:
+        if call.id in self.calls:
+            self.outlet.out.append(frames.rst_stream(call.id, ErrorCode.CANCEL))
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def headers(self, sid: int, block: bytes, *, ends: bool) -> None:
+        """A whole header block came; it is decoded whatever becomes of it, for the table's sake (4.3)."""
+        call = self.calls.get(sid)
+        try:
+            head = self._heads.read(block)
+        except HeaderError as error:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from None
+        except HeadersTooLarge as error:
+            if call is not None:
+                self._refuse(call, _RESOURCE_EXHAUSTED, str(error))
+            return
+        if call is None:
+            if self.is_idle(sid):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that was never opened")
+            return  # it was on its way when the call ended
+        if call.first is None:
+            if 100 <= head.http < 200 and not ends:
+                self.spend(1, "informational answers")
+            elif not head.http:
+                self._refuse(call, _INTERNAL, "the answer has no HTTP status")
+            elif ends:
+                self._answered(call, head)
+            else:
+                call.first = head
+        elif head.http or not ends:
+            self._refuse(call, _INTERNAL, "header fields within the answer")
+        else:
+            self._answered(call, head)
+
+    def data(self, sid: int, data: bytes, length: int, *, ends: bool) -> None:
+        """A piece of an answer came.
+
+        Args:
+            sid: the stream.
+            data: without padding.
+            length: with padding: what flow control counts.
+            ends: whether it is the last.
+        """
+        self.intake.consume(length)
+        if not data and not ends:
+            self.spend(1, "DATA frames with nothing in them")
+        call = self.calls.get(sid)
+        if call is None:
+            if self.is_idle(sid):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that was never opened")
+            return  # it was on its way when the call ended
+        first = call.first
+        if first is None:
+            self._refuse(call, _INTERNAL, "the answer begins without header fields")
+            return
+        extra = call.extended(self.limits.window_bytes)
+        self.intake.consume_stream(extra, length)
+        extra.received += len(data)
+        if first.http == 200 and (problem := self._take(extra, first, data)):
+            self._refuse(call, *problem)
+        elif ends:
+            self._answered(call, first)
+        else:
+            self.intake.continue_stream(call, extra)
+
+    def _take(self, extra: Extra, first: AnswerHead, data: bytes) -> tuple[int, str] | None:
+        """Keep a piece of the message; returns the status that ends the call where it is wrong."""
+        extra.parts.append(data)
+        if extra.wanted == _UNKNOWN:
+            if extra.received < grpc.PREFIX.size:
+                return None
+            begin = b"".join(extra.parts)
+            extra.compressed, length = grpc.PREFIX.unpack_from(begin)
+            extra.wanted = grpc.PREFIX.size + length
+            extra.parts = [begin[grpc.PREFIX.size :]]
+            most = self.limits.message_bytes
+            if length > most:
+                return (
+                    _RESOURCE_EXHAUSTED,
+                    f"Received message larger than max ({length} vs. {most})",
+                )  # grpc's own words
+            if extra.compressed and first.encoding not in {b"gzip", b"deflate"}:
+                name = first.encoding.decode("latin-1") or "no encoding"
+                return _INTERNAL, f"the answer is compressed in what is not known here: {name}"
+        if extra.received > extra.wanted:
+            return _INTERNAL, "a unary answer has one message; more came"
+        return None
+
+    def _answered(self, call: Call, last: AnswerHead) -> None:
+        """The answer is complete."""
+        first = call.first
+        status, text = last.verdict()
+        if last.status is None and first is not None:
+            status, text = first.verdict()
+        http = (last if first is None else first).http
+        if last.status is None and http in {502, 504}:
+            self._end(call, Fate.LOST, 0, f"HTTP status {http}")  # a gateway does not know, either
+            return
+        if last is not first:
+            call.trailers = last.pairs
+        if not status:
+            try:
+                call.message = self._message(call)
+            except (grpc.MessageError, grpc.MessageTooLarge) as error:
+                status = _INTERNAL if isinstance(error, grpc.MessageError) else _RESOURCE_EXHAUSTED
+                text = str(error)
+        if call.id in self.outlet.streams:  # it did not wait for all of the request
+            self._abandon(call)
+        self.allowance.earn(PER_REQUEST)
+        self._end(call, Fate.STATUS, status, text)
+
+    def _message(self, call: Call) -> bytes:
+        extra, first = call.extra, call.first
+        if extra is None or first is None or not extra.received:
+            raise grpc.MessageError("the answer has no message")
+        if extra.received != extra.wanted:
+            raise grpc.MessageError("the answer ends before the announced length of its message")
+        message = extra.parts[0] if len(extra.parts) == 1 else b"".join(extra.parts)
+        extra.parts = []
+        return grpc.decompress(first.encoding, message, self.limits.message_bytes) if extra.compressed else message
+
+    def _refuse(self, call: Call, code: int, text: str) -> None:
+        """End a call whose answer we do not take."""
+        self._abandon(call)
+        self._end(call, Fate.STATUS, code, text)
+
+    def is_idle(self, sid: int) -> bool:
+        """Whether no stream with this id has been opened yet."""
+        return sid >= self.next or not sid & 1
+
+    def reset(self, sid: int, code: ErrorCode) -> None:
+        """End a stream on which the peer broke the rules (5.4.2)."""
+        self.outlet.out.append(frames.rst_stream(sid, code))
+        self.spend(2, "streams with faults")
+        call = self.calls.get(sid)
+        if call is not None:
+            self._end(call, Fate.LOST, code, f"the answer breaks the rules of HTTP/2: {code.name}")
+
+    def was_reset(self, sid: int, code: int = 0) -> None:
+        """The peer ended a stream; nothing is owed for one that has ended here."""
+        call = self.calls.get(sid)
+        if call is None:
+            self.spend(1, "resets of closed streams")
+        elif code == ErrorCode.REFUSED_STREAM:
+            self._end(call, Fate.NOT_RUN, code, "the server refused the stream (RST_STREAM with REFUSED_STREAM)")
+        elif code == ErrorCode.CANCEL and call.deadline <= self.now:
+            self._end(call, Fate.STATUS, _DEADLINE_EXCEEDED, "Deadline Exceeded")  # its clock was faster than ours
+        else:
+            self._end(call, Fate.LOST, code, f"the server broke the call off (RST_STREAM with {_named(code)})")
+
+    def drop_above(self, last: int, reason: str) -> None:
+        """The peer does not look at streams above ``last``, and takes no more."""
+        self.drop_waiting(reason)
+        for call in [call for sid, call in self.calls.items() if sid > last]:
+            self._end(call, Fate.NOT_RUN, 0, reason)
+
+    def drop_waiting(self, reason: str) -> None:
+        """No more calls will be sent."""
+        waiting, self.waiting = self.waiting, deque()
+        for call in waiting:
+            call.fate, call.text = Fate.NOT_RUN, reason
+        self.ended += waiting
+
+    def drop_all(self, reason: str) -> None:
+        """The connection is gone."""
+        self.drop_waiting(reason)
+        for call in list(self.calls.values()):
+            self._end(call, Fate.LOST, 0, reason)
+
+    def _end(self, call: Call, fate: Fate, code: int, text: str) -> None:
+        call.fate, call.code, call.text = fate, code, text
+        self._forget(call)
+        self.ended.append(call)
+        self.open_waiting()
+
+    def _forget(self, call: Call) -> None:
+        if self.calls.pop(call.id, None) is None:
+            with suppress(ValueError):
+                self.waiting.remove(call)
+            return
+        if call.id in self.outlet.streams:
+            self.outlet.forget(call)
+        if call.extra is not None:
+            self.intake.release(call, call.extra)
+
+    def __repr__(self) -> str:
+        return f"<Calls {len(self.calls)} sent, {len(self.waiting)} waiting, the next is {self.next}>"
+
+
+def _named(code: int) -> str:
+    return ErrorCode(code).name if code in ErrorCode.__members__.values() else str(code)
