@@ -6,15 +6,18 @@ other is not done here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import NamedTuple
 
 from batchproxy.backends.grpc import GrpcDoor, GrpcStream
 from batchproxy.backends.http import RestDoor
-from batchproxy.codecs import tfs_calls
+from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
+from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
 from batchproxy.codecs.tfs_rows import INSTANCES, JsonRows, write_request
-from batchproxy.codecs.tfs_splice import read_answer
+from batchproxy.codecs.tfs_splice import read_answer, read_results
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
@@ -55,31 +58,33 @@ class TfServingBackend:
         return (self._grpc if protocol == GRPC else self._rest) is not None
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
-        """Run a merged call: rows of JSON by REST, anything else by gRPC.
+        """Run a merged call: rows and examples that are texts of JSON by REST, anything else by gRPC.
 
         The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5); where both have a
         name, the callers' value. A REST answer does not say which version it is of.
         """
         theirs = {name for name, _ in key.partition}
         headers = (*(header for header in self._static if header[0] not in theirs), *key.partition)
-        rows = {name: column for name, column in columns.items() if isinstance(column, JsonRows)}
-        if rows:
-            return await self._infer_rows(key, rows, headers, timeout_s)
+        by_rest = _by_rest(columns)
+        if by_rest is not None:
+            return await self._infer_rest(key, by_rest, headers, timeout_s)
+        examples = tfs_examples.examples_of(columns)
+        if examples is not None:
+            message = tfs_examples.write_request(key, examples)
+            answer = await self._grpc_door().call(examples.method, headers, message, timeout_s)
+            return tfs_examples.read_reply(answer.body)
         message = tfs_calls.encode_predict_request(key, columns)
         answer = await self._grpc_door().call(PREDICT, headers, message, timeout_s)
         return tfs_calls.decode_predict_reply(answer.body)
 
-    async def _infer_rows(
-        self, key: BatchKey, rows: dict[str, JsonRows], headers: tuple[Header, ...], timeout_s: float | None
+    async def _infer_rest(
+        self, key: BatchKey, call: _RestCall, headers: tuple[Header, ...], timeout_s: float | None
     ) -> Reply:
-        sent = next(iter(rows.values())).shape_class
-        row_form = sent.form == INSTANCES
-        path = tfs_calls.model_path(key.model, key.version) + ":predict"
-        body = write_request(rows, sent.sent_signature, row_form)
-        answer = await self._rest_door().call("POST", path, (*_JSON, *headers), body, timeout_s)
+        path = f"{tfs_calls.model_path(key.model, key.version)}:{call.verb}"
+        answer = await self._rest_door().call("POST", path, (*_JSON, *headers), call.body, timeout_s)
         if answer.status != 200:
             raise BackendProtocolError(f"{self.name}: HTTP status {answer.status} in answer to {path}")
-        return Reply(read_answer(answer.body, row_form), 0, headers=answer.headers)
+        return Reply(call.read(answer.body), 0, headers=answer.headers)
 
     async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
         """Pass a call on through the door that it came by."""
@@ -141,6 +146,27 @@ class TfServingBackend:
         if self._rest is None:
             raise _no_door(self.name, REST, "http://HOST:PORT")
         return self._rest
+
+
+class _RestCall(NamedTuple):
+    """A merged call by REST: what is asked, with which body, and how the answer to it is taken apart."""
+
+    verb: str
+    body: bytes
+    read: Callable[[bytes], Columns]
+
+
+def _by_rest(columns: Columns) -> _RestCall | None:
+    """The call for these columns; None where they are no texts."""
+    first = next(iter(columns.values()), None)
+    if isinstance(first, ExampleTexts):
+        return _RestCall(first.shape_class.verb, tfs_example_rows.write_request(first), read_results)
+    if not isinstance(first, JsonRows):
+        return None
+    rows = {name: column for name, column in columns.items() if isinstance(column, JsonRows)}
+    row_form = first.shape_class.form == INSTANCES
+    body = write_request(rows, first.shape_class.sent_signature, row_form)
+    return _RestCall("predict", body, partial(read_answer, row_form=row_form))
 
 
 def _alive(error: BackendError) -> None:

@@ -67,6 +67,12 @@ class MessageColumn:
         return len(self.messages)
 
     @property
+    def method(self) -> str:
+        """The gRPC method that examples are for."""
+        assert self.shape_class is not None, "results have no method. This is a bug."
+        return self.shape_class.method
+
+    @property
     def rank(self) -> int | None:
         return None
 
