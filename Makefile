@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check quick test debian bench bench-wire demo docs protos
+.PHONY: help setup fix check quick test debian bench bench-wire fuzz demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -52,6 +52,9 @@ bench-wire: $(VENV)/.test ## our listeners beside aiohttp, grpc.aio, nginx and H
 	@for command in wrk h2load nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v "$$command" >/dev/null || \
 	    { echo "make bench-wire needs $$command. On Debian: apt install wrk nghttp2-client nginx haproxy"; exit 1; }; done
 	@$(BIN)/python -m benchmarks wire $(ARGS)
+
+fuzz: $(VENV)/.test ## throw bytes at every parser for SECONDS (60) in all; ARGS names some of the targets
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 docs: $(VENV)/.test ## write the generated pages again, and try what the pages say
 	@$(BIN)/python -m tests.packaging.generated_docs
