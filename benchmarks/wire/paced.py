@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.wire import callers
@@ -52,9 +53,12 @@ class Result:
 
 
 def start(pace: Pace) -> subprocess.Popen[str]:
-    """Run a load beside others."""
+    """Run a load beside others; returns when its callers are warm and the pace begins."""
     command = [sys.executable, "-m", "benchmarks.wire.paced", json.dumps(asdict(pace))]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    _ = process.stdout.readline()
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> Result:
@@ -73,7 +77,7 @@ class _Load:
         self._body = Path(pace.body).read_bytes()
         self._times: list[float] = []
         self._faults: list[str] = []
-        self._ready = threading.Barrier(pace.callers)
+        self._ready = threading.Barrier(pace.callers, partial(print, "warm", flush=True))
 
     def run(self) -> Result:
         threads = [threading.Thread(target=self._caller, args=(number,)) for number in range(self._pace.callers)]

@@ -73,11 +73,12 @@ def measure(
         *bars.of_figures(held.figures()),
         *bars.of_figures({bars.STALL.format(case=each.case.name): each.rise_ms for each in stalls}),
     ]
-    text = [table.rates(lines), table.bars(found)]
+    text = [table.rates(lines), table.stalls(stalls), table.bars(found)]
     if held.connections < resources.CONNECTIONS:
         text.append(f"Idle connections: {held.connections:,}, as this machine allows {files:,} open files; scaled up.")
     figures = {
         "lines": {line.target.name: [asdict(sample) for sample in line.samples] for line in lines},
+        "stalls": {each.case.name: asdict(each) for each in stalls},
         "bars": {bar.name: bar.value for bar in found},
     }
     return Outcome("\n\n".join(text), figures, faults)

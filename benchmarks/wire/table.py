@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.tables import budgets, markdown, verdict
 from benchmarks.wire.bars import Bar
+from benchmarks.wire.paced import Result
 from benchmarks.wire.rates import Line, alone, cpu, rate
+from benchmarks.wire.stall import Found
 
 
 def rates(lines: Sequence[Line]) -> str:
@@ -34,6 +37,25 @@ def _cells(line: Line, by_name: Mapping[str, Line]) -> list[str]:
         f"{lone:.0f}" if lone else "",
         str(line.failed),
     ]
+
+
+def stalls(found: Iterable[Found]) -> str:
+    """A line a case: the small callers' p99, medians over the rounds, and the images' own p50."""
+
+    def p99(results: Sequence[Result]) -> str:
+        return f"{statistics.median(result.p99_ms for result in results):.1f}"
+
+    head = ["small callers' p99, ms", "alone", "images elsewhere", "images beside", "more", "image p50 ms"]
+    return markdown(
+        head,
+        [
+            [
+                each.case.name, p99(each.alone), p99(each.elsewhere), p99(each.beside), f"{each.rise_ms:.1f}",
+                f"{statistics.median(result.p50_ms for result in each.images):.0f}",
+            ]
+            for each in found
+        ],
+    )  # fmt: skip
 
 
 def bars(found: Iterable[Bar]) -> str:
