@@ -9,7 +9,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -30,11 +30,28 @@ Layout = Callable[[list[bytes], int], bytes]
 """Joins the items of one array that stands inside so many brackets."""
 
 
+class Rows(NamedTuple):
+    """The texts of an answer's rows, and what stands between two of them."""
+
+    texts: list[bytes]
+    between: bytes
+
+
 def predictions(arrays: Mapping[str, Array]) -> bytes:
     """The answer to a request in row form: one element for each row.
 
     Raises:
         RequestError: an output without rows, outputs with unequal numbers of rows, or a type that JSON has none for.
+    """
+    rows = row_texts(arrays)
+    return framed(rows, 0, len(rows.texts))
+
+
+def row_texts(arrays: Mapping[str, Array]) -> Rows:
+    """What ``framed`` makes answers of, for any number of callers.
+
+    Raises:
+        RequestError: as ``predictions``.
     """
     _refuse_nothing(arrays)
     rows = -1
@@ -45,16 +62,24 @@ def predictions(arrays: Mapping[str, Array]) -> bytes:
             raise RequestError(f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {rows}")
         rows = array.shape[0]
     if not rows:
-        return b'{\n    "predictions": []\n}'
+        return Rows([], b"")
     if len(arrays) == 1:
         (items,) = (_items(name, array, 2, 1, _on_one_line) for name, array in arrays.items())
-        return b'{\n    "predictions": [' + b", ".join(items) + b"\n    ]\n}"
+        return Rows(items, b", ")
     members = []
     for name, array in arrays.items():
         start = indent(3) + quoted(name.encode()) + b": "
         members.append([start + item for item in _items(name, array, 3, 1, _on_one_line)])
-    objects = [indent(2) + b"{" + b",".join(row) + indent(2) + b"}" for row in zip(*members, strict=True)]
-    return b'{\n    "predictions": [' + b",".join(objects) + b"\n    ]\n}"
+    return Rows([indent(2) + b"{" + b",".join(row) + indent(2) + b"}" for row in zip(*members, strict=True)], b",")
+
+
+def framed(rows: Rows, start: int, stop: int) -> bytes:
+    """The answer that has the rows from ``start`` up to ``stop``."""
+    if start == stop:
+        return b'{\n    "predictions": []\n}'
+    texts = rows.texts
+    text = texts[start] if stop - start == 1 else rows.between.join(texts[start:stop])
+    return b'{\n    "predictions": [%b\n    ]\n}' % text
 
 
 def outputs(arrays: Mapping[str, Array]) -> bytes:

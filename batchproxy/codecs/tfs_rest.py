@@ -21,9 +21,9 @@ from batchproxy.codecs.tfs_echo import echo, quoted
 from batchproxy.codecs.tfs_exact import exact_columns
 from batchproxy.codecs.tfs_fast import Quick
 from batchproxy.codecs.tfs_parse import MISSING, Members, parse
-from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.errors import BatchProxyError, DecodeError, RequestError
-from batchproxy.core.request import Reply
+from batchproxy.core.request import Reply, Share
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
 
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -265,8 +265,16 @@ def encode_predict(reply: Reply, *, row_form: bool) -> bytes:
         RequestError: TF Serving's text: outputs without rows, with unequal numbers of them, without a JSON form.
         BackendProtocolError: an array that is no tensor.
     """
-    arrays = {name: cast("ArrayColumn", column).array for name, column in reply.columns.items()}
-    return tfs_json.predictions(arrays) if row_form else tfs_json.outputs(arrays)
+    if row_form and type(reply) is Share:
+        rows: tfs_json.Rows | None = reply.whole.memo.get(tfs_json.Rows)
+        if rows is None:
+            rows = reply.whole.memo[tfs_json.Rows] = tfs_json.row_texts(_arrays(reply.whole))
+        return tfs_json.framed(rows, reply.start, reply.stop)
+    return tfs_json.predictions(_arrays(reply)) if row_form else tfs_json.outputs(_arrays(reply))
+
+
+def _arrays(reply: Reply) -> dict[str, Array]:
+    return {name: cast("ArrayColumn", column).array for name, column in reply.columns.items()}
 
 
 # ---------------------------------------------------------------- errors

@@ -8,15 +8,16 @@ from functools import partial
 from typing import NamedTuple
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import tfs_grpc
+from batchproxy.codecs import tfs_examples, tfs_grpc
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError, TooLarge
 from batchproxy.core.raw import GRPC, Header, RawCall
-from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
+from batchproxy.core.request import Reply, Request, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends.call import Call, Record
+from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.observe import Observer
 
@@ -34,51 +35,31 @@ class GrpcAnswer(NamedTuple):
 Respond = Callable[[GrpcAnswer], None]
 
 
-class Known(NamedTuple):
-    """What all Predict requests of one kind have in common: they differ in their numbers only.
-
-    Attributes:
-        engine: runs them.
-        key: what they ride with.
-        rows: of each.
-        nbytes: of their inputs.
-        form: writes their answers.
-        record: counts them.
-        pool: the servers of the model; None where it is embedded.
-        signature: what was assumed of the model.
-    """
-
-    engine: Engine
-    key: BatchKey
-    rows: int
-    nbytes: int
-    form: PredictFormat
-    record: Record
-    pool: RemotePool | None
-    signature: Signature
-
-
 @dataclass(slots=True, eq=False)
 class PredictFormat:
-    """Writes PredictResponses for one model and signature.
+    """Writes PredictResponses for one model and signature; or answers to Classify and Regress.
 
     Attributes:
         model: the name the caller used.
         signature: after defaulting.
         asked: the version asked for, and the catalogue that wants to know which one answered; None for embedded models.
+        encode: makes the message of a reply, a model's name and a signature's.
+        version_of: the version that such a message tells.
     """
 
     model: str = ""
     signature: str = ""
     asked: tuple[Catalogue, Version] | None = None
+    encode: Callable[[Reply, str, str], bytes] = tfs_grpc.encode_predict
+    version_of: Callable[[bytes], int] = tfs_grpc.version_of
 
     def reply(self, reply: Reply) -> GrpcAnswer:
         if reply.raw is None:
-            answer = GrpcAnswer(Code.OK, body=tfs_grpc.encode_predict(reply, self.model, self.signature))
+            answer = GrpcAnswer(Code.OK, body=self.encode(reply, self.model, self.signature))
             version = reply.version
         else:
             answer = GrpcAnswer(Code.OK, "", reply.raw.body, reply.raw.headers, reply.raw.trailers)
-            version = tfs_grpc.version_of(reply.raw.body) if self.asked else 0
+            version = self.version_of(reply.raw.body) if self.asked else 0
         if self.asked:
             self.asked[0].answered(self.model, self.asked[1], version)
         return answer
@@ -123,7 +104,7 @@ class GrpcRoutes:
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
         }
-        self._templates: Templates[Known] = Templates()
+        self._templates: Templates[Known[GrpcAnswer]] = Templates()
 
     def streams(self, method: str) -> Engine | None:
         """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
@@ -183,7 +164,7 @@ class GrpcRoutes:
 
     def _predict_again(
         self,
-        plan: Plan[Known],
+        plan: Plan[Known[GrpcAnswer]],
         message: bytes,
         metadata: Sequence[Header],
         started: float,
@@ -191,10 +172,10 @@ class GrpcRoutes:
         respond: Respond,
     ) -> Call[GrpcAnswer] | None:
         """A request that is like an earlier one; None: what was known of that does not hold any longer."""
-        engine, key, rows, nbytes, form, record, pool, signature = plan.value
+        engine, key, rows, nbytes, form, record, pool, _ = plan.value
         raw = None
         if pool is not None:
-            if pool.signature(key.model, key.version, key.signature) is not signature:
+            if not plan.value.holds():
                 self._templates.forget()
                 return None
             raw = RawCall(GRPC, tfs_grpc.PREDICT, "", metadata, message)
@@ -248,13 +229,20 @@ class GrpcRoutes:
     def _pass_on(
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
     ) -> Call[GrpcAnswer]:
-        call = Call(RelayFormat(), respond, partial(self._ended, "", raw.method.rpartition("/")[2]), started)
+        form: RelayFormat | PredictFormat = RelayFormat()
+        if raw.method in tfs_examples.METHODS:
+            form = PredictFormat(encode=tfs_examples.write_reply, version_of=tfs_examples.version_of)
+            request = _remote_examples(pool, raw, deadline, form)
+        else:
+            request = as_it_came(raw, deadline)
+        record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
+        call = Call(form, respond, record, started)
         try:
             _need_a_door(pool)
         except BatchProxyError as error:
             call.set_exception(error)
         else:
-            call.start(pool.engine, as_it_came(raw, deadline))
+            call.start(pool.engine, request)
         return call
 
     def _ended(self, model: str, method: str, started: float, code: Code) -> None:
@@ -308,5 +296,22 @@ def _remote_predict(
     partition = pool.partition(model, raw)
     if partition or call.extras:
         request.key = request.key._replace(partition=partition, extras=call.extras)
+    request.raw = raw
+    return request
+
+
+def _remote_examples(pool: RemotePool, raw: RawCall, deadline: float | None, form: PredictFormat) -> Request:
+    """The request of a Classify or Regress call: as for Predict."""
+    call = tfs_examples.read_request(raw.method, raw.body)
+    if call is None:
+        return as_it_came(raw, deadline)
+    model, version = call.model, call.version
+    signature = pool.signature(model, version, call.signature_name)
+    if signature is None or not tfs_examples.fits(raw.method, signature):
+        return as_it_came(raw, deadline, pool.label(model, version))
+    form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
+    target = (model, version, call.signature_name)
+    request = build_request(target, signature, {tfs_examples.INPUT: call.column}, deadline=deadline)
+    request.key = request.key._replace(partition=pool.partition(model, raw), extras=call.extras)
     request.raw = raw
     return request

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
-from batchproxy.codecs import tfs_rest, tfs_rows
+from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
+from batchproxy.codecs.json_templates import JsonTemplates, Plan
 from batchproxy.codecs.tfs_grpc import VersionStatus
+from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge
 from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Request, build_request
@@ -15,6 +17,7 @@ from batchproxy.engine import Engine
 from batchproxy.frontends import rest_bridge
 from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
 from batchproxy.observe import Observer
@@ -58,6 +61,7 @@ class RestRoutes:
         self._clock = clock
         self._timeout_s = timeout_s
         self._deadline_header = deadline_header
+        self._templates: JsonTemplates[Known[RestAnswer]] = JsonTemplates()
         self._tasks = Tasks()
 
     def handle(
@@ -81,7 +85,9 @@ class RestRoutes:
         if pool is not None and REST in pool.doors:
             raw = RawCall(REST, method, path, _passed_on(headers), body)
             return self._relayed(pool, target, raw, headers, started, respond)
-        answer = below_the_api(method, path, headers.get("Origin"))
+        answer = None
+        if target is None or not _is_inside(method, path):
+            answer = below_the_api(method, path, headers.get("Origin"))
         if answer is not None:
             respond(answer)
             return None
@@ -92,7 +98,10 @@ class RestRoutes:
         if pool is not None:
             return self._bridged(pool, target, headers, body, started, respond)
         if target.verb == "predict":
-            return self._predict(target, headers, body, started, respond)
+            found = self._templates.find(path, body)
+            if found is not None:
+                return self._predict_again(*found, headers, started, respond)
+            return self._predict(target, path, headers, body, started, respond)
         self._document(target, started, respond)
         return None
 
@@ -108,8 +117,32 @@ class RestRoutes:
 
     # -- embedded models ---------------------------------------------------------------------------
 
+    def _predict_again(
+        self,
+        plan: Plan[Known[RestAnswer]],
+        columns: Columns,
+        headers: Mapping[str, str],
+        started: float,
+        respond: Respond,
+    ) -> Call[RestAnswer]:
+        """A request that is like an earlier one."""
+        engine, key, rows, nbytes, form, record, _, _ = plan.value
+        try:
+            deadline = self._deadline(headers, started)
+        except BatchProxyError as error:
+            return self._refuse(error, key.model, "predict", started, respond)
+        call = Call(form, respond, record, started)
+        call.start(engine, Request(key, columns, rows, nbytes, deadline))
+        return call
+
     def _predict(
-        self, target: tfs_rest.Target, headers: Mapping[str, str], body: bytes, started: float, respond: Respond
+        self,
+        target: tfs_rest.Target,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        started: float,
+        respond: Respond,
     ) -> Call[RestAnswer]:
         model, row_form = "", True
         try:
@@ -124,7 +157,13 @@ class RestRoutes:
             request = build_request((model, info.version, name), signature, decoded.columns, deadline=deadline)
         except BatchProxyError as error:
             return self._refuse(error, model, "predict", started, respond)
-        return self._start(served.engine, request, PredictFormat(row_form), "predict", started, respond)
+        form, record = PredictFormat(row_form), partial(self._ended, model, "predict")
+        if request.rows is not None:
+            known = Known(served.engine, request.key, request.rows, request.nbytes, form, record, None, signature)
+            self._templates.learn(path, body, request.columns, known, declared=signature.declared)
+        call = Call(form, respond, record, started)
+        call.start(served.engine, request)
+        return call
 
     def _document(self, target: tfs_rest.Target, started: float, respond: Respond) -> None:
         model, code = "", Code.OK
@@ -155,7 +194,7 @@ class RestRoutes:
         started: float,
         respond: Respond,
     ) -> Call[RestAnswer]:
-        """Pass a request on: merged with others where it is a predict call of which all is known, else as it came."""
+        """Pass a request on: merged with others where all is known of its model, else as it came."""
         verb = target.verb if target is not None else ""
         try:
             deadline = self._deadline(headers, started)
@@ -164,6 +203,8 @@ class RestRoutes:
         request = None
         if target is not None and verb == "predict":
             request = _mergeable(pool, target, raw, deadline)
+        elif target is not None and verb in tfs_examples.METHOD_OF:
+            request = _mergeable_examples(pool, target, raw, deadline)
         if request is None:
             label = pool.label(target.model, rest_bridge.version_of(target)) if target is not None else ""
             request = as_it_came(raw, deadline, label)
@@ -180,14 +221,18 @@ class RestRoutes:
     ) -> Call[RestAnswer]:
         try:
             deadline = self._deadline(headers, started)
-            if target.verb != "predict":
+            if target.verb in {"status", "metadata"}:
                 document, form = rest_bridge.document_call(target)
                 document.deadline = deadline
                 return self._start(pool.engine, document, form, target.verb, started, respond)
             envelope = tfs_rest.parse_body(body)
+            raw = RawCall(REST, "POST", "", _passed_on(headers), b"")
+            if target.verb != "predict":
+                request, writer = rest_bridge.examples_request(pool, target, envelope, raw)
+                request.deadline = deadline
+                return self._start(pool.engine, request, writer, target.verb, started, respond)
         except BatchProxyError as error:
             return self._refuse(error, "", target.verb, started, respond)
-        raw = RawCall(REST, "POST", "", _passed_on(headers), b"")
         call = self._call(PredictFormat(row_form=True), "", "predict", started, respond)
         info = pool.catalogue.look(target.model, rest_bridge.version_of(target))
         if info is not None:
@@ -267,12 +312,19 @@ class RestRoutes:
 def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyError]:
     """What a path asks for, or why it asks for nothing."""
     try:
-        return tfs_rest.parse_target(method, path), _NO_FAULT
+        return _parsed(method, path), _NO_FAULT
     except BatchProxyError as error:
         return None, error
 
 
 _NO_FAULT = DecodeError("")
+_parsed = lru_cache(maxsize=1024)(tfs_rest.parse_target)  # an error is not kept
+
+
+@lru_cache(maxsize=1024)
+def _is_inside(method: str, path: str) -> bool:
+    """Whether a path that asks for something gets past TF Serving's HTTP layer."""
+    return tfs_rest.outside(method, path) is None
 
 
 def _passed_on(headers: Mapping[str, str]) -> list[Header]:
@@ -294,6 +346,24 @@ def _mergeable(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline
     request = build_request((target.model, version, found.signature_name), signature, found.columns, deadline=deadline)
     request.key = request.key._replace(partition=pool.partition(target.model, raw))
     request.nbytes = len(raw.body)  # its rows keep all of it alive
+    request.raw = raw
+    return request
+
+
+def _mergeable_examples(
+    pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None
+) -> Request | None:
+    """As ``_mergeable``, of a classify or regress request."""
+    found = tfs_example_rows.read_request(target.verb, raw.body)
+    if found is None:
+        return None
+    version = rest_bridge.version_of(target)
+    signature = pool.signature(target.model, version, found.signature_name)
+    if signature is None or not tfs_examples.fits(tfs_examples.METHOD_OF[target.verb], signature):
+        return None
+    columns = {tfs_example_rows.EXAMPLES: found.column}
+    request = build_request((target.model, version, found.signature_name), signature, columns, deadline=deadline)
+    request.key = request.key._replace(partition=pool.partition(target.model, raw))
     request.raw = raw
     return request
 
