@@ -113,7 +113,9 @@ def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig]
     doors = _doors(pool, addresses)
     static = tuple(pool.static_headers.items())
     backends = {
-        address.name: TfServingBackend(grpc=address.grpc, rest=address.rest, static_headers=static)
+        address.name: TfServingBackend(
+            grpc=address.grpc, rest=address.rest, static_headers=static, grpc_client=pool.grpc_client
+        )
         for address in addresses
     }
     engine = _engine(config, pool, backends, models, observer)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -15,8 +15,9 @@ from batchproxy.backends.grpc import GrpcDoor
 from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.backends.http import RestDoor
 
-AnyDoor = TypeVar("AnyDoor", GrpcDoor, GrpcWireDoor)
-DOORS = (GrpcDoor, GrpcWireDoor)
+Door = GrpcDoor | GrpcWireDoor
+Kind = type[GrpcDoor] | type[GrpcWireDoor]
+DOORS: tuple[Kind, ...] = (GrpcDoor, GrpcWireDoor)
 """Both ways to a gRPC server."""
 
 
@@ -90,7 +91,7 @@ class Running:
 
 
 @asynccontextmanager
-async def a_door(port: int, kind: type[AnyDoor] = GrpcDoor) -> AsyncIterator[AnyDoor]:  # type: ignore[assignment]
+async def a_door(port: int, kind: Kind = GrpcDoor) -> AsyncIterator[Door]:
     """A door to a local port, closed at the end."""
     door = kind(f"127.0.0.1:{port}")
     try:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from batchproxy.backends.grpc import GrpcDoor, GrpcStream
+from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.backends.http import RestDoor
 from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
@@ -30,6 +31,9 @@ ASK_S = 10.0
 PROBE_S = 2.0
 """How long a server that is to be used again may take to say anything at all."""
 
+AIO, WIRE = "aio", "wire"
+"""The gRPC clients: ``grpc.aio``'s, and our own."""
+
 _JSON: tuple[Header, ...] = (("content-type", "application/json"),)
 
 _GATEWAY = frozenset({502, 503, 504})
@@ -43,12 +47,19 @@ class TfServingBackend:
         grpc: ``HOST:PORT`` or ``unix:/PATH``; None for no such door.
         rest: ``HOST:PORT``, or ``http://HOST:PORT``; None for no such door.
         static_headers: sent with each merged call, as (name, value) pairs.
+        grpc_client: ``AIO`` or ``WIRE``.
     """
 
     def __init__(
-        self, *, grpc: str | None = None, rest: str | None = None, static_headers: Sequence[Header] = ()
+        self,
+        *,
+        grpc: str | None = None,
+        rest: str | None = None,
+        static_headers: Sequence[Header] = (),
+        grpc_client: str = AIO,
     ) -> None:
-        self._grpc = None if grpc is None else GrpcDoor(grpc)
+        grpc_door = GrpcDoor if grpc_client == AIO else GrpcWireDoor
+        self._grpc: GrpcDoor | GrpcWireDoor | None = None if grpc is None else grpc_door(grpc)
         self._rest = None if rest is None else RestDoor(rest)
         self._static = tuple(static_headers)
         self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
@@ -137,7 +148,7 @@ class TfServingBackend:
     async def _get(self, path: str, timeout_s: float) -> RawReply:
         return await self._rest_door().call("GET", path, self._static, b"", timeout_s)
 
-    def _grpc_door(self) -> GrpcDoor:
+    def _grpc_door(self) -> GrpcDoor | GrpcWireDoor:
         if self._grpc is None:
             raise _no_door(self.name, GRPC, "grpc://HOST:PORT")
         return self._grpc

@@ -69,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=onnx:PATH|python:MODULE:FUNCTION",
         help="add an embedded model; may be repeated",
     )
+    models.add_argument(
+        "--grpc_client",
+        choices=("aio", "wire"),
+        help="what makes gRPC calls to servers: grpcio's client, or our own (default aio)",
+    )
     models.add_argument("--config", metavar="FILE", help="a configuration, YAML or JSON (*.json)")
     doors = parser.add_argument_group("where to listen (0 closes a door)")
     doors.add_argument("--port", type=_typed(Port), metavar="PORT", help="gRPC (default 8500)")
@@ -214,7 +219,7 @@ def _taken_out(name: str, pools: dict[str, PoolConfig], models: dict[str, ModelC
 
 
 def _pool(pool: PoolConfig, args: argparse.Namespace) -> PoolConfig:
-    return msgspec.structs.replace(pool, **_given(args, "max_inflight"))
+    return msgspec.structs.replace(pool, **_given(args, "max_inflight", "grpc_client"))
 
 
 def _batched(parameters: BatchingParameters, model: ModelConfig, args: argparse.Namespace) -> ModelConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -56,6 +56,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
         static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
             and it is in ``partition_by``, theirs is sent.
+        grpc_client: what carries unary calls to servers by gRPC: ``grpc.aio``, or our own client.
     """
 
     name: Name
@@ -64,6 +65,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_relayed: Count = 256
     max_queued_bytes: Bytes = 256 * 2**20
     static_headers: dict[str, str] = msgspec.field(default_factory=dict)
+    grpc_client: Literal["aio", "wire"] = "aio"
 
     def addresses(self) -> tuple[Address, ...]:
         """The endpoints, parsed; all servers or all embedded."""

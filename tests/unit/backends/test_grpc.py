@@ -1,17 +1,24 @@
-"""The gRPC door: unary calls and their metadata, with grpcio's threaded server at the other end."""
+"""Both gRPC doors: unary calls and their metadata, with grpcio's threaded server at the other end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
 
-from batchproxy.backends.grpc import GrpcDoor, metadata_of
+from batchproxy.backends.grpc import metadata_of
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import RawReply
-from tests.strangers import Running, a_door
+from tests.strangers import DOORS, Kind, Running, a_door
+
+
+@pytest.fixture(params=DOORS)
+def client(request: pytest.FixtureRequest) -> Kind:
+    """One door, then the other."""
+    return cast("Kind", request.param)
 
 
 @pytest.fixture
@@ -31,10 +38,10 @@ def raw_of(reply: RawReply | None) -> tuple[object, ...]:
 # ---------------------------------------------------------------- unary calls
 
 
-async def test_a_good_call_and_its_metadata_pass_unchanged(running: Running) -> None:
+async def test_a_good_call_and_its_metadata_pass_unchanged(running: Running, client: Kind) -> None:
     """Message, metadata of both kinds and both ends, duplicates, bytes."""
     sent = (("a", "1"), ("a", "2"), ("k-bin", b"\0\xff"), ("te", "trailers"), ("user-agent", "me"), ("grpc-x", "1"))
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         reply = await door.call("/s/echo", sent, b"\0body", None)
     seen = [pair for pair in running.stranger.metadata if pair[0] != "user-agent"]
 
@@ -48,18 +55,18 @@ async def test_a_good_call_and_its_metadata_pass_unchanged(running: Running) -> 
     ) == raw_of(reply)
 
 
-async def test_messages_of_any_size_pass(running: Running) -> None:
+async def test_messages_of_any_size_pass(running: Running, client: Kind) -> None:
     """gRPC's own limit of 4 MiB is lifted both ways; an empty message is one."""
     big = bytes(5 << 20)
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         replies = [(await door.call("/s/echo", (), body, 10.0)).body for body in (big, b"")]
 
     assert [big, b""] == replies
 
 
-async def test_the_deadline_is_passed_on(running: Running) -> None:
+async def test_the_deadline_is_passed_on(running: Running, client: Kind) -> None:
     """The server learns how long is left, or that nobody waits for a given time."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         await door.call("/s/echo", (), b"", 7.0)
         await door.call("/s/echo", (), b"", None)
     limited, unlimited = running.stranger.deadlines
@@ -84,10 +91,10 @@ async def test_the_deadline_is_passed_on(running: Running) -> None:
 )
 @pytest.mark.parametrize("trailer", ["", "x"])
 async def test_what_the_server_says_is_kept_word_for_word(
-    running: Running, code: str, kind: type[BackendRejected], ours: Code, trailer: str
+    running: Running, code: str, kind: type[BackendRejected], ours: Code, trailer: str, client: Kind
 ) -> None:
     """Any status but OK is an error of ours with the server's own answer in it."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         with pytest.raises(kind) as caught:
             await door.call(f"/s/abort/{code}/so there", (), trailer.encode(), None)
     number = grpc.StatusCode[code].value[0]
@@ -96,9 +103,9 @@ async def test_what_the_server_says_is_kept_word_for_word(
     assert (number, "so there", (), b"", (("t", "x"),) if trailer else ()) == raw_of(caught.value.raw)
 
 
-async def test_words_of_the_transport_said_by_the_server_are_the_servers(running: Running) -> None:
+async def test_words_of_the_transport_said_by_the_server_are_the_servers(running: Running, client: Kind) -> None:
     """Trailing metadata tells: no broken connection brings any."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         with pytest.raises(BackendUnavailable) as caught:
             await door.call("/s/abort/UNAVAILABLE/Socket closed", (), b"x", None)
 
@@ -106,9 +113,9 @@ async def test_words_of_the_transport_said_by_the_server_are_the_servers(running
     assert caught.value.raw is not None
 
 
-async def test_an_exhausted_thread_pool_ran_nothing(running: Running) -> None:
+async def test_an_exhausted_thread_pool_ran_nothing(running: Running, client: Kind) -> None:
     """R3: the one RESOURCE_EXHAUSTED that is not about size; a lone caller still sees it as it is."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         with pytest.raises(BackendUnavailable) as caught:
             await door.call("/s/abort/RESOURCE_EXHAUSTED/Server Threadpool Exhausted", (), b"", None)
 
@@ -116,10 +123,10 @@ async def test_an_exhausted_thread_pool_ran_nothing(running: Running) -> None:
     assert (8, "Server Threadpool Exhausted", (), b"", ()) == raw_of(caught.value.raw)
 
 
-async def test_a_message_too_large_for_the_server_is_rejected() -> None:
+async def test_a_message_too_large_for_the_server_is_rejected(client: Kind) -> None:
     """So that it is halved (R3), not sent to another server."""
     server = Running(limit_bytes=100)
-    async with a_door(server.port) as door:
+    async with a_door(server.port, client) as door:
         with pytest.raises(BackendRejected) as caught:
             await door.call("/s/echo", (), bytes(200), None)
     server.stop()
@@ -127,9 +134,9 @@ async def test_a_message_too_large_for_the_server_is_rejected() -> None:
     assert Code.RESOURCE_EXHAUSTED == caught.value.code
 
 
-async def test_the_time_runs_out(running: Running) -> None:
+async def test_the_time_runs_out(running: Running, client: Kind) -> None:
     """Our own clock's DEADLINE_EXCEEDED looks like the server's."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         with pytest.raises(BackendRejected) as caught:
             await door.call("/s/hang", (), b"", 0.1)
 
@@ -137,9 +144,9 @@ async def test_the_time_runs_out(running: Running) -> None:
     assert await asyncio.to_thread(running.stranger.cancelled.wait, 5)
 
 
-async def test_cancelling_cancels_at_the_server(running: Running) -> None:
+async def test_cancelling_cancels_at_the_server(running: Running, client: Kind) -> None:
     """Nobody waits any more, and the server is told."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         task = asyncio.create_task(door.call("/s/hang", (), b"", None))
         await asyncio.to_thread(running.stranger.reached.wait, 5)
         task.cancel()
@@ -149,9 +156,9 @@ async def test_cancelling_cancels_at_the_server(running: Running) -> None:
         assert await asyncio.to_thread(running.stranger.cancelled.wait, 5)
 
 
-async def test_closing_the_door_loses_calls_and_refuses_new_ones(running: Running) -> None:
+async def test_closing_the_door_loses_calls_and_refuses_new_ones(running: Running, client: Kind) -> None:
     """A call that we broke off ourselves may have run; one after that did not."""
-    async with a_door(running.port) as door:
+    async with a_door(running.port, client) as door:
         task = asyncio.create_task(door.call("/s/hang", (), b"", None))
         await asyncio.to_thread(running.stranger.reached.wait, 5)
         await door.aclose()
@@ -181,6 +188,6 @@ def test_headers_of_one_hop_stay_behind() -> None:
     assert mine == metadata_of([*others, *mine])
 
 
-async def test_a_door_that_was_never_used_closes() -> None:
+async def test_a_door_that_was_never_used_closes(client: Kind) -> None:
     """There is nothing to close."""
-    await GrpcDoor("127.0.0.1:1").aclose()
+    await client("127.0.0.1:1").aclose()
