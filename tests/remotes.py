@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import tfs_grpc
+from batchproxy.codecs import tfs_examples, tfs_grpc
+from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.core.columns import ArrayColumn, Columns
 from batchproxy.core.errors import BackendRejected, BatchProxyError, Code
 from batchproxy.core.policy import Policies, Policy
@@ -22,7 +23,8 @@ from batchproxy.observe import Observer
 FLOATS = TensorSpec("float32", (None,), "x:0")
 HALF = Signature({"x": FLOATS}, {"y": FLOATS})
 FIXED = Signature({"x": TensorSpec("float32", (2,))}, {"y": TensorSpec("float32", (2,))})
-INFO = ModelInfo("half_plus_two", 7, {"serving_default": HALF, "fixed": FIXED})
+REGRESS = Signature({"inputs": TensorSpec("string", (None,))}, {"outputs": TensorSpec("float32", (None, 1))})
+INFO = ModelInfo("half_plus_two", 7, {"serving_default": HALF, "fixed": FIXED, "regress": REGRESS})
 
 
 RAW_STATUS = RawReply(0, "", (), tfs_grpc.encode_status([tfs_grpc.VersionStatus(INFO.version)]))
@@ -31,6 +33,8 @@ RAW_METADATA = RawReply(0, "", (), tfs_grpc.encode_metadata(INFO))
 
 class FakeServer:
     """Knows one model, ``half_plus_two``, by gRPC arrays; relays are answered by ``answer``.
+
+    Examples are results to it: they come back as they were.
 
     Attributes:
         relayed: what came as it was.
@@ -45,6 +49,9 @@ class FakeServer:
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         self.merged.append((key, columns, timeout_s))
+        examples = tfs_examples.examples_of(columns)
+        if examples is not None:
+            return Reply({tfs_examples.RESULTS: MessageColumn(examples.messages)}, INFO.version)
         column = columns["x"]
         assert isinstance(column, ArrayColumn)
         return Reply({"y": ArrayColumn(column.array / 2 + 2)}, INFO.version)

@@ -13,16 +13,12 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from batchproxy.codecs.tensor_proto import varint
 from batchproxy.codecs.tfs_echo import echo, quoted, type_name
 from batchproxy.codecs.tfs_exact import is_base64, unbase64
-from batchproxy.codecs.tfs_examples import RESULTS, ExamplesClass, MessageColumn
-from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
+from batchproxy.codecs.tfs_examples import METHOD_OF, RESULTS, ExamplesClass, MessageColumn
 from batchproxy.codecs.tfs_json import float_texts
 from batchproxy.codecs.tfs_parse import MISSING, Members, Value
 from batchproxy.core.errors import BackendProtocolError, DecodeError
 from batchproxy.core.request import Reply
 from batchproxy.protos import tfs_pb2 as pb
-
-METHOD_OF = {"classify": CLASSIFY, "regress": REGRESS}
-"""The gRPC method of a REST verb."""
 
 _INT64_END = 1 << 63
 

@@ -18,6 +18,9 @@ from batchproxy.codecs.tfs_rows import plain_string
 from batchproxy.codecs.tfs_text import elements, members
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
 
+EXAMPLES = "examples"
+"""The name of the one column of a request."""
+
 _BRACE = b"{"
 
 
@@ -96,7 +99,7 @@ def read_request(verb: str, body: bytes) -> RawExamples | None:
     b'{"context":{"n": 7},"examples":[{"x": 1.0},{"x": [2e3]}]}'
     """
     top = members(body)
-    if top is None or "examples" not in top:
+    if top is None or EXAMPLES not in top:
         return None
     sent = None
     if "signature_name" in top:
@@ -108,7 +111,7 @@ def read_request(verb: str, body: bytes) -> RawExamples | None:
         context = bytes(top["context"][0])
         if not context.startswith(_BRACE):
             return None
-    texts = elements(top["examples"][0])
+    texts = elements(top[EXAMPLES][0])
     if not texts or not all(bytes(text).startswith(_BRACE) for text in texts):
         return None
     column = ExampleTexts(texts, ExampleTextsClass(verb, sent, context), len(body))

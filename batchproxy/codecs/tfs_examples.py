@@ -22,8 +22,11 @@ from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature
 from batchproxy.protos import tfs_pb2 as pb
 
-METHODS = frozenset({CLASSIFY, REGRESS})
-"""The gRPC methods that take examples."""
+METHOD_OF = {"classify": CLASSIFY, "regress": REGRESS}
+"""The gRPC methods that take examples, by REST's verb."""
+
+METHODS = frozenset(METHOD_OF.values())
+"""The same, without their verbs."""
 
 INPUT = "inputs"
 """The one input of a signature that takes examples (``CLASSIFY_INPUTS`` and ``REGRESS_INPUTS`` of TensorFlow)."""

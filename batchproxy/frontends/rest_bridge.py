@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import tfs_calls, tfs_documents, tfs_grpc, tfs_rest
-from batchproxy.core.errors import BatchProxyError, Code, RequestError
+from batchproxy.codecs import tfs_calls, tfs_documents, tfs_example_json, tfs_examples, tfs_grpc, tfs_rest
+from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import GRPC, RawCall
-from batchproxy.core.request import Reply, Request, Version, build_request
+from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, our_error
@@ -26,6 +26,27 @@ class BridgedFormat(PredictFormat):
         catalogue, version = self._asked
         catalogue.answered(self._model, version, reply.version)
         return super().reply(reply)
+
+
+class ResultsFormat:
+    """Writes the answer of a Classify or Regress call as JSON, and tells the catalogue which version it came from."""
+
+    __slots__ = ("_asked", "_model", "_verb")
+
+    def __init__(self, verb: str, model: str, asked: tuple[Catalogue, Version]) -> None:
+        self._verb = verb
+        self._model = model
+        self._asked = asked
+
+    def reply(self, reply: Reply) -> RestAnswer:
+        if reply.raw is not None:
+            reply = tfs_examples.read_reply(reply.raw.body)
+        catalogue, version = self._asked
+        catalogue.answered(self._model, version, reply.version)
+        return RestAnswer(200, tfs_example_json.write_results(self._verb, reply))
+
+    def error(self, error: BatchProxyError) -> RestAnswer:
+        return our_error(error)
 
 
 class StatusFormat:
@@ -56,24 +77,14 @@ def version_of(target: tfs_rest.Target) -> Version:
 
 
 def document_call(target: tfs_rest.Target) -> tuple[Request, StatusFormat | MetadataFormat]:
-    """The gRPC call that answers a status or metadata path, and the format that writes its answer.
-
-    Raises:
-        RequestError: UNIMPLEMENTED: classify and regress need a REST door.
-    """
+    """The gRPC call that answers a status or metadata path, and the format that writes its answer."""
     form: StatusFormat | MetadataFormat
     if target.verb == "status":
         method, form = tfs_grpc.GET_MODEL_STATUS, StatusFormat()
         message = tfs_calls.encode_status_request(target.model, version_of(target))
-    elif target.verb == "metadata":
+    else:
         method, form = tfs_grpc.GET_MODEL_METADATA, MetadataFormat()
         message = tfs_calls.encode_metadata_request(target.model, version_of(target))
-    else:
-        raise RequestError(
-            f"{target.verb} over REST needs a server with a REST door: give it one "
-            "(--backend grpc://HOST:PORT,http://HOST:PORT), or call over gRPC",
-            code=Code.UNIMPLEMENTED,
-        )
     return as_it_came(RawCall(GRPC, method, "", (), message), None), form
 
 
@@ -91,3 +102,25 @@ def predict_request(
     request = build_request((target.model, version, name), signature, decoded.columns)
     request.key = request.key._replace(partition=pool.partition(target.model, raw))
     return request, BridgedFormat(decoded.row_form, target.model, (pool.catalogue, version))
+
+
+def examples_request(
+    pool: RemotePool, target: tfs_rest.Target, envelope: tfs_rest.Envelope, raw: RawCall
+) -> tuple[Request, ResultsFormat]:
+    """The request that a classify or regress body stands for; it needs no signature to be read, only to be merged.
+
+    Raises:
+        DecodeError: TF Serving's text.
+    """
+    model, version, name = target.model, version_of(target), envelope.signature_name
+    column = tfs_example_json.read_examples(target.verb, envelope.doc)
+    form = ResultsFormat(target.verb, model, (pool.catalogue, version))
+    partition = pool.partition(model, raw)
+    signature = pool.signature(model, version, name)
+    if signature is None or not tfs_examples.fits(column.method, signature):
+        message = tfs_examples.write_request(BatchKey(model, version, name), column)
+        call = RawCall(GRPC, column.method, "", partition, message)
+        return as_it_came(call, None, pool.label(model, version)), form
+    request = build_request((model, version, name), signature, {tfs_examples.INPUT: column})
+    request.key = request.key._replace(partition=partition)
+    return request, form

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from batchproxy.codecs import tfs_rest
+from batchproxy.codecs import tfs_examples, tfs_grpc, tfs_rest
+from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.errors import BackendRejected, Code, RequestError
-from batchproxy.core.raw import GRPC, REST, RawCall
+from batchproxy.core.errors import BackendRejected, Code, DecodeError
+from batchproxy.core.raw import GRPC, REST, RawCall, RawReply
 from batchproxy.core.request import Reply
 from batchproxy.frontends import rest_bridge
 from batchproxy.protos import tfs_pb2 as pb
@@ -49,14 +50,6 @@ def test_documents_are_asked_for_by_grpc(verb: str, kind: type, answer: object, 
     assert (404, {"error": "no"}) == (refused.status, json.loads(refused.body))
 
 
-def test_what_needs_a_rest_door_says_so() -> None:
-    """With what to type."""
-    with pytest.raises(RequestError, match="grpc://HOST:PORT,http://HOST:PORT") as caught:
-        rest_bridge.document_call(TARGET._replace(verb="regress"))
-
-    assert Code.UNIMPLEMENTED is caught.value.code
-
-
 async def test_a_body_becomes_a_request_and_its_answer_tells_the_version() -> None:
     """Keyed by what was asked for and by the headers callers must agree in."""
     server = FakeServer()
@@ -72,3 +65,62 @@ async def test_a_body_becomes_a_request_and_its_answer_tells_the_version() -> No
     assert 3 == request.rows
     assert {"outputs": [1.0, 1.0, 1.0]} == json.loads(answer.body)
     assert after is None  # version 8 answered, and nothing is known of it yet
+
+
+def an_answer(*values: float, version: int = 7) -> bytes:
+    """A RegressionResponse."""
+    results = [pb.Regression(value=value).SerializeToString() for value in values]
+    column = MessageColumn(results)
+    return tfs_examples.write_reply(Reply({tfs_examples.RESULTS: column}, version), "half_plus_two", "regress")
+
+
+async def test_examples_become_a_request_that_may_be_merged() -> None:
+    """Keyed as a predict request is; the answer tells the version, too."""
+    target = TARGET._replace(verb="regress", label=None)
+    async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
+        envelope = tfs_rest.parse_body(b'{"signature_name": "regress", "examples": [{"x": 1.0}, {}]}')
+        request, form = rest_bridge.examples_request(pool, target, envelope, RAW)
+        answer = form.reply(tfs_examples.read_reply(an_answer(2.5, 3.0, version=8)))
+        refused = form.error(BackendRejected("no", code=Code.NOT_FOUND))
+        after = pool.catalogue.look("half_plus_two", None)
+
+    assert ("half_plus_two", None, "regress") == request.key.target
+    assert (("authorization", "a"),) == request.key.partition
+    assert (2, None) == (request.rows, request.raw)
+    assert b'{\n    "results": [2.5, 3.0]\n}' == answer.body
+    assert (404, {"error": "no"}) == (refused.status, json.loads(refused.body))
+    assert after is None
+
+
+@pytest.mark.parametrize(
+    ("model", "signature", "label"),
+    [("half_plus_two", "serving_default", "half_plus_two"), ("half_plus_two", "zz", "half_plus_two"), ("n", "zz", "")],
+)
+async def test_examples_for_a_signature_that_is_not_theirs_are_a_call_of_their_own(
+    model: str, signature: str, label: str
+) -> None:
+    """The server says what it thinks of them; a name that no server confirmed is no label."""
+    target = TARGET._replace(verb="regress", model=model, label=None)
+    body = b'{"signature_name": "' + signature.encode() + b'", "examples": [{"x": 1.0}, {}]}'
+    async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
+        request, form = rest_bridge.examples_request(pool, target, tfs_rest.parse_body(body), RAW)
+        answer = form.reply(Reply({}, 0, raw=RawReply(0, "", (), an_answer(2.5, 3.0))))
+    assert request.raw is not None
+    call = tfs_examples.read_request(tfs_grpc.REGRESS, request.raw.body)
+    assert call is not None
+
+    assert (None, label) == (request.rows, request.key.model)
+    assert (GRPC, tfs_grpc.REGRESS) == (request.raw.protocol, request.raw.method)
+    assert (("authorization", "a"),) == request.raw.headers
+    assert (model, signature, 2) == (call.model, call.signature_name, call.column.rows)
+    assert b'{\n    "results": [2.5, 3.0]\n}' == answer.body
+
+
+async def test_examples_that_are_none_are_refused() -> None:
+    """In TF Serving's words, without a call."""
+    target = TARGET._replace(verb="classify")
+    async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
+        with pytest.raises(DecodeError) as caught:
+            rest_bridge.examples_request(pool, target, tfs_rest.parse_body(b'{"examples": [1]}'), RAW)
+
+    assert "Example must be JSON object but got JSON Number" == caught.value.message

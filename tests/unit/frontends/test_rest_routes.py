@@ -193,7 +193,7 @@ async def test_the_first_request_of_a_model_waits_for_its_signature() -> None:
     )
 
 
-async def test_status_and_metadata_are_bridged_and_the_rest_is_refused_naming_the_door() -> None:
+async def test_status_and_metadata_are_bridged() -> None:
     """As documents made of the server's gRPC answers."""
     server, recorder = FakeServer(), Recorder()
     async with a_remote_pool(server, recorder, doors=[GRPC]) as pool:
@@ -202,10 +202,23 @@ async def test_status_and_metadata_are_bridged_and_the_rest_is_refused_naming_th
         status = await ask(directory, recorder, "/v1/models/half_plus_two", method="GET")
         server.answer = RAW_METADATA
         metadata = await ask(directory, recorder, "/v1/models/half_plus_two/metadata", method="GET")
-        classify = await ask(directory, recorder, "/v1/models/half_plus_two:classify", b"{}")
 
     assert "7" == json.loads(status.body)["model_version_status"][0]["version"]
     assert "7" == json.loads(metadata.body)["model_spec"]["version"]
-    assert 501 == classify.status
-    assert b"REST door" in classify.body
     assert [GRPC, GRPC] == [raw.protocol for raw in server.relayed]
+
+
+async def test_examples_are_bridged_and_refused_like_the_server_does() -> None:
+    """A lone call is made of columns; what cannot be read never reaches the server."""
+    server, recorder = FakeServer(), Recorder()
+    path = "/v1/models/half_plus_two:regress"
+    async with a_remote_pool(server, recorder, doors=[GRPC]) as pool:
+        answer = await ask(in_front_of(pool), recorder, path, b'{"signature_name": "regress", "examples": [{}]}')
+        wrong = await ask(in_front_of(pool), recorder, path, b'{"signature_name": "regress"}')
+
+    assert b'{\n    "results": [0.0]\n}' == answer.body
+    assert (400, 1) == (wrong.status, len(server.merged))
+    assert b"key 'examples' is expected and was not found" in wrong.body
+    assert [("half_plus_two", "regress", "rest", Code.OK), ("", "regress", "rest", Code.INVALID_ARGUMENT)] == (
+        recorder.requests
+    )
