@@ -220,7 +220,10 @@ class Frames:
             raise _protocol("PRIORITY on stream 0")
         self.requests.spend(1, "PRIORITY frames")  # deprecated (5.3.2): overlooked
         if len(payload) != 5:
-            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has not 5 bytes")
+            reason = "PRIORITY has not 5 bytes"
+            if self.requests.is_idle(sid):  # it cannot be reset (6.4)
+                raise _wrong_size(reason)
+            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, reason)
 
     def _push_promise(self, flags: int, sid: int, payload: bytes) -> None:
         raise _protocol("nothing may be pushed")

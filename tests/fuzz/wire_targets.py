@@ -300,7 +300,7 @@ def grpc_messages(texts: list[bytes], sizes: list[int], encoding: bytes, streame
 
     (heard, status), (by_pieces, same_status) = outcome([raw]), outcome(cut(raw, sizes))
 
-    assert status == same_status
+    assert bool(status) == bool(same_status)  # of two faults, which is found first depends on the cut
     assert heard == by_pieces[: len(heard)]  # good messages in one piece with a broken one are not handed on
     assert streamed or heard == by_pieces
 

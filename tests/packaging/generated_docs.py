@@ -1,4 +1,4 @@
-"""Writes docs/errors.md from the error classes: ``make docs``. A test compares, so that it is never edited by hand."""
+"""Writes the pages that say what some table of ours says: ``make docs``. A test compares: nobody edits them by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from batchproxy.core import errors
 from batchproxy.core.errors import BatchProxyError, Code, ConfigError, Unavailable
+from tests.http2_errors import CONNECTION_ERRORS, ELSEWHERE, MALFORMED, STREAM_ERRORS
 from tests.packaging.repository import ROOT
-
-PAGE = ROOT / "docs" / "errors.md"
 
 HEAD = """\
 # Errors
@@ -64,6 +63,40 @@ def _again(error: BatchProxyError) -> str:
     return "yes" if error.code is Code.UNAVAILABLE else "no"
 
 
+HTTP2_HEAD = """\
+# HTTP/2: what a client can do wrong
+
+Generated from `tests/http2_errors.py` by `make docs`.
+
+Every case of RFC 9113 in which a server must say that something is wrong, what ours says, and the test that shows it.
+GOAWAY ends the connection and carries a reason in words; RST_STREAM ends one stream, and the connection goes on. Each
+case is tried with and without the short way for usual calls and, where the connection ends, byte by byte, too.
+
+| Section | Case | Answer | Test |
+|---|---|---|---|
+"""
+
+
+def http2_page() -> str:
+    """Where each error of HTTP/2 is tested."""
+    frames = "tests/unit/wire/test_http2_frames.py::"
+    rows = [(case, f"GOAWAY {code.name}", f"{frames}test_connection_errors") for case, _, _, code in CONNECTION_ERRORS]
+    rows += [(case, f"RST_STREAM {code.name}", f"{frames}test_stream_errors") for case, _, _, code in STREAM_ERRORS]
+    rows += [(case, "RST_STREAM PROTOCOL_ERROR", f"{frames}test_malformed_requests") for case, _ in MALFORMED]
+    rows += ELSEWHERE
+    lines = []
+    for case, answer, test in sorted(
+        rows, key=lambda row: [int(part) for part in row[0].partition(":")[0].split(", ")[-1].split(".")]
+    ):
+        section, _, what = case.partition(": ")
+        where, _, name = test.removeprefix("tests/unit/wire/").partition("::")
+        lines.append(f"| {section} | {what} | {answer} | `{where}` `{name}` |\n")
+    return HTTP2_HEAD + "".join(lines)
+
+
+PAGES = {ROOT / "docs" / "errors.md": errors_page, ROOT / "docs" / "http2-errors.md": http2_page}
+
 if __name__ == "__main__":
-    PAGE.write_text(errors_page())
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    for page, write in PAGES.items():
+        page.write_text(write())
+        print(f"wrote {page.relative_to(ROOT)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.generated_docs import PAGE, errors_page
+from tests.http2_errors import ELSEWHERE
+from tests.packaging.generated_docs import PAGES
 from tests.packaging.pages import MAKE_IN_SHELL, Block, blocks, dead_links, make_commands, make_targets, pages
 from tests.packaging.repository import ROOT
 
@@ -82,9 +84,23 @@ def test_flags_of_an_example_exist(line: str) -> None:
     assert [] == [word for word in words if word.startswith("--") and word.partition("=")[0] not in shown]
 
 
-def test_errors_page_is_in_sync() -> None:
-    """docs/errors.md says what core/errors.py says; ``make docs`` writes it again."""
-    assert errors_page() == PAGE.read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_page_is_in_sync(page: Path) -> None:
+    """It says what its table says; ``make docs`` writes it again."""
+    assert PAGES[page]() == page.read_text()
+
+
+@pytest.mark.parametrize(("case", "answer", "test"), ELSEWHERE, ids=[case for case, _, _ in ELSEWHERE])
+def test_tests_of_http2_errors_exist(case: str, answer: str, test: str) -> None:
+    """Those that the page names one by one; the others are made from the table itself."""
+    file, *names = test.split("::")
+    tree: ast.AST = ast.parse((ROOT / file).read_text())
+    for name in names:
+        (tree,) = (
+            node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+        )
+
+    assert isinstance(tree, ast.FunctionDef)
 
 
 def test_dead_link_is_found() -> None:
