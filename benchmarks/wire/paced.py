@@ -101,16 +101,15 @@ class _Load:
                 self._call(caller)
             self._ready.wait()
             interval = pace.callers / pace.per_second
-            due = time.perf_counter() + interval * number / pace.callers
-            end = time.perf_counter() + pace.seconds
-            while due < end:
+            start = time.perf_counter() + interval * number / pace.callers
+            for turn in range(round(pace.seconds / interval)):
+                due = start + interval * turn
                 wait_s = due - time.perf_counter()
                 if wait_s > 0:
                     time.sleep(wait_s)
                 sent_at = time.perf_counter() if wait_s > 0 else due
                 if self._call(caller):
                     self._times.append(time.perf_counter() - sent_at)
-                due += interval
 
     def _call(self, caller: callers.Caller) -> bool:
         try:

@@ -17,7 +17,7 @@ def test_budgets_name_what_is_measured() -> None:
     """A budget whose case was renamed would never be looked at."""
     budgets = tables.budgets()
 
-    assert {"micro", "e2e", "remote", "remote p99"} == set(budgets)
+    assert {"micro", "e2e", "remote", "remote p99"} <= set(budgets)  # test_wire.py and others look at theirs
     assert set(budgets["micro"]) <= {case.name for case in all_cases() if case.yardstick}
     assert set(budgets["e2e"]) <= {target.name for target in e2e.TARGETS}
     assert set(budgets["remote"]) == {route.name for route in remote.ROUTES}
