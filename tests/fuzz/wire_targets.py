@@ -43,11 +43,20 @@ HTTP1_LIMITS = Limits(
 HTTP1_HELD = 64 << 10
 """Four requests, a head and a body of the limits above, a read of 8 KiB, remembered heads, and Python's overhead."""
 
-HTTP1_CORPUS = [request(b"{}"), request(b"x" * 64, "Expect: 100-continue"), *[data for _, data in BROKEN.values()]]
+CHUNKED = request(b"", "Transfer-Encoding: chunked")
+HTTP1_GOOD = [
+    request(b"{}"), request(b"x" * 64, "Expect: 100-continue"), request(method="HEAD"), request(version="1.0"),
+    request(grpc.compress(b"gzip", b"text"), "Content-Encoding: gzip"), CHUNKED + b"2\r\nab\r\n0\r\n\r\n",
+    CHUNKED + b"a;b=c\r\n0123456789\r\n1\r\nx\r\n0\r\nT: t\r\n\r\n", b"\r\n" + request(),
+    request(b"", "Connection: close"),
+]  # fmt: skip
+HTTP1_CORPUS = [*HTTP1_GOOD, *[data for _, data in BROKEN.values()]]
 HTTP1_STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("feed"), near([*HTTP1_CORPUS, *TEXTS]), st.integers(1, 40)),
+        st.tuples(st.just("feed"), st.sampled_from(HTTP1_GOOD), st.integers(1, 40)),
+        st.tuples(st.just("feed"), near([*HTTP1_CORPUS, *TEXTS]), st.integers(1, 3)),
         st.tuples(st.sampled_from(["answer", "wait", "pause", "go on"]), st.just(b""), st.integers(0, 30)),
+        st.tuples(st.just("answer"), st.just(b""), st.integers(0, 9)),
         st.tuples(st.sampled_from(["drain", "eof", "lost"]), st.just(b""), st.just(0)),
     ),
     max_size=20,
@@ -151,14 +160,20 @@ KINDS = st.tuples(
         st.sampled_from([b"\0\4\0\0\0\0", b"\0\4\x7f\xff\xff\xff", b"\0\1\0\0\0\0", b"\0\5\0\0\x40\0"]),
     ),
 ).map(lambda parts: frame(*parts))
+PIECES = [b"", prefixed(b""), prefixed(b"x" * 30), prefixed(b"x" * 300)[:100], prefixed(b"junk", 1), bytes(64)]
 HTTP2_STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("frame"), KINDS, st.integers(1, 30)),
         st.tuples(st.just("call"), st.sampled_from([CALL, GET, POST, HEAD]), st.integers(0, 450)),
+        st.tuples(st.just("call"), st.sampled_from([CALL, HEAD]), st.integers(0, 100)),
+        st.tuples(st.just("head"), st.sampled_from([CALL, GET, POST, HEAD]), st.integers(0, 2)),
+        st.tuples(st.just("piece"), near(PIECES), st.integers(0, 2)),
         st.tuples(st.just("trace"), st.sampled_from([CALL, HEAD]), st.integers(1, 30)),
         st.tuples(st.just("bytes"), st.binary(max_size=40), st.just(1)),
         st.tuples(st.sampled_from(["answer", "wait", "pause", "go on"]), st.none(), st.integers(0, 60)),
-        st.tuples(st.sampled_from(["drain", "reset", "open"]), st.none(), st.integers(0, 60)),
+        st.tuples(st.just("answer"), st.none(), st.integers(0, 60)),
+        st.tuples(st.just("open"), st.none(), st.integers(0, 60)),
+        st.tuples(st.sampled_from(["drain", "reset"]), st.none(), st.integers(0, 60)),
     ),
     max_size=25,
 )
@@ -194,6 +209,13 @@ def http2_server(steps: list[tuple[str, Any, int]], sizes: list[int], greeted: b
                 stream = peer.take()
                 body = prefixed(bytes(amount)) if fields not in ([*GET], [*POST]) else bytes(amount)
                 raw = peer.headers(fields, stream) + data(stream, body, END_STREAM if amount % 4 else 0)
+            case "head", (*fields,):
+                block, stream = peer.block(fields), peer.take()
+                ends = (0, 0, END_STREAM)[amount]
+                raw = frame(frames.HEADERS, ends, stream, block[:4])
+                raw += frame(frames.CONTINUATION, END_HEADERS, stream, block[4:])
+            case "piece", bytes():
+                raw = data(max(peer.next - 2, 1), what, amount & END_STREAM)
             case "trace", (*fields,):
                 raw = b"".join(peer.call(b"x", ("x-id", f"{amount}-{number}")) for number in range(amount))
             case "answer", _:
