@@ -54,6 +54,16 @@ class Histogram:
             yield bound, below
 
 
+class Answered:
+    """The requests of one model, method and protocol: how many by status code, and how long they took."""
+
+    __slots__ = ("codes", "seconds")
+
+    def __init__(self) -> None:
+        self.codes: dict[Code, int] = {}
+        self.seconds = Histogram(SECONDS)
+
+
 class Metrics(Collector):
     """Counts what it observes, and reads the rest off the engines when asked.
 
@@ -63,8 +73,7 @@ class Metrics(Collector):
 
     def __init__(self, engines: Callable[[], Iterable[Engine]]) -> None:
         self._engines = engines
-        self._requests: dict[tuple[str, str, str, Code], int] = {}
-        self._request_seconds: dict[tuple[str, str, str], Histogram] = {}
+        self._requests: dict[tuple[str, str, str], Answered] = {}
         self._queue_seconds: dict[str, Histogram] = {}
         self._backend_seconds: dict[tuple[str, str], Histogram] = {}
         self._batch_rows: dict[str, Histogram] = {}
@@ -98,12 +107,11 @@ class Metrics(Collector):
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """Count an answered request."""
-        key = (model, method, protocol, code)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        times = self._request_seconds.get(key[:3])
-        if times is None:
-            times = self._request_seconds[key[:3]] = Histogram(SECONDS)
-        times.add(seconds)
+        answered = self._requests.get((model, method, protocol))
+        if answered is None:
+            answered = self._requests[model, method, protocol] = Answered()
+        answered.codes[code] = answered.codes.get(code, 0) + 1
+        answered.seconds.add(seconds)
 
     # -- being read --------------------------------------------------------------------------------
 
@@ -116,14 +124,15 @@ class Metrics(Collector):
         requests = CounterMetricFamily(
             "batchproxy_requests", "Requests answered, by status code.", labels=["model", "method", "protocol", "code"]
         )
-        for (model, method, protocol, code), count in self._requests.items():
-            requests.add_metric([model, method, protocol, code.name], count)
+        for labels, answered in self._requests.items():
+            for code, count in answered.codes.items():
+                requests.add_metric([*labels, code.name], count)
         yield requests
         yield _histograms(
             "batchproxy_request_seconds",
             "From a request's arrival to its answer.",
             ["model", "method", "protocol"],
-            self._request_seconds.items(),
+            ((labels, answered.seconds) for labels, answered in self._requests.items()),
         )
         yield _histograms(
             "batchproxy_queue_seconds",
@@ -167,9 +176,11 @@ class Metrics(Collector):
         rows = self._batch_rows.get(model)
         calls, total = (rows.count, rows.total) if rows is not None else (0, 0.0)
         waits = self._queue_seconds.get(model)
+        codes = [answered.codes for (name, _, _), answered in self._requests.items() if name == model]
+        requests = sum(sum(counts.values()) for counts in codes)
         return {
-            "requests": sum(count for key, count in self._requests.items() if key[0] == model),
-            "failed": sum(count for key, count in self._requests.items() if key[0] == model and key[3] is not Code.OK),
+            "requests": requests,
+            "failed": requests - sum(counts.get(Code.OK, 0) for counts in codes),
             "backend_calls": calls,
             "rows": total,
             "mean_batch": total / calls if calls else 0.0,

@@ -115,10 +115,12 @@ class Batch:
     def adopt(self) -> None:
         """Drop the members that are done and count the rest."""
         self.entries = [entry for entry in self.entries if entry.state is not State.DONE]
+        self.live = len(self.entries)
+        rows = 0
         for entry in self.entries:
             entry.home = self
-        self.live = len(self.entries)
-        self.rows = sum(entry.request.rows or 1 for entry in self.entries)
+            rows += entry.request.rows or 1
+        self.rows = rows
 
     def cut(self, sizes: list[int]) -> list[Batch]:
         """Merged batches of the given sizes, in order; they inherit what is known of this one."""

@@ -76,22 +76,25 @@ class Lane:
 
     def push(self, entry: Entry) -> None:
         """Append a live entry."""
-        rows = entry.request.rows or 0
+        request = entry.request
+        rows = request.rows or 0
         entry.home = self
         self._entries.append(entry)
         self.live += 1
         self.rows += rows
-        self.book.add(rows, entry.request.nbytes)
+        self.book.add(rows, request.nbytes)
 
     def remove(self, entry: Entry) -> None:
         """Take an entry off the books; in the deque it stays as a tombstone."""
-        rows = entry.request.rows or 0
         entry.home = None
-        self.live -= 1
-        self.rows -= rows
-        self.book.add(-rows, -entry.request.nbytes)
+        self._write_off(1, entry.request.rows or 0, entry.request.nbytes)
         if len(self._entries) > 2 * self.live + _SWEEP_SLACK:
             self._entries = deque(self)
+
+    def _write_off(self, entries: int, rows: int, nbytes: int) -> None:
+        self.live -= entries
+        self.rows -= rows
+        self.book.add(-rows, -nbytes)
 
     def __iter__(self) -> Iterator[Entry]:
         """The live entries, oldest first."""
@@ -126,12 +129,18 @@ class Lane:
         cap = 0 if alone else self.cap
         taken: list[Entry] = []
         late: list[Entry] = []
-        rows = 0
-        while (entry := self.head()) is not None:
-            size = entry.request.rows or 0
+        entries = self._entries
+        rows = left = left_rows = nbytes = 0
+        while entries:
+            entry = entries[0]
+            if entry.home is not self:  # a tombstone
+                entries.popleft()
+                continue
+            request = entry.request
+            size = request.rows or 0
             if entry.waiter.done():
                 entry.state = State.DONE
-            elif entry.expired(now):
+            elif request.deadline is not None and request.deadline <= now:
                 entry.state = State.DONE
                 late.append(entry)
             elif taken and rows + size > cap:
@@ -139,8 +148,12 @@ class Lane:
             else:
                 taken.append(entry)
                 rows += size
-            self._entries.popleft()
-            self.remove(entry)
+            entries.popleft()
+            entry.home = None
+            left += 1
+            left_rows += size
+            nbytes += request.nbytes
+        self._write_off(left, left_rows, nbytes)
         return taken, late
 
     def note(self, bad: bool) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.lane import Book, Lane, Waiting
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry
+from batchproxy.core.request import BatchKey, Entry, Request
 
 MAX_LANES = 10_000
 """Distinct batch keys that may be known at once (R7)."""
@@ -40,31 +40,38 @@ class Lanes:
             QueueFull: a bound on rows, bytes or lanes is reached. A bound never refuses the only one that waits.
         """
         request = entry.request
-        self._check_bounds(self._book(request.key.model), entry)
-        lane = self.lane(request.key)
-        was_full = lane.full()
+        key = request.key
+        lane = self._lanes.get(key)
+        book = self._book(key.model) if lane is None else lane.book
+        self._check_bounds(book, request)
+        if lane is None:
+            self._make_room(key)
+            lane = self._lanes[key] = Lane(key, book)
+        was_full = lane.rows >= lane.cap
         lane.push(entry)
-        if lane.live == 1 or (lane.full() and not was_full):
+        if lane.live == 1 or (not was_full and lane.rows >= lane.cap):
             self.rank(lane)
 
-    def _check_bounds(self, book: Book, entry: Entry) -> None:
-        request = entry.request
+    def _check_bounds(self, book: Book, request: Request) -> None:
         model, rows, limit = request.key.model, request.rows or 0, book.policy.max_queued_rows
         if book.rows and book.rows + rows > limit:
             raise QueueFull(
                 f"model {model!r}: {book.rows} rows are waiting and {rows} more would pass "
                 f"max_queued_rows ({limit}); try again, or add capacity"
             )
-        if len(self._lanes) >= MAX_LANES and request.key not in self._lanes:
-            self._lanes = {key: lane for key, lane in self._lanes.items() if lane.live}
-            if len(self._lanes) >= MAX_LANES:
-                raise QueueFull(f"model {model!r}: {MAX_LANES} different shapes of request are waiting already")
         waiting, limit = self.waiting.nbytes, self._max_queued_bytes
         if waiting and waiting + request.nbytes > limit:
             raise QueueFull(
                 f"model {model!r}: {waiting} bytes are waiting and {request.nbytes} more would pass "
                 f"max_queued_bytes ({limit}); try again, or add capacity"
             )
+
+    def _make_room(self, key: BatchKey) -> None:
+        """For one more lane."""
+        if len(self._lanes) >= MAX_LANES:
+            self._lanes = {known: lane for known, lane in self._lanes.items() if lane.live}
+            if len(self._lanes) >= MAX_LANES:
+                raise QueueFull(f"model {key.model!r}: {MAX_LANES} different shapes of request are waiting already")
 
     def lane(self, key: BatchKey) -> Lane:
         """The lane of a key, made where there is none."""

@@ -74,7 +74,7 @@ class Scheduler:
             QueueFull: a bound on rows, bytes, lanes or unmerged calls is reached.
         """
         request = entry.request
-        if entry.expired(now):
+        if request.deadline is not None and request.deadline <= now:
             raise DeadlineExceeded("Deadline Exceeded")
         if not self.balancer.any_up():
             raise NoEndpoint(self.balancer.why_none(request.key.model))

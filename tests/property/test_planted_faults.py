@@ -129,8 +129,20 @@ def _last_come_is_first_served(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def _shapes_are_mixed(patch: pytest.MonkeyPatch) -> None:
-    real = Lanes.lane
-    patch.setattr(Lanes, "lane", lambda self, key: real(self, key._replace(shapes=())))
+    class Mixed(dict[BatchKey, Lane]):
+        def get(self, key: BatchKey, default: Any = None) -> Any:
+            return super().get(key._replace(shapes=()), default)
+
+        def __setitem__(self, key: BatchKey, lane: Lane) -> None:
+            super().__setitem__(key._replace(shapes=()), lane)
+
+    real = Lanes.__init__
+
+    def init(self: Lanes, *arguments: Any) -> None:
+        real(self, *arguments)
+        self._lanes = Mixed()
+
+    patch.setattr(Lanes, "__init__", init)
 
 
 @fault
@@ -212,7 +224,7 @@ def _dead_endpoints_are_used(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def _bounds_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lanes, "_check_bounds", lambda self, book, entry: None)
+    patch.setattr(Lanes, "_check_bounds", lambda self, book, request: None)
 
 
 @fault
