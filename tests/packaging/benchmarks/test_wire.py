@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tables import budgets
-from benchmarks.wire import bars, bodies, callers, paced, peers, rates, resources, stall, table, targets, tools
+from benchmarks.wire import bars, bodies, callers, paced, peers, resources, stall, table, targets, tools
 from benchmarks.wire.paced import Pace, Result
 from benchmarks.wire.rates import Line, Sample
 from benchmarks.wire.tools import Load
@@ -162,8 +162,3 @@ def test_resources(tmp_path: Path) -> None:
     assert {"rest", "grpc"} == set(found.extra_mb)
     assert min(*found.start_s, *found.idle_mb) > 0
     assert found.figures()["10,000 idle REST connections, MB more"] == pytest.approx(500 * found.extra_mb["rest"][0])
-
-
-def test_a_lone_caller() -> None:
-    """Only small bodies have one; its figure is that of the table."""
-    assert 250.0 == _line("null gRPC", (1, 1.0)).median(rates.alone)
