@@ -122,6 +122,26 @@ def test_the_short_way_changes_nothing(seed: int) -> None:
         assert repr(slow.requests.intake) == repr(fast.requests.intake)
 
 
+def test_two_thousand_scripts_give_the_same_cut_at_every_byte() -> None:
+    """Right and spoilt frames: in one piece and byte by byte; a tenth of them in two pieces at each place, too."""
+    draw = random.Random(9)
+    ends = {True: 0, False: 0}
+    for seed in range(2000):
+        raw = bytearray(b"".join(script(seed, draw.randint(1, 5))))
+        for _ in range(draw.choice([0, 0, 1, 2])):
+            raw[draw.randrange(len(frames.PREFACE), len(raw))] = draw.randrange(256)
+        sent = bytes(raw)
+        kind = Http2Connection if seed % 2 else Slow
+        server = kind(SMALL, 0.0)
+        expected = play(server, [sent], answers=True)
+        ends[server.closing] += 1
+
+        assert expected == play(kind(SMALL, 0.0), [sent[at : at + 1] for at in range(len(sent))], answers=True)
+        for cut in range(1, len(sent)) if seed % 10 == 0 else ():
+            assert expected == play(kind(SMALL, 0.0), [sent[:cut], sent[cut:]], answers=True)
+    assert min(ends.values()) > 300  # both kinds were met
+
+
 def test_every_cut_of_two_calls() -> None:
     """Cut in two at every byte, two calls and what surrounds them are the same."""
     raw = b"".join((*script(3, 0), *(Peer().call(bytes(20)) for _ in range(1)))) + Peer().call(b"x", stream=3)

@@ -85,10 +85,10 @@ def test_an_offered_upgrade_is_passed_over() -> None:
 
 
 def test_two_thousand_messages_give_the_same_events_cut_at_every_byte() -> None:
-    """In one piece, byte by byte, and in random pieces; a sample of them in two pieces at each place."""
+    """In one piece, byte by byte, in random pieces, and in two pieces at each place."""
     dice = random.Random(4)
     good = 0
-    for number, data in enumerate(mutations(1, 2000)):
+    for data in mutations(1, 2000):
         expected = events([data])
         cuts = sorted(dice.sample(range(len(data) + 1), min(4, len(data) + 1)))
         pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
@@ -96,7 +96,7 @@ def test_two_thousand_messages_give_the_same_events_cut_at_every_byte() -> None:
 
         assert expected == events([bytes([byte]) for byte in data])
         assert expected == events(pieces)
-        for cut in range(len(data)) if number % 20 == 0 else ():
+        for cut in range(1, len(data)):
             assert expected == events([data[:cut], data[cut:]])
     assert 500 < good < 1900  # both kinds were met
 
