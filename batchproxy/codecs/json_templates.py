@@ -150,6 +150,4 @@ def _plan(body: bytes, columns: Columns, value: T, declared: bool) -> Plan[T] | 
     pack = struct.Struct(f"{array.size}{_FORMATS[name]}")
     plan = Plan(start, body[stop:], alias, Layout.of(array), pack, not declared, value)
     found = plan.read(body)
-    if found is None or found[alias].array.shape != array.shape or found[alias].array.tobytes() != array.tobytes():
-        return None
-    return plan
+    return plan if found is not None and found[alias].array.tobytes() == array.tobytes() else None

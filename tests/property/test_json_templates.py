@@ -1,0 +1,118 @@
+"""JSON templates against the general way: whatever a plan is found for, that reads the same."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchproxy.codecs import tfs_rest
+from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.shapes import UNDECLARED, Signature, TensorSpec
+from tests.property.test_templates import packed
+
+SIGNATURES = {
+    "undeclared": UNDECLARED,
+    **{
+        dtype: Signature({"x": TensorSpec(dtype, None)}, {"y": TensorSpec(dtype, None)})
+        for dtype in ("float32", "float64", "int32", "int64", "uint8", "bool", "string")
+    },
+}
+TEXTS = """0 -0 -0.0 1 1.0 2.5 -3.25 0.1 123456789012345 1234567890.12345 9007199254740993 3000000000 1e5 1E2 1e400
+0.1234567890123456 12345678901234567890 01 1. .5 +1 - 1e -1e-3 NaN true 256 [] 4294967296 1 2"""
+NUMBERS = st.sampled_from(TEXTS.split())
+OPENINGS = st.sampled_from(
+    [
+        '{"instances": ',
+        '{"inputs":',
+        '{"signature_name": "", "instances": ',
+        '{"inputs": {"x": ',
+        '{"instances": [{"x":',
+    ]
+)
+SPACES = st.sampled_from(["", " ", "\n", "\t ", "  "])
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> str:
+    """A predict body with an even array of numbers or two, some of which are none."""
+    opening = draw(OPENINGS)
+    shape = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+
+    def array(axes: list[int]) -> str:
+        if not axes:
+            return draw(SPACES) + str(draw(NUMBERS)) + draw(SPACES)
+        return "[" + ",".join(array(axes[1:]) for _ in range(axes[0])) + "]"
+
+    closing = {"}": "}", '{"x": ': "}}", '[{"x":': "}]}"}
+    end = next((closing[key] for key in closing if opening.endswith(key)), "}")
+    return opening + array(shape) + draw(SPACES) + end
+
+
+def read(body: bytes, signature: Signature) -> tuple[Columns, bool] | None:
+    """What the general way makes of a body; None: an error."""
+    try:
+        envelope = tfs_rest.parse_body(body)
+        found = tfs_rest.decode_predict(envelope, "serving_default", signature)
+    except BatchProxyError:
+        return None
+    return found.columns, found.row_form
+
+
+@given(st.sampled_from(sorted(SIGNATURES)), bodies(), st.lists(NUMBERS, min_size=60, max_size=60), st.data())
+def test_whatever_is_found_is_what_the_general_way_reads(
+    name: str, body: str, numbers: list[str], data: st.DataObject
+) -> None:
+    """Names, types, shapes, numbers and the form of the answer; a body that is refused there is never found."""
+    signature = SIGNATURES[name]
+    learned = read(body.encode(), signature)
+    templates: JsonTemplates[bool] = JsonTemplates()
+    if learned is None:
+        return
+    templates.learn("path", body.encode(), learned[0], learned[1], declared=signature.declared)
+    more = iter(numbers)
+    start = body.index("[") if "[" in body else 0
+    pieces = [
+        next(more) if part and part[0] in "0123456789-" and data.draw(st.booleans()) else part
+        for part in _parts(body[start:])
+    ]
+    for other in (body, body[:start] + "".join(pieces), body.replace(" ", "", 1), body.replace("1", "[1]", 1)):
+        found = templates.find("path", other.encode())
+        if found is None:
+            continue
+        plan, columns = found
+        general = read(other.encode(), signature)
+        assert general is not None, other
+        assert packed(general[0]) == packed(columns)
+        assert general[1] is plan.value
+        assert [c.shape_class for c in general[0].values()] == [c.shape_class for c in columns.values()]
+
+
+def _parts(text: str) -> list[str]:
+    """Numbers, and what is between them."""
+    parts = [""]
+    inside = False
+    for character in text:
+        if (character in "0123456789-+.eE") != inside:
+            inside = not inside
+            parts.append("")
+        parts[-1] += character
+    return parts
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_usual_bodies_are_found(rows: list[list[float]]) -> None:
+    """Rows of decimals are told by their shape, in either form."""
+    signature = SIGNATURES["float32"]
+    for opening in ('{"instances": %s}', '{"inputs": %s}', '{"inputs": {"x": %s}}'):
+        body = (opening % [[round(value, 4) for value in row] for row in rows]).encode()
+        learned = read(body, signature)
+        templates: JsonTemplates[None] = JsonTemplates()
+        assert learned is not None
+        templates.learn("path", body, learned[0], None, declared=True)
+        other = (opening % [[0.5, 1] for _ in rows]).encode()
+        found = templates.find("path", other)
+
+        assert (found is not None) == (b"e" not in body[12:])
+        assert templates.find("another path", other) is None

@@ -1,0 +1,124 @@
+"""Which bodies a plan is made for; the law that it holds by is in tests/property/test_json_templates.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batchproxy.codecs import json_templates as module
+from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.core.columns import ArrayColumn, Columns, ListColumn, PackedColumn
+
+ONE = b'{"instances": [[1.5, 2, 3]]}'
+ROW: Columns = {"x": ArrayColumn(np.array([[1.5, 2, 3]], np.float32))}
+
+
+def learned(body: bytes = ONE, columns: Columns = ROW, *, declared: bool = True) -> JsonTemplates[str]:
+    """Templates that met one body."""
+    templates: JsonTemplates[str] = JsonTemplates()
+    templates.learn("path", body, columns, "value", declared=declared)
+    return templates
+
+
+def test_bodies_that_differ_in_numbers_share_a_plan() -> None:
+    """The numbers become the bytes of an array, without one being made."""
+    found = learned().find("path", b'{"instances": [[-4.25,5,\n6.5]]}')
+
+    assert found is not None
+    plan, columns = found
+    assert "value" == plan.value
+    assert isinstance(columns["x"], PackedColumn)
+    assert np.array([-4.25, 5, 6.5], np.float32).tobytes() == columns["x"].data
+    assert [[-4.25, 5, 6.5]] == columns["x"].array.tolist()
+
+
+def test_more_axes() -> None:
+    """Rows of rows, in the order of their reading."""
+    array = np.arange(12, dtype=np.int64).reshape(2, 3, 2)
+    body = b'{"inputs": %s}' % str(array.tolist()).encode()
+    found = learned(body, {"x": ArrayColumn(array)}).find("path", body)
+
+    assert found is not None
+    assert array.tolist() == found[1]["x"].array.tolist()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"instances":  [[1.5, 2, 3]]}', id="another beginning"),
+        pytest.param(b'{"instances": [[1.5, 2, 3]]}1', id="another end"),
+        pytest.param(b'{"instances": [[1.5, 2], [3]]}', id="another shape"),
+        pytest.param(b'{"instances": [[1.5, 2, 3, 4]]}', id="more numbers"),
+        pytest.param(b'{"instances": [[1.5, 2, 3e0]]}', id="an exponent"),
+        pytest.param(b'{"instances": [[1.5, 2, 0.1234567890123456]]}', id="more digits than a double has"),
+        pytest.param(b'{"instances": [[1.5, 2, ]]}', id="a number is missing"),
+        pytest.param(b'{"instances": [[1.5, 2, 03]]}', id="not JSON"),
+        pytest.param(b'{"instances": [[1.5, 2, "3"]]}', id="text"),
+    ],
+)
+def test_bodies_that_are_read_in_the_general_way(body: bytes) -> None:
+    """It may find the same, or an error; nobody knows before."""
+    assert learned().find("path", body) is None
+
+
+def test_another_path() -> None:
+    """A plan holds for one model."""
+    assert learned().find("other", ONE) is None
+
+
+def test_models_that_declare_nothing() -> None:
+    """There the numbers decide: all of them whole are whole numbers."""
+    templates = learned(declared=False)
+
+    assert templates.find("path", b'{"instances": [[1, 2.0, 3]]}') is not None
+    assert templates.find("path", b'{"instances": [[1, 2, 3]]}') is None
+
+
+def test_whole_numbers() -> None:
+    """Decimals and what does not fit are errors, or wrap, in the general way."""
+    templates = learned(b'{"instances": [[1, 2]]}', {"x": ArrayColumn(np.array([[1, 2]], np.int32))})
+
+    assert templates.find("path", b'{"instances": [[3, -4]]}') is not None
+    assert templates.find("path", b'{"instances": [[3.0, -4]]}') is None
+    assert templates.find("path", b'{"instances": [[3000000000, 4]]}') is None
+
+
+@pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        pytest.param(b"{}", ROW, id="no array"),
+        pytest.param(b'{"instances": [{"x": [1.5, 2, 3]}]}', ROW, id="names between the brackets"),
+        pytest.param(b'{"instances": [[1.5, 2, 3]]}' + b" " * module.MAX_BODY, ROW, id="long"),
+        pytest.param(b'{"instances": [[1.5, 2, 3]]}', {**ROW, "z": ROW["x"]}, id="two inputs"),
+        pytest.param(b'{"instances": [[1.5, 2, 3]]}', {"x": ListColumn([1])}, id="no array"),
+        pytest.param(b'{"instances": [[1]]}', {"x": ArrayColumn(np.array([[1]], np.uint8))}, id="a narrow type"),
+        pytest.param(b'{"instances": [[1.5, 2, 3e0]]}', ROW, id="an exponent"),
+        pytest.param(b'{"instances": [[1.5, 2, 4]]}', ROW, id="read otherwise"),
+        pytest.param(b'{"instances": []}', {"x": ArrayColumn(np.zeros((0, 3), np.float32))}, id="empty"),
+        pytest.param(
+            b'{"instances": [%s1]}' % (b"1," * module.MAX_SKELETON),
+            {"x": ArrayColumn(np.ones(module.MAX_SKELETON + 1, np.float32))},
+            id="many numbers",
+        ),
+    ],
+)
+def test_no_plan(body: bytes, columns: Columns) -> None:
+    """Of these nothing is remembered."""
+    assert learned(body, columns).find("path", body) is None
+
+
+def test_whole_numbers_of_a_model_that_declares_nothing() -> None:
+    """One decimal among the next ones would change their type."""
+    body, columns = b'{"instances": [[1, 2]]}', {"x": ArrayColumn(np.array([[1, 2]], np.int64))}
+
+    assert learned(body, columns, declared=False).find("path", body) is None
+
+
+def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many kinds, all are forgotten."""
+    monkeypatch.setattr(module, "MAX_PLANS", 2)
+    templates = learned()
+    for path in ("b", "c"):
+        templates.learn(path, ONE, ROW, path, declared=True)
+
+    assert [False, False, True] == [templates.find(path, ONE) is not None for path in ("path", "b", "c")]
