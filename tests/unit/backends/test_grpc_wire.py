@@ -1,0 +1,242 @@
+"""What the wire's own gRPC door has beyond ``test_grpc.py``, which holds both: real servers in harder cases."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from concurrent import futures
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from batchproxy.backends.grpc_wire import GrpcWireDoor
+from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
+from tests.listening import until
+from tests.proxy import ROOT
+from tests.strangers import DOORS, Kind, Running, Stranger, a_door, frame, listening, misbehaving
+from tests.strangers import HEADERS as HEADERS_FRAME
+
+WIRE: Kind = GrpcWireDoor
+TLS = ROOT / "tests" / "tls"
+
+
+class Slow(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """grpcio's asyncio server: echoes once it may, and counts how many wait at once."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+        self.running = self.most = 0
+        self.reached = asyncio.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(self.echo)
+
+    async def echo(self, body: bytes, context: Any) -> bytes:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.reached.set()
+        await self.may.wait()
+        self.running -= 1
+        context.set_compression(grpc.Compression.Gzip)
+        return body
+
+
+@asynccontextmanager
+async def aio(**options: Any) -> AsyncIterator[tuple[grpc.aio.Server, Slow, int]]:
+    """A server on a port of its own."""
+    slow = Slow()
+    pairs = tuple((f"grpc.{name}", value) for name, value in options.items())
+    server = grpc.aio.server(options=(("grpc.max_receive_message_length", -1), *pairs))
+    server.add_generic_rpc_handlers((slow,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield server, slow, port
+    finally:
+        slow.may.set()
+        await server.stop(0)
+
+
+async def test_many_calls_at_once_each_get_their_own_answer() -> None:
+    """Five hundred, some of them long, from grpcio's asyncio server, compressed."""
+    bodies = [b"%d" % number * (20_000 if number % 50 == 0 else 3) for number in range(500)]
+    async with aio() as (_, slow, port), a_door(port, WIRE) as door:
+        slow.may.set()
+        replies = await asyncio.gather(*(door.call("/s/echo", (), body, 30.0) for body in bodies))
+
+    assert bodies == [reply.body for reply in replies]
+
+
+async def test_a_message_of_64_mib_passes_both_ways() -> None:
+    """Through the windows of either side."""
+    body = bytes(range(256)) * (1 << 18)
+    async with aio(max_send_message_length=-1) as (_, slow, port), a_door(port, WIRE) as door:
+        slow.may.set()
+        reply = await door.call("/s/echo", (), body, 30.0)
+
+    assert body == reply.body
+
+
+async def test_no_more_calls_at_once_than_the_server_takes() -> None:
+    """The others wait, without an error."""
+    async with aio(max_concurrent_streams=3) as (_, slow, port), a_door(port, WIRE) as door:
+        calls = [asyncio.create_task(door.call("/s/echo", (), b"%d" % number, 30.0)) for number in range(10)]
+        await slow.reached.wait()
+        slow.may.set()
+        replies = await asyncio.gather(*calls)
+
+    assert [b"%d" % number for number in range(10)] == [reply.body for reply in replies]
+    assert 1 <= slow.most <= 3
+
+
+async def test_a_server_that_stops_gently_answers_what_it_has() -> None:
+    """GOAWAY: calls under way come to their end, and a call that comes now finds another connection, or nobody."""
+    async with aio() as (server, slow, port), a_door(port, WIRE) as door:
+        call = asyncio.create_task(door.call("/s/echo", (), b"1", 30.0))
+        await slow.reached.wait()
+        stopping = asyncio.create_task(server.stop(10))
+        assert isinstance(door, GrpcWireDoor)
+        await until(lambda: door._channel.usable() is None)  # it has heard of it
+        with pytest.raises(BackendUnavailable) as caught:
+            await door.call("/s/echo", (), b"2", 30.0)
+        slow.may.set()
+        reply = await call
+        await stopping
+
+    assert b"1" == reply.body
+    assert "failed to connect" in caught.value.message
+
+
+VICTIM = """
+import threading
+from concurrent import futures
+import grpc
+class Hang(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda body, context: print("reached", flush=True) or halt.wait())
+halt = threading.Event()
+server = grpc.server(futures.ThreadPoolExecutor(1), handlers=(Hang(),))
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+halt.wait()
+"""
+
+
+@pytest.mark.parametrize("client", DOORS)
+async def test_a_server_killed_during_a_call_may_have_run_it(client: Kind) -> None:
+    """Its process ends without a word; there is nobody for the next call."""
+    victim = await asyncio.create_subprocess_exec(sys.executable, "-c", VICTIM, stdout=asyncio.subprocess.PIPE)
+    assert victim.stdout is not None
+    async with a_door(int(await victim.stdout.readline()), client) as door:
+        call = asyncio.create_task(door.call("/s/hang", (), b"1", 30.0))
+        said = await victim.stdout.readline()
+        victim.kill()
+        with pytest.raises(BackendLost):
+            await call
+        with pytest.raises(BackendUnavailable):
+            await door.call("/s/hang", (), b"2", 30.0)
+    await victim.wait()
+
+    assert b"reached\n" == said
+
+
+async def test_a_connection_that_takes_no_more_calls_is_replaced_unnoticed() -> None:
+    """GOAWAY that leaves the call out, once: the second connection carries it."""
+    connections = 0
+    settings = frame(4, 0, 0)
+    trailers = b"\x88\x00\x0bgrpc-status\x012"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(settings)
+        await reader.readexactly(24)
+        while (head := await reader.readexactly(9))[3] != HEADERS_FRAME:
+            await reader.readexactly(int.from_bytes(head[:3], "big"))
+        answer = frame(7, 0, 0, bytes(8)) if connections == 1 else frame(HEADERS_FRAME, 5, 1, trailers)
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    async with listening(serve) as port, a_door(port, WIRE) as door:
+        with pytest.raises(BackendRejected) as caught:
+            await door.call("/s/echo", (), b"x", 5.0)
+
+    assert (2, Code.UNKNOWN) == (connections, caught.value.code)
+
+
+async def test_the_time_runs_out_while_connecting() -> None:
+    """A server that takes connections and says nothing."""
+    silent = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silent.wait()
+        writer.close()
+
+    async with listening(serve) as port, a_door(port, WIRE) as door:
+        with pytest.raises(BackendRejected, match="not connected in time") as caught:
+            await door.call("/s/echo", (), b"x", 0.05)
+        silent.set()
+
+    assert Code.DEADLINE_EXCEEDED == caught.value.code
+
+
+async def test_what_cannot_be_sent_is_refused_here() -> None:
+    """A path, and a value with blanks around it; the connection goes on."""
+    server = Running()
+    async with a_door(server.port, WIRE) as door:
+        for path, headers in (("s", ()), ("/s/echo", (("a", " 1"),))):
+            with pytest.raises(BackendRejected, match="cannot be sent"):
+                await door.call(path, headers, b"", None)
+        reply = await door.call("/s/echo", (), b"x", None)
+    server.stop()
+
+    assert b"x" == reply.body
+
+
+async def test_over_tls() -> None:
+    """With a context that knows the server's certificate; streams need grpc.aio, which has no such context."""
+    pair = ((TLS / "key.pem").read_bytes(), (TLS / "cert.pem").read_bytes())
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=(Stranger(),))
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2"])
+    door = GrpcWireDoor(f"127.0.0.1:{port}", context)
+    reply = await door.call("/s/echo", (), bytes(300_000), 5.0)
+    with pytest.raises(BackendRejected, match="no streamed calls over TLS"):
+        door.stream("/s/chat", (), a_message())
+    await door.aclose()
+    server.stop(0).wait()
+
+    assert bytes(300_000) == reply.body
+
+
+async def a_message() -> AsyncIterator[bytes]:
+    """What a caller streams."""
+    yield b"1"
+
+
+async def test_streams_go_by_grpcio() -> None:
+    """On a connection of their own, beside unary calls."""
+    server = Running()
+    async with a_door(server.port, WIRE) as door:
+        reply = await door.call("/s/echo", (), b"x", None)
+        async with door.stream("/s/chat", (), a_message()) as stream:
+            messages = [message async for message in stream.messages()]
+    server.stop()
+
+    assert (b"x", [b"1!"]) == (reply.body, messages)
+
+
+async def test_a_call_that_is_refused_is_not_forced_upon_the_server() -> None:
+    """RST_STREAM with REFUSED_STREAM: sent once; who wants it to run looks for another server."""
+    async with misbehaving(frame(3, 0, 1, (7).to_bytes(4, "big"))) as port, a_door(port, WIRE) as door:
+        with pytest.raises(BackendUnavailable, match="REFUSED_STREAM"):
+            await door.call("/s/echo", (), b"x", 5.0)
