@@ -49,6 +49,7 @@ class App:
         self.doors: dict[str, Listener] = {}
         self.admin: Admin | None = None
         self._rest: RestRoutes | None = None
+        self._grpc: GrpcRoutes | None = None
         self._tasks = Tasks()
 
     async def start(self) -> None:
@@ -70,10 +71,10 @@ class App:
             timeout_s=config.rest_api_timeout_in_ms / 1000,
             deadline_header=config.deadline_header,
         )
-        grpc = GrpcRoutes(self._directory, self.metrics, clock)
+        self._grpc = GrpcRoutes(self._directory, self.metrics, clock)
         for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
             if address is not None:  # either takes either protocol; the names are what callers expect
-                self.doors[name] = Listener(self._rest, grpc, *parse_address(address), flag=flag, clock=clock)
+                self.doors[name] = Listener(self._rest, self._grpc, *parse_address(address), flag=flag, clock=clock)
                 await self.doors[name].start()
         await asyncio.gather(*(engine.probe() for engine in self._engines))
         for engine in self._engines:
@@ -100,8 +101,9 @@ class App:
     async def aclose(self) -> None:
         """Free everything; to be called after ``drain``, when nothing is under way."""
         await self._tasks.aclose()
-        if self._rest is not None:
-            await self._rest.aclose()
+        for routes in (self._rest, self._grpc):
+            if routes is not None:
+                await routes.aclose()
         for catalogue in self._pools.catalogues:
             await catalogue.aclose()
         for engine in self._engines:

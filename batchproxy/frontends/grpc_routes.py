@@ -18,8 +18,10 @@ from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.known import Known
+from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.observe import Observer
+from batchproxy.tasks import Tasks
 
 
 class GrpcAnswer(NamedTuple):
@@ -100,6 +102,7 @@ class GrpcRoutes:
         self._directory = directory
         self._observer = observer
         self._clock = clock
+        self._tasks = Tasks()
         self._documents: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
@@ -146,7 +149,8 @@ class GrpcRoutes:
         raw = RawCall(GRPC, method, "", metadata, message)
         pool = self._directory.remote(tfs_grpc.model_named(message))
         if pool is not None:
-            return self._pass_on(pool, raw, started, deadline, respond)
+            pass_on = self._reload if method == tfs_grpc.RELOAD_CONFIG else self._pass_on
+            return pass_on(pool, raw, started, deadline, respond)
         name, model = method.rpartition("/")[2], ""
         try:
             document = self._documents.get(method)
@@ -159,6 +163,10 @@ class GrpcRoutes:
         self._observer.request_ended(model, name, GRPC, answer.code, self._clock() - started)
         respond(answer)
         return None
+
+    async def aclose(self) -> None:
+        """Stop what waits for several servers."""
+        await self._tasks.aclose()
 
     # -- Predict -----------------------------------------------------------------------------------
 
@@ -243,6 +251,31 @@ class GrpcRoutes:
             call.set_exception(error)
         else:
             call.start(pool.engine, request)
+        return call
+
+    def _reload(
+        self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
+    ) -> Call[GrpcAnswer]:
+        """To every server of the pool; the caller may leave, the reload goes on."""
+        call = Call(RelayFormat(), respond, partial(self._ended, "", "HandleReloadConfigRequest"), started)
+        timeout_s = None if deadline is None else deadline - started
+
+        def fail(error: BatchProxyError) -> None:
+            if not call.done():
+                call.set_exception(error)
+
+        async def ask() -> None:
+            try:
+                _need_a_door(pool)
+                with pool.engine.borrow(fail):  # so that a shutdown waits for it
+                    answer = await reload_everywhere(pool.engine, raw, timeout_s)
+            except BatchProxyError as error:
+                fail(error)
+            else:
+                if not call.done():
+                    call.set_result(Reply({}, 0, raw=answer))
+
+        _ = self._tasks.spawn(f"reload-{pool.engine.name}", ask())
         return call
 
     def _ended(self, model: str, method: str, started: float, code: Code) -> None:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis import model_management_pb2
 
 from batchproxy.codecs import tfs_grpc
 from tests.proxy import Proxy, ask, running_in_front_of
@@ -203,3 +205,38 @@ def told_by(proxy: Proxy) -> tuple[Any, Any, float]:
         predict(channel, 1)
     told = caught.value.code(), caught.value.details(), dict(caught.value.trailing_metadata())
     return rest, told, time.monotonic() - started
+
+
+def test_a_reload_reaches_every_server(servers: list[Server], proxy: Proxy) -> None:
+    """OK where all reloaded; else the first failing code, and what each said. One that is down is asked, too."""
+    fine, wrong = (
+        text_format.Parse(text, model_management_pb2.ReloadConfigRequest()).SerializeToString()
+        for text in (reload_of(""), reload_of('version_labels { key: "stable" value: 9 }'))
+    )
+    for server in servers:
+        server.reset()
+    with grpc.insecure_channel(proxy.grpc) as channel:
+        reload = channel.unary_unary(tfs_grpc.RELOAD_CONFIG)
+        answer = model_management_pb2.ReloadConfigResponse.FromString(reload(fine, timeout=30))
+        with pytest.raises(grpc.RpcError) as refused:
+            reload(wrong, timeout=30)
+        servers[1].kill()
+        with pytest.raises(grpc.RpcError) as halved:
+            reload(fine, timeout=30)
+        servers[1].start()
+        until(partial(up, proxy), 2)
+    texts = [error.value.details().split("; ") for error in (refused, halved)]
+
+    assert 0 == answer.status.error_code
+    assert 3 == servers[0].counters()["calls"]["grpc HandleReloadConfigRequest "]
+    assert grpc.StatusCode.FAILED_PRECONDITION == refused.value.code()
+    assert 2 == sum("Request to assign label to version 9 of model int64_model" in text for text in texts[0])
+    assert grpc.StatusCode.UNAVAILABLE == halved.value.code()
+    assert texts[1][0].startswith("1 of the pool's 2 servers did not reload: ")
+    assert texts[1][0].endswith(": OK")
+
+
+def reload_of(more: str) -> str:
+    """A configuration of the models that the servers have, in text form."""
+    models = [f'config {{ name: "{name}" base_path: "{name}" model_platform: "tensorflow" {more} }}' for name in MODELS]
+    return f"config {{ model_config_list {{ {' '.join(models)} }} }}"
