@@ -88,10 +88,11 @@ class Plan(Generic[T]):
 class JsonTemplates(Generic[T]):
     """Plans for the bodies that came lately."""
 
-    __slots__ = ("_plans",)
+    __slots__ = ("_plans", "_size")
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[Hashable, bytes, bytes], Plan[T]] = {}
+        self._plans: dict[Hashable, dict[tuple[bytes, bytes], Plan[T]]] = {}
+        self._size = 0
 
     def find(self, target: Hashable, body: bytes) -> tuple[Plan[T], dict[str, ArrayColumn]] | None:
         """The plan for a body and the input in it; None: it must be read in the general way.
@@ -100,10 +101,11 @@ class JsonTemplates(Generic[T]):
             target: what the request's path asks for.
             body: the request's.
         """
-        if len(body) > MAX_BODY:
+        plans = self._plans.get(target)
+        if plans is None or len(body) > MAX_BODY:
             return None
         start = body.find(b"[")
-        plan = self._plans.get((target, body[:start], body[start:].translate(None, _LEFT_OUT)))
+        plan = plans.get((body[:start], body[start:].translate(None, _LEFT_OUT)))
         if plan is None:
             return None
         columns = plan.read(body)
@@ -125,13 +127,16 @@ class JsonTemplates(Generic[T]):
         before, skeleton = body[: plan.start], body[plan.start :].translate(None, _LEFT_OUT)
         if len(before) + len(skeleton) > MAX_SKELETON:
             return
-        if len(self._plans) >= MAX_PLANS:
+        if self._size >= MAX_PLANS:
             self.forget()
-        self._plans[target, before, skeleton] = plan
+        plans = self._plans.setdefault(target, {})
+        self._size += (before, skeleton) not in plans
+        plans[before, skeleton] = plan
 
     def forget(self) -> None:
         """What was found out may not hold any longer."""
         self._plans.clear()
+        self._size = 0
 
 
 def _plan(body: bytes, columns: Columns, value: T, declared: bool) -> Plan[T] | None:

@@ -80,6 +80,10 @@ class RestRoutes:
             The call that is under way, to be cancelled when the caller leaves; None where it was answered.
         """
         started = self._clock()
+        if method == "POST":
+            found = self._templates.find(path, body)
+            if found is not None:
+                return self._predict_again(*found, headers, started, respond)
         target, fault = _target(method, path)
         pool = self._directory.default if target is None else self._directory.remote(target.model)
         if pool is not None and REST in pool.doors:
@@ -98,9 +102,6 @@ class RestRoutes:
         if pool is not None:
             return self._bridged(pool, target, headers, body, started, respond)
         if target.verb == "predict":
-            found = self._templates.find(path, body)
-            if found is not None:
-                return self._predict_again(*found, headers, started, respond)
             return self._predict(target, path, headers, body, started, respond)
         self._document(target, started, respond)
         return None
