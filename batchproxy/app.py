@@ -18,7 +18,7 @@ import uvloop
 
 from batchproxy import __version__, log
 from batchproxy.config import Config, parse_address
-from batchproxy.frontends.admin import Admin
+from batchproxy.frontends import admin
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_routes import RestRoutes
@@ -47,7 +47,7 @@ class App:
         self._engines = self._pools.engines
         self._directory = self._pools.directory
         self.doors: dict[str, Listener] = {}
-        self.admin: Admin | None = None
+        self.admin: Listener | None = None
         self._rest: RestRoutes | None = None
         self._grpc: GrpcRoutes | None = None
         self._tasks = Tasks()
@@ -61,8 +61,10 @@ class App:
         config, listen = self._config, self._config.listen
         clock = self._engines[0].clock
         if listen.admin is not None:
-            host, port = parse_address(listen.admin)
-            self.admin = Admin(host, port, not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
+            pages = admin.AdminRoutes(not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
+            self.admin = Listener(
+                pages, None, *parse_address(listen.admin), limits=admin.LIMITS, flag="--admin_port", clock=clock
+            )
             await self.admin.start()
         self._rest = RestRoutes(
             self._directory,
@@ -75,7 +77,11 @@ class App:
         for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
             if address is not None:  # either takes either protocol; the names are what callers expect
                 self.doors[name] = Listener(self._rest, self._grpc, *parse_address(address), flag=flag, clock=clock)
-                await self.doors[name].start()
+        path, flag = listen.grpc_socket_path, "--grpc_socket_path"
+        if path is not None:
+            self.doors["both"] = Listener(self._rest, self._grpc, unix_path=path, flag=flag, clock=clock)
+        for door in self.doors.values():
+            await door.start()
         await asyncio.gather(*(engine.probe() for engine in self._engines))
         for engine in self._engines:
             _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
@@ -209,5 +215,5 @@ def _exit_now() -> None:
 def _say_where(app: App) -> None:
     doors = [f"{name} on {'http://' if name == 'REST' else ''}{door.address}" for name, door in app.doors.items()]
     if app.admin is not None:
-        doors.append(f"page on {app.admin.address}")
+        doors.append(f"page on http://{app.admin.address}/")
     logger.info("serving: %s", ", ".join(doors))

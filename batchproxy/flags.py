@@ -99,7 +99,7 @@ _NO_THREADS = "calls are not handled by threads"
 
 FLAGS: tuple[Flag, ...] = (
     _obeyed("port", integer, "port for gRPC (8500); 0 closes it"),
-    _refused("grpc_socket_path", str, "Unix sockets are not supported yet; use --port"),
+    _obeyed("grpc_socket_path", str, "a Unix socket that takes both protocols, beside the ports; relative or absolute"),
     _obeyed("rest_api_port", integer, "port for REST (8501, where TF Serving has 0); 0 closes it"),
     _no_effect("rest_api_num_threads", integer, _NO_THREADS),
     _obeyed("rest_api_timeout_in_ms", integer, "time limit of a REST call (30000); 0 or less: none"),

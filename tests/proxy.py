@@ -31,7 +31,7 @@ class Proxy:
     def __init__(self, process: subprocess.Popen[str], log: list[str]) -> None:
         self.process = process
         self.log = log
-        found = re.search(r"REST on (\S+), gRPC on (\S+), page on (\S+)/", log[-1])
+        found = re.search(r"REST on (\S+), gRPC on ([^\s,]+),.* page on (\S+)/", log[-1])
         assert found is not None, log
         self.rest, self.grpc, self.admin = found.groups()
 

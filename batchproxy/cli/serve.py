@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     doors.add_argument(
         "--host", type=_host, help="address of all three (default 0.0.0.0 for gRPC and REST, 127.0.0.1 for admin)"
     )
+    doors.add_argument("--grpc_socket_path", metavar="PATH", help="a Unix socket beside the ports (default none)")
     batching = parser.add_argument_group("batching, of every model")
     flags.add_flag(
         batching, "enable_batching", flags.boolean, metavar="BOOL", help="false: every request alone (default true)"
@@ -238,6 +239,7 @@ def _listen(listen: Listen, args: argparse.Namespace) -> Listen:
         rest=_door(listen.rest, default.rest, args.host, args.rest_api_port),
         grpc=_door(listen.grpc, default.grpc, args.host, args.port),
         admin=_door(listen.admin, default.admin, args.host, args.admin_port),
+        grpc_socket_path=listen.grpc_socket_path if args.grpc_socket_path is None else args.grpc_socket_path or None,
     )
 
 

@@ -147,7 +147,7 @@ def _show(value: object) -> str:
 
 
 def _hint(where: str, expected: str, value: object) -> str:
-    if where.startswith("$.listen."):
+    if where.startswith("$.listen.") and not where.endswith("_path"):
         return "; write host:port, such as '0.0.0.0:8501'"
     if re.match(r"\$\.pools\[\d+\]\.endpoints\[\d+\]\.", where):
         return "; write host:port, such as 'tf-0:8501'"

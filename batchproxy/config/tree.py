@@ -32,11 +32,19 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400)]  # a day: longer is a slip of 
 
 
 class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to listen, as ``host:port``; ``None`` closes a door, port 0 takes any free port."""
+    """Where to listen, as ``host:port``; ``None`` closes a door, port 0 takes any free port.
+
+    Args:
+        rest: TF Serving's REST API.
+        grpc: its gRPC API.
+        admin: probes and metrics.
+        grpc_socket_path: a Unix socket that takes both protocols, as both ports do; ``None``: no such socket.
+    """
 
     rest: str | None = "0.0.0.0:8501"
     grpc: str | None = "0.0.0.0:8500"
     admin: str | None = "127.0.0.1:8502"
+    grpc_socket_path: Name | None = None
 
 
 class Doors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -260,7 +268,7 @@ def _listen_problems(listen: Listen) -> Iterator[tuple[str, str]]:
                 if port and port == its_port and (host == its_host or {"0.0.0.0", "::"} & {host, its_host}):
                     yield f"$.listen.{door}", f"{text!r} has the port of {other}; every door needs its own"
             taken[door] = (host, port)
-    if listen.rest is None and listen.grpc is None:
+    if listen.rest is None and listen.grpc is None and listen.grpc_socket_path is None:
         yield "$.listen", "rest and grpc are both closed, so no request could come in; open one"
 
 

@@ -209,3 +209,27 @@ def test_wrk(proxy: Proxy, tmp_path: Path) -> None:
     assert int(count) > 16
     assert "Socket errors" not in said
     assert "Non-2xx" not in said
+
+
+# ---------------------------------------------------------------- a Unix socket
+
+
+def test_the_unix_socket_takes_both_protocols(tmp_path: Path) -> None:
+    """grpcio and curl over it; it goes with the proxy."""
+    path = tmp_path / "socket"
+    nowhere = {"rest": "127.0.0.1:0", "grpc": "127.0.0.1:0", "admin": "127.0.0.1:0", "grpc_socket_path": str(path)}
+    with running({"picky": "python:tests.models:picky"}, listen=nowhere) as proxy:
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            answer = channel.unary_unary(tfs_grpc.PREDICT)(message("picky", [2.0]), timeout=30)
+        said = [
+            run("curl", "-sS", option, "--unix-socket", str(path), "--data-binary", BODY, f"http://localhost{PREDICT}")
+            for option in ("--http1.1", "--http2-prior-knowledge")
+        ]
+        by_port = proxy.post(PREDICT, BODY.encode())
+        status = proxy.stop()
+
+    assert [3.0] == numbers(answer)
+    assert [ANSWER] * 2 == [json.loads(text) for text in said]
+    assert 200 == by_port[0]
+    assert f"both on unix:{path}" in "".join(proxy.log)
+    assert (0, False) == (status, path.exists())

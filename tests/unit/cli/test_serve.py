@@ -158,6 +158,8 @@ def test_a_negative_rest_timeout_is_none() -> None:
     [
         (["--port=9"], Listen(rest="0.0.0.0:8501", grpc="0.0.0.0:9", admin="127.0.0.1:8502")),
         (["--port=0", "--admin_port=0"], Listen(rest="0.0.0.0:8501", grpc=None, admin=None)),
+        (["--grpc_socket_path=a/b"], Listen(grpc_socket_path="a/b")),
+        (["--grpc_socket_path="], Listen()),
         (["--rest_api_port=0"], Listen(rest=None, grpc="0.0.0.0:8500", admin="127.0.0.1:8502")),
         (["--host=::1"], Listen(rest="[::1]:8501", grpc="[::1]:8500", admin="[::1]:8502")),
         (["--host", "[::1]", "--admin_port=1"], Listen(rest="[::1]:8501", grpc="[::1]:8500", admin="[::1]:1")),

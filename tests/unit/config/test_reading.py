@@ -89,7 +89,7 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
         ("models: [null]", "$.models[0]: expected a mapping (key: value), got null"),
         ("modles: []", "$.modles: unknown key; did you mean 'models'?"),
         ("max_batch_rows: 3", "$.max_batch_rows: unknown key; it belongs into $.models[]"),
-        ("listen: {http: x}", "$.listen.http: unknown key; known here: rest, grpc, admin"),
+        ("listen: {http: x}", "$.listen.http: unknown key; known here: rest, grpc, admin, grpc_socket_path"),
         ("1: 2", "$: a key is not text; put it in quotes"),
         ("pools: [{1: 2}]", "$.pools[0]: a key is not text; put it in quotes"),
         ("models: [{pool: p}]", "$.models[0]: the key 'name' is missing, as in {name: digits, pool: local}"),

@@ -190,6 +190,10 @@ def test_the_deadline_header_is_lower_case() -> None:
             "$.listen: rest and grpc are both closed, so no request could come in; open one",
         ),
         (
+            "listen: {grpc_socket_path: ''}",
+            "$.listen.grpc_socket_path: expected text of length >= 1, got ''",
+        ),
+        (
             "listen: {rest: ':80'}",
             "$.listen.rest: expected host:port such as '0.0.0.0:8501' or '[::1]:8501', got ':80'",
         ),
@@ -205,6 +209,7 @@ def test_the_same_port_on_two_addresses_or_zero_is_fine() -> None:
     """Only doors that would collide are refused."""
     Config(listen=Listen(rest="127.0.0.1:1", grpc="127.0.0.2:1", admin=None))
     Config(listen=Listen(rest="0.0.0.0:0", grpc="0.0.0.0:0", admin="0.0.0.0:0"))
+    Config(listen=Listen(rest=None, grpc=None, grpc_socket_path="socket"))
 
 
 def test_made_by_hand_the_rules_hold_too() -> None:
