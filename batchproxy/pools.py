@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchproxy.backends import Embedded, Remote, open_backend
 from batchproxy.backends.tfserving import TfServingBackend
 from batchproxy.catalogue import Catalogue
+from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import Policies, Policy
@@ -18,7 +20,10 @@ from batchproxy.endpoints import TfServingAddress
 from batchproxy.engine import Engine, build_engine
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.remote import RemoteModel, RemotePool
+from batchproxy.log import Notices
 from batchproxy.observe import Observer
+
+logger = logging.getLogger("batchproxy.pools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +117,14 @@ def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig]
     addresses = [address for address in pool.addresses() if isinstance(address, TfServingAddress)]
     doors = _doors(pool, addresses)
     static = tuple(pool.static_headers.items())
+    habits = Habits(Notices(logger))
     backends = {
         address.name: TfServingBackend(
-            grpc=address.grpc, rest=address.rest, static_headers=static, grpc_client=pool.grpc_client
+            grpc=address.grpc,
+            rest=address.rest,
+            static_headers=static,
+            grpc_client=pool.grpc_client,
+            habits=habits,
         )
         for address in addresses
     }
@@ -126,7 +136,7 @@ def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig]
         with engine.borrow() as server:
             return await server.metadata(model, version)
 
-    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others)
+    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits)
 
 
 def _doors(pool: PoolConfig, addresses: Sequence[TfServingAddress]) -> frozenset[str]:

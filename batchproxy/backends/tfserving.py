@@ -17,6 +17,7 @@ from batchproxy.backends.http import RestDoor
 from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
+from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.codecs.tfs_rows import INSTANCES, JsonRows, write_request
 from batchproxy.codecs.tfs_splice import read_answer, read_results
 from batchproxy.core.columns import Columns
@@ -48,6 +49,7 @@ class TfServingBackend:
         rest: ``HOST:PORT``, or ``http://HOST:PORT``; None for no such door.
         static_headers: sent with each merged call, as (name, value) pairs.
         grpc_client: ``AIO`` or ``WIRE``.
+        habits: learns from its answers how it was started.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class TfServingBackend:
         rest: str | None = None,
         static_headers: Sequence[Header] = (),
         grpc_client: str = AIO,
+        habits: Habits | None = None,
     ) -> None:
         grpc_door = GrpcDoor if grpc_client == AIO else GrpcWireDoor
         self._grpc: GrpcDoor | GrpcWireDoor | None = None if grpc is None else grpc_door(grpc)
         self._rest = None if rest is None else RestDoor(rest)
         self._static = tuple(static_headers)
+        self._habits = habits or Habits()
         self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
 
     def has(self, protocol: str) -> bool:
@@ -74,6 +78,14 @@ class TfServingBackend:
         The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5); where both have a
         name, the callers' value. A REST answer does not say which version it is of.
         """
+        try:
+            reply = await self._infer(key, columns, timeout_s)
+        except BackendError as error:
+            raise self._habits.refused(self.name, error) from None
+        self._habits.answered(self.name, reply.columns)
+        return reply
+
+    async def _infer(self, key: BatchKey, columns: Columns, timeout_s: float | None) -> Reply:
         theirs = {name for name, _ in key.partition}
         headers = (*(header for header in self._static if header[0] not in theirs), *key.partition)
         by_rest = _by_rest(columns)
@@ -99,9 +111,13 @@ class TfServingBackend:
 
     async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
         """Pass a call on through the door that it came by."""
-        if call.protocol == GRPC:
-            return await self._grpc_door().call(call.method, call.headers, call.body, timeout_s)
-        return await self._rest_door().call(call.method, call.path, call.headers, call.body, timeout_s)
+        try:
+            if call.protocol == GRPC:
+                return await self._grpc_door().call(call.method, call.headers, call.body, timeout_s)
+            return await self._rest_door().call(call.method, call.path, call.headers, call.body, timeout_s)
+        except BackendError as error:
+            self._habits.refused(self.name, error)
+            raise
 
     def relay_stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None

@@ -17,6 +17,7 @@
     |   +-- BackendUnavailable    could not be reached, or says so: nothing ran
     |   +-- BackendLost           the connection broke after the call was sent: it may have run
     |   +-- BackendRejected       it answered, with an error
+    |   |   +-- BackendTooBig     more rows than it takes in one call
     |   +-- BackendProtocolError  it answered something that is no answer
     |       +-- Unsplittable      rows out do not match rows in
     +-- ConfigError               a file or a flag is wrong; ends with exit status 2
@@ -187,6 +188,10 @@ class BackendRejected(BackendError):
     """The backend answered with an error; its code and text are passed on verbatim to a lone caller."""
 
     code = Code.INVALID_ARGUMENT
+
+
+class BackendTooBig(BackendRejected):
+    """The backend takes fewer rows in one call; the text is its own."""
 
 
 class BackendProtocolError(BackendError):

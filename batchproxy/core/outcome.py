@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from batchproxy.core.errors import BackendLost, BatchProxyError, Code, Unsplittable
+from batchproxy.core.errors import BackendLost, BackendTooBig, BatchProxyError, Code, Unsplittable
 
 
 class Outcome(enum.Enum):
@@ -52,6 +52,8 @@ def outcome_of(error: BatchProxyError) -> Outcome:
     """The row of R3's table that an error falls in."""
     if isinstance(error, Unsplittable):
         return Outcome.UNSPLITTABLE
+    if isinstance(error, BackendTooBig):
+        return Outcome.TOO_BIG_OR_BUSY
     if isinstance(error, BackendLost):
         return Outcome.MAYBE_RUN
     return _BY_CODE.get(error.code, Outcome.REJECTED)

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.core.raw import RawCall
+from batchproxy.codecs.tfs_habits import Habits
+from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import BatchKey, Request, Version
 from batchproxy.core.shapes import UNDECLARED, Signature
 from batchproxy.engine import Engine
@@ -35,6 +36,7 @@ class RemotePool:
         doors: the protocols (``core.raw.GRPC``, ``REST``) that every one of them speaks.
         models: configured models by name.
         others: what holds for models that are not configured by name.
+        habits: what their answers gave away of how they were started.
     """
 
     engine: Engine
@@ -42,6 +44,14 @@ class RemotePool:
     doors: Collection[str]
     models: Mapping[str, RemoteModel] = field(default_factory=dict)
     others: RemoteModel = RemoteModel()
+    habits: Habits = field(default_factory=Habits)
+
+    def passes_on(self, verb: str) -> bool:
+        """Whether a REST call may go through a REST door; ``verb`` is empty for one that is none of TF Serving's.
+
+        Not predict calls to servers that garble their own answers: a gRPC door is known to be there then.
+        """
+        return REST in self.doors and not (verb == "predict" and self.habits.tensor_content)
 
     def signature(self, model: str, version: Version, name: str) -> Signature | None:
         """What may be assumed of a signature now; None: nothing, so its requests travel as they came."""

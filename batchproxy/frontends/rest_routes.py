@@ -86,7 +86,7 @@ class RestRoutes:
                 return self._predict_again(*found, headers, started, respond)
         target, fault = _target(method, path)
         pool = self._directory.default if target is None else self._directory.remote(target.model)
-        if pool is not None and REST in pool.doors:
+        if pool is not None and pool.passes_on("" if target is None else target.verb):
             raw = RawCall(REST, method, path, _passed_on(headers), body)
             return self._relayed(pool, target, raw, headers, started, respond)
         answer = None

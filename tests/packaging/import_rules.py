@@ -77,8 +77,8 @@ ROOMS = {
     ),
     "pools": Room(
         rooms=(
-            "core", "backends", "catalogue", "config", "endpoints", "engine", "frontends.directory", "frontends.remote",
-            "observe",
+            "core", "backends", "catalogue", "codecs.tfs_habits", "config", "endpoints", "engine",
+            "frontends.directory", "frontends.remote", "log", "observe",
         )
     ),
     "cli": Room(

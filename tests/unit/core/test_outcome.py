@@ -8,6 +8,7 @@ from batchproxy.core.errors import (
     BackendLost,
     BackendProtocolError,
     BackendRejected,
+    BackendTooBig,
     BackendUnavailable,
     Code,
     Unsplittable,
@@ -38,5 +39,6 @@ def test_classes_say_more_than_codes() -> None:
     """A refused connection ran nothing, a lost one may have, and an answer without rows is a case of its own."""
     assert Outcome.NOT_RUN is outcome_of(BackendUnavailable("refused"))
     assert Outcome.MAYBE_RUN is outcome_of(BackendLost("reset"))
+    assert Outcome.TOO_BIG_OR_BUSY is outcome_of(BackendTooBig("64 rows"))
     assert Outcome.UNSPLITTABLE is outcome_of(Unsplittable("no rows"))
     assert Outcome.REJECTED is outcome_of(BackendProtocolError("not JSON"))

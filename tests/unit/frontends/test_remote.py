@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchproxy.core.raw import REST, RawCall
+from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.shapes import UNDECLARED
 from batchproxy.frontends.remote import RemoteModel, as_it_came
 from tests.remotes import HALF, FakeServer, a_remote_pool
@@ -72,3 +72,16 @@ def test_a_request_that_is_passed_on_may_ride_with_nobody() -> None:
     request = as_it_came(RAW, 3.0, "m")
 
     assert (None, 4, 3.0, RAW, "m") == (request.rows, request.nbytes, request.deadline, request.raw, request.key.model)
+
+
+async def test_predict_calls_are_kept_from_a_rest_door_that_garbles_its_answers() -> None:
+    """Other calls go through it as before; without such a door none does."""
+    async with a_remote_pool(FakeServer(), Recorder()) as both, a_remote_pool(FakeServer(), Recorder(), [GRPC]) as one:
+        before = [both.passes_on(verb) for verb in ("predict", "classify", "")]
+        both.habits.tensor_content = True
+        after = [both.passes_on(verb) for verb in ("predict", "classify", "")]
+        without = one.passes_on("predict")
+
+    assert [True] * 3 == before
+    assert [False, True, True] == after
+    assert not without
