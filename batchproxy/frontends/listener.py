@@ -14,20 +14,20 @@ import os
 import resource
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from batchproxy.codecs.tfs_grpc import METHODS
 from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.address import host_port
-from batchproxy.frontends.call import internal_error
+from batchproxy.frontends.call import Call, internal_error
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
-from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits
 from batchproxy.wire.frames import PREFACE
@@ -63,6 +63,15 @@ _UNFORESEEN = "a request failed in an unforeseen way. This is a bug."
 _NO_MEMORY = "there is no memory to decompress what was sent; send less at a time"
 
 
+class HttpRoutes(Protocol):
+    """What answers HTTP requests; see ``RestRoutes``."""
+
+    def handle(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, respond: Callable[[RestAnswer], None]
+    ) -> Call[RestAnswer] | None:
+        """Answer one request, now or later; what is under way is returned, to be cancelled when the caller leaves."""
+
+
 class Listener:
     """Serves both routes on one address.
 
@@ -86,7 +95,7 @@ class Listener:
 
     def __init__(
         self,
-        rest: RestRoutes | None,
+        rest: HttpRoutes | None,
         grpc: GrpcRoutes | None,
         host: str = "",
         port: int = 0,

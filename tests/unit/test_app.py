@@ -56,7 +56,7 @@ async def test_every_door_is_opened_and_either_takes_rest() -> None:
         answers = [await predict(app, session, door) for door in ("REST", "gRPC")]
         ready, status = app.not_ready(), app.status()
         assert app.admin is not None
-        async with session.get(f"{app.admin.address}readyz") as answer:
+        async with session.get(f"http://{app.admin.address}/readyz") as answer:
             readyz = answer.status
         await app.drain()
 
