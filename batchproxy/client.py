@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from batchproxy.backends.grpc import metadata_of
+from batchproxy.backends.grpc_terms import metadata_of
 from batchproxy.backends.tfserving import TfServingBackend
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import arrays

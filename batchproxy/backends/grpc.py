@@ -1,5 +1,7 @@
 """The gRPC door of a remote server, on ``grpc.aio``: messages in and out as bytes. What they mean is not known here.
 
+Imported by whoever opens one, since grpcio takes memory and time to load that a proxy without it saves.
+
 grpcio says only in words whether a status came from the server or was made up on this side, so the one table from its
 errors to ours goes by the words, seen with grpcio 1.85 (``_NOT_SENT``, ``_BROKEN``). A proxy in between that passes on
 such words means the same by them. Where trailing metadata came along, it was the server.
@@ -16,6 +18,7 @@ import grpc
 import grpc.aio
 from grpc._cython import cygrpc
 
+from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.core.errors import BackendError, BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.tasks import Tasks
@@ -48,20 +51,6 @@ _BROKEN = re.compile(
     r"|Received http2 header with status: 50[24]"  # R3: 502; a gateway's 504 has no gRPC status of its own
 )
 """The stream ended without a status."""
-
-EXHAUSTED = "Server Threadpool Exhausted"
-"""What gRPC's C++ server says above its thread quota: the call was refused unread (R3)."""
-
-_NOT_OURS = frozenset(
-    {
-        "connection", "content-length", "content-type", "expect", "host", "http2-settings", "keep-alive", "te",
-        "trailer", "transfer-encoding", "upgrade", "user-agent",
-    }
-)  # fmt: skip
-"""Headers of one hop, or that grpcio writes itself; beside those that begin with ``grpc-``, ``proxy-`` or a colon."""
-
-_NAME = re.compile(r"[0-9a-z_.-]+")
-_VALUE = re.compile(r"[ -~]*")
 
 
 class GrpcDoor:
@@ -180,22 +169,6 @@ class GrpcStream:
         """Status code, text and trailing metadata; waits for the end."""
         code, text = await self._call.code(), await self._call.details()
         return code.value[0], text or "", tuple(await self._call.trailing_metadata())
-
-
-def metadata_of(headers: Sequence[Header]) -> tuple[Header, ...]:
-    """The headers that are the callers' own, and that a server is to see.
-
-    Raises:
-        BackendRejected: one that gRPC cannot carry.
-    """
-    kept = []
-    for name, value in headers:
-        if name in _NOT_OURS or name.startswith(("grpc-", ":", "proxy-")):
-            continue
-        if not _NAME.fullmatch(name) or not (isinstance(value, bytes) or _VALUE.fullmatch(value)):
-            raise BackendRejected(f"header {name!r} cannot be sent as gRPC metadata: visible ASCII characters only")
-        kept.append((name, value))
-    return tuple(kept)
 
 
 def _translated(name: str, error: grpc.aio.AioRpcError) -> BackendError:

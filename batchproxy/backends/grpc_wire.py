@@ -1,6 +1,7 @@
 """The gRPC door of a remote server, on our own HTTP/2: as ``backends.grpc``, at a fraction of its cost.
 
-Unary calls only; what is streamed goes over ``grpc.aio`` still, on a connection of its own.
+Unary calls only; what is streamed goes over ``grpc.aio`` still, on a connection of its own. The first such call loads
+grpcio, which takes a tenth of a second, once.
 """
 
 from __future__ import annotations
@@ -9,12 +10,23 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
-from batchproxy.backends.grpc import EXHAUSTED, GrpcDoor, GrpcStream, metadata_of
+from batchproxy.backends.base import Stream
+from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.wire.http2_client_calls import Call, Fate
+
+
+class StreamDoor(Protocol):
+    """What makes streamed calls; see ``GrpcDoor``."""
+
+    def stream(
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Stream]: ...
+    async def aclose(self) -> None: ...
 
 
 class GrpcWireDoor:
@@ -28,7 +40,9 @@ class GrpcWireDoor:
     def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
         self.name = f"{GRPC}://{target}"
         self._channel = Channel(target, tls)
-        self._streams = GrpcDoor(target) if tls is None else None
+        self._target = target
+        self._has_streams = tls is None
+        self._streams: StreamDoor | None = None  # opened by the first streamed call
         self._closed = False
 
     async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply:
@@ -83,14 +97,21 @@ class GrpcWireDoor:
 
     def stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
-    ) -> AbstractAsyncContextManager[GrpcStream]:
+    ) -> AbstractAsyncContextManager[Stream]:
         """Open a call of any kind, over ``grpc.aio``; see ``GrpcDoor.stream``.
 
         Raises:
+            BackendUnavailable: the door is closed.
             BackendRejected: UNIMPLEMENTED, over TLS.
         """
-        if self._streams is None:
+        if not self._has_streams:
             raise BackendRejected(f"{self.name}: no streamed calls over TLS yet", code=Code.UNIMPLEMENTED)
+        if self._closed:
+            raise BackendUnavailable(f"{self.name}: {CLOSED}")
+        if self._streams is None:
+            from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which few need
+
+            self._streams = GrpcDoor(self._target)
         return self._streams.stream(method, headers, messages, timeout_s)
 
     async def aclose(self) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from batchproxy.backends.grpc import GrpcDoor, GrpcStream
-from batchproxy.backends.grpc_wire import GrpcWireDoor
+from batchproxy.backends.base import Stream
+from batchproxy.backends.grpc_wire import GrpcWireDoor, StreamDoor
 from batchproxy.backends.http import RestDoor
 from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
@@ -41,6 +41,14 @@ _GATEWAY = frozenset({502, 503, 504})
 """What a gateway says of a server that it does not reach."""
 
 
+class _GrpcDoor(StreamDoor, Protocol):
+    """What makes gRPC calls; see ``GrpcDoor`` and ``GrpcWireDoor``."""
+
+    name: str
+
+    async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply: ...
+
+
 class TfServingBackend:
     """A TF Serving process.
 
@@ -61,8 +69,7 @@ class TfServingBackend:
         grpc_client: str = AIO,
         habits: Habits | None = None,
     ) -> None:
-        grpc_door = GrpcDoor if grpc_client == AIO else GrpcWireDoor
-        self._grpc: GrpcDoor | GrpcWireDoor | None = None if grpc is None else grpc_door(grpc)
+        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client)
         self._rest = None if rest is None else RestDoor(rest)
         self._static = tuple(static_headers)
         self._habits = habits or Habits()
@@ -121,7 +128,7 @@ class TfServingBackend:
 
     def relay_stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
-    ) -> AbstractAsyncContextManager[GrpcStream]:
+    ) -> AbstractAsyncContextManager[Stream]:
         """Pass on a gRPC call of any kind, both ways; see ``GrpcDoor.stream``."""
         return self._grpc_door().stream(method, headers, messages, timeout_s)
 
@@ -164,7 +171,7 @@ class TfServingBackend:
     async def _get(self, path: str, timeout_s: float) -> RawReply:
         return await self._rest_door().call("GET", path, self._static, b"", timeout_s)
 
-    def _grpc_door(self) -> GrpcDoor | GrpcWireDoor:
+    def _grpc_door(self) -> _GrpcDoor:
         if self._grpc is None:
             raise _no_door(self.name, GRPC, "grpc://HOST:PORT")
         return self._grpc
@@ -194,6 +201,14 @@ def _by_rest(columns: Columns) -> _RestCall | None:
     row_form = first.shape_class.form == INSTANCES
     body = write_request(rows, first.shape_class.sent_signature, row_form)
     return _RestCall("predict", body, partial(read_answer, row_form=row_form))
+
+
+def _open_grpc(target: str, client: str) -> _GrpcDoor:
+    if client == WIRE:
+        return GrpcWireDoor(target)
+    from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which the other client does without
+
+    return GrpcDoor(target)
 
 
 def _alive(error: BackendError) -> None:

@@ -46,8 +46,13 @@ ROOMS = {
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
-    "backends.grpc": Room(rooms=("core", "tasks"), packages=("grpc",)),
-    "backends.grpc_wire": Room(rooms=("core", "wire", "backends.grpc", "backends.grpc_wire_connections")),
+    "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms"), packages=("grpc",)),
+    "backends.grpc_terms": Room(rooms=("core",)),
+    "backends.grpc_wire": Room(
+        rooms=(
+            "core", "wire", "backends.base", "backends.grpc", "backends.grpc_terms", "backends.grpc_wire_connections",
+        )
+    ),
     "backends.grpc_wire_connections": Room(rooms=("tasks", "wire")),
     "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections")),
     "backends.http_connections": Room(rooms=("wire",)),

@@ -1,4 +1,4 @@
-"""Both gRPC doors: unary calls and their metadata, with grpcio's threaded server at the other end."""
+"""Both gRPC doors: unary calls, with grpcio's threaded server at the other end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import cast
 import grpc
 import pytest
 
-from batchproxy.backends.grpc import metadata_of
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import RawReply
 from tests.strangers import DOORS, Kind, Running, a_door
@@ -166,26 +165,6 @@ async def test_closing_the_door_loses_calls_and_refuses_new_ones(running: Runnin
             await task
         with pytest.raises(BackendUnavailable, match="closed on our side"):
             await door.call("/s/echo", (), b"", None)
-
-
-# ---------------------------------------------------------------- metadata
-
-
-@pytest.mark.parametrize(("name", "value"), [("x y", "1"), ("X", "1"), ("x", "é"), ("x", "a\nb"), ("", "1")])
-def test_headers_that_grpc_cannot_carry(name: str, value: str) -> None:
-    """They are refused by name, before grpcio writes of them to stderr."""
-    with pytest.raises(BackendRejected, match="cannot be sent as gRPC metadata") as caught:
-        metadata_of([(name, value)])
-
-    assert Code.INVALID_ARGUMENT == caught.value.code
-
-
-def test_headers_of_one_hop_stay_behind() -> None:
-    """What is the callers' own is passed on, in order."""
-    mine = (("authorization", "x"), ("b-bin", b"\0"), ("a", ""))
-    others = ((":authority", "x"), ("connection", "a"), ("proxy-authorization", "x"), ("grpc-timeout", "1S"))
-
-    assert mine == metadata_of([*others, *mine])
 
 
 async def test_a_door_that_was_never_used_closes(client: Kind) -> None:

@@ -235,6 +235,15 @@ async def test_streams_go_by_grpcio() -> None:
     assert (b"x", [b"1!"]) == (reply.body, messages)
 
 
+async def test_a_closed_door_opens_no_stream() -> None:
+    """Nor does it open what would make one."""
+    door = GrpcWireDoor("127.0.0.1:1")
+    await door.aclose()
+
+    with pytest.raises(BackendUnavailable, match="closed on our side"):
+        door.stream("/s/echo", (), a_message())
+
+
 async def test_a_call_that_is_refused_is_not_forced_upon_the_server() -> None:
     """RST_STREAM with REFUSED_STREAM: sent once; who wants it to run looks for another server."""
     async with misbehaving(frame(3, 0, 1, (7).to_bytes(4, "big"))) as port, a_door(port, WIRE) as door:
