@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, remote, tables
+from benchmarks import e2e, micro, outbound, remote, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -25,7 +25,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
 def main() -> int:
     """Run and print; 1 where an answer was wrong or missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "wire", "all"], default="all")
+    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "wire", "all"], default="all")
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
     args = parser.parse_args()
@@ -52,6 +52,12 @@ def main() -> int:
         print(tables.alone_table(routes), end="\n\n")
         faulty += [(line.name, line.fault) for line in routes if line.faults]
         found["remote"] = [asdict(line) for line in routes]
+    if args.part in {"outbound", "all"}:
+        clients = outbound.measure(rounds, min(seconds, REMOTE_SECONDS), _progress("outbound"))
+        _clear()
+        print(tables.outbound_table(clients), end="\n\n")
+        faulty += [(line.name, line.fault) for line in clients if line.faults]
+        found["outbound"] = [asdict(line) for line in clients]
     if args.part == "wire":  # not of "all": it needs Debian's nginx, haproxy, wrk and h2load
         outcome = wire.measure(args.quick, _progress("wire"))
         _clear()

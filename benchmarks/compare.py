@@ -17,6 +17,8 @@ VALUES = (
     ("remote", "ratio", 3),
     ("remote", "p99_ratio", 3),
     ("remote", "proxy_us", 1),
+    ("outbound", "cpu_ratio", 3),
+    ("outbound", "p50_ratio", 3),
 )
 """Part, figure, digits after the point."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.e2e import Line
 from benchmarks.micro.timing import Figure
+from benchmarks.outbound import Line as OutboundLine
 from benchmarks.remote import Line as RemoteLine
 
 BUDGETS = Path(__file__).with_name("budgets.toml")
@@ -117,6 +118,25 @@ def alone_table(lines: Iterable[RemoteLine]) -> str:
         if line.alone_ms
     ]
     return markdown(["one caller, p50 ms", "direct", "proxied", "added"], rows)
+
+
+def outbound_table(lines: Iterable[OutboundLine]) -> str:
+    """A line a kind of call; figures of grpc.aio's client and of our own stand in one cell."""
+    due, p50_due = budgets()["outbound"], budgets()["outbound p50"]
+    rows = [
+        [
+            line.name, f"{line.per_second[0]:,.0f} > {line.per_second[1]:,.0f}",
+            f"{line.cpu_us[0]:.0f} > {line.cpu_us[1]:.0f}", f"{line.cpu_ratio:.2f}",
+            f"{line.p50_us[0]:.0f} > {line.p50_us[1]:.0f}", f"{line.p50_ratio:.2f}", str(line.faults),
+            verdict(due.get(line.name), line.cpu_ratio, at_most=True),
+            verdict(p50_due.get(line.name), line.p50_ratio, at_most=True),
+        ]
+        for line in lines
+    ]  # fmt: skip
+    head = [
+        "client, grpc.aio > own", "calls/s", "CPU us/call", "x", "p50 us", "x", "wrong", "CPU budget", "p50 budget",
+    ]  # fmt: skip
+    return markdown(head, rows)
 
 
 def verdict(budget: float | None, ratio: float | None, *, at_most: bool) -> str:

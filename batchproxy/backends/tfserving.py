@@ -66,7 +66,7 @@ class TfServingBackend:
         grpc: str | None = None,
         rest: str | None = None,
         static_headers: Sequence[Header] = (),
-        grpc_client: str = AIO,
+        grpc_client: str = WIRE,
         habits: Habits | None = None,
     ) -> None:
         self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client)

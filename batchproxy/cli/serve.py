@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--grpc_client",
         choices=("aio", "wire"),
-        help="what makes gRPC calls to servers: grpcio's client, or our own (default aio)",
+        help="what makes gRPC calls to servers: our own client, or grpcio's (default wire)",
     )
     models.add_argument("--config", metavar="FILE", help="a configuration, YAML or JSON (*.json)")
     doors = parser.add_argument_group("where to listen (0 closes a door)")

@@ -64,7 +64,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
         static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
             and it is in ``partition_by``, theirs is sent.
-        grpc_client: what carries unary calls to servers by gRPC: ``grpc.aio``, or our own client.
+        grpc_client: what carries unary calls to servers by gRPC: our own client, or ``grpc.aio``.
     """
 
     name: Name
@@ -73,7 +73,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_relayed: Count = 256
     max_queued_bytes: Bytes = 256 * 2**20
     static_headers: dict[str, str] = msgspec.field(default_factory=dict)
-    grpc_client: Literal["aio", "wire"] = "aio"
+    grpc_client: Literal["aio", "wire"] = "wire"
 
     def addresses(self) -> tuple[Address, ...]:
         """The endpoints, parsed; all servers or all embedded."""

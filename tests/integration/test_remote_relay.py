@@ -116,10 +116,11 @@ def door(stranger: Stranger) -> Iterator[Door]:
     server.stop(0).wait()
 
 
-@pytest.fixture(scope="module")
-def proxy(door: Door) -> Iterator[Proxy]:
-    """One call at a time; it knows the model."""
-    with running_in_front_of([door], doors=["grpc"], pool={"max_inflight": 1}) as one:
+@pytest.fixture(scope="module", params=["wire", "aio"])
+def proxy(door: Door, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """One call at a time; it knows the model, and asks the server by either gRPC client."""
+    pool = {"max_inflight": 1, "grpc_client": request.param}
+    with running_in_front_of([door], doors=["grpc"], pool=pool) as one:
         until_merged(one, "m", partial(call, one.grpc, tfs_grpc.PREDICT, predict_message("m", {"x": a_row(1)})))
         yield one
 

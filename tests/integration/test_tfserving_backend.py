@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
-from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.backends.tfserving import AIO, WIRE, TfServingBackend
 from batchproxy.codecs import tfs_calls, tfs_grpc
 from batchproxy.codecs.tfs_rows import read_request
 from batchproxy.codecs.tfs_splice import JsonAnswer, splice
@@ -30,10 +30,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-async def remote(server: Server) -> AsyncIterator[TfServingBackend]:
-    """Both its doors."""
-    backend = TfServingBackend(grpc=server.grpc, rest=server.rest)
+@pytest.fixture(params=[WIRE, AIO])
+async def remote(server: Server, request: pytest.FixtureRequest) -> AsyncIterator[TfServingBackend]:
+    """Both its doors, by either gRPC client."""
+    backend = TfServingBackend(grpc=server.grpc, rest=server.rest, grpc_client=request.param)
     yield backend
     await backend.aclose()
 

@@ -15,5 +15,5 @@ def test_both_clients_are_measured() -> None:
     assert (0, "") == (line.faults, line.fault)
     assert min(*line.cpu_us, *line.p50_us, *line.per_second) > 0
     assert line.cpu_us[1] / line.cpu_us[0] == line.cpu_ratio
-    assert "| 768 B, 8 at once |" in tables.outbound_table([line])
+    assert "\n| 768 B, 8 at once  " in tables.outbound_table([line])
     assert names == set(tables.budgets()["outbound"]) == set(tables.budgets()["outbound p50"])

@@ -88,12 +88,12 @@ def test_servers_and_models_by_flag() -> None:
 def test_servers_by_flag_beside_a_file(file: str) -> None:
     """What the file names stays where it is; flags hold for the servers, too."""
     found = config(
-        *("--config", file, "--backend=grpc://tf:1", "--max_inflight=9", "--max_delay_ms=2", "--grpc_client=wire")
+        *("--config", file, "--backend=grpc://tf:1", "--max_inflight=9", "--max_delay_ms=2", "--grpc_client=aio")
     )
 
     assert ["p", "q", "backend"] == [pool.name for pool in found.pools]
     assert {"a": "p", "b": "q", "c": "q", EVERY_OTHER: "backend"} == {m.name: m.pool for m in found.models}
-    assert {(9, "wire")} == {(pool.max_inflight, pool.grpc_client) for pool in found.pools}
+    assert {(9, "aio")} == {(pool.max_inflight, pool.grpc_client) for pool in found.pools}
     assert {2} == {model.max_delay_ms for model in found.models}
 
 
