@@ -22,8 +22,13 @@ from batchproxy.core.errors import BackendProtocolError, RequestError
 BYTES_SUFFIX = "_bytes"
 """String outputs with such a name are written as base64 (``kBytesTensorNameSuffix``)."""
 
-_FEW = 12  # up to so many numbers a loop is quicker than numpy: 0.7 us each against 9 us and 0.2 us each
+_FEW = 20  # up to so many numbers a loop is quicker than numpy: 0.7 us each against 14 us and 0.04 us each
 _FLOAT32 = struct.Struct("<f")
+_LEAST, _BEYOND = 1e-4, 1e6  # sizes that ``%g`` writes without an exponent
+_LEAST_BINADE = -13  # of ``_LEAST``, as frexp counts them
+_DECADES = [math.floor(math.log10(2.0 ** (binade - 1))) for binade in range(_LEAST_BINADE, 21)]  # where a binade begins
+_SCALES = np.array([float(f"1e{5 - decade}") for decade in _DECADES])  # makes 6 digits of such a number whole
+_NEXT_DECADE = np.array([float(f"1e{decade + 1}") for decade in _DECADES])
 _INTEGERS = frozenset({"int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"})
 
 Layout = Callable[[list[bytes], int], bytes]
@@ -162,7 +167,7 @@ def _as_bytes(name: str, value: object) -> bytes:
 
 
 def float_texts(flat: Array) -> list[bytes]:
-    """TF Serving's text of each float32 or float64.
+    """TF Serving's text of each float32 or float64, in native byte order.
 
     That is ``%g`` where it reads back as the same number, else 9 (float32) or 17 digits, and ``.0`` after whole ones.
 
@@ -172,26 +177,66 @@ def float_texts(flat: Array) -> list[bytes]:
     single = flat.dtype == np.float32
     if flat.size <= _FEW:
         return [_float_text(value, single) for value in flat.tolist()]
-    finite = np.isfinite(flat)
-    regular = bool(finite.all())
-    values = flat if regular else np.where(finite, flat, 0)
-    text = (b"%g," * values.size % tuple(values.tolist()))[:-1]
-    texts = text.split(b",")
-    read: Array = np.array(orjson.loads(b"[" + text + b"]"), np.float64)
+    values = flat.astype(np.float64)
+    size = abs(values)
+    printed = ((size >= _LEAST) & (size < _BEYOND)) | (size == 0)
+    if not printed.all():
+        values = np.where(printed, values, 0)
+    decimals, short = _decimals(values, single)
+    if not single:
+        printed &= short
+    texts = orjson.dumps(decimals, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    rest = np.flatnonzero(~printed)
+    if rest.size:
+        for index, text in zip(rest.tolist(), _any_texts(flat[rest]), strict=True):
+            texts[index] = text
+    return texts
+
+
+def _decimals(values: Array, single: bool) -> tuple[Array, Array]:
+    """The double nearest to each number's text, which no other text of up to 15 digits is, and where 6 digits do.
+
+    The digits are made by arithmetic, which orjson prints 10 times as quickly as ``%`` makes them: of a double that
+    was made of a decimal of up to 15 digits, that decimal is the shortest text. In this range the product of a
+    float32 (24 bits) with the power of ten (at most ``5**12``, 28 bits, but for twos) is exact, and so the rounding
+    to a whole number is that of ``%``; a quotient of a whole number and a power up to ``10**22`` is rounded once.
+    For 6 digits it need not be exact: a float that a decimal of 6 digits is read as lies that near to it.
+
+    Args:
+        values: zero, or from ``_LEAST`` up to ``_BEYOND``.
+        single: whether they are float32, and 9 digits tell them all apart; else those that need more stay wrong.
+    """
+    binade = np.frexp(values)[1] - _LEAST_BINADE
+    scale = _SCALES[binade]
+    scale = np.where(abs(values) >= _NEXT_DECADE[binade], scale / 10, scale)
+    decimals = np.rint(values * scale) / scale
+    if not single:
+        return decimals, decimals == values
     # Rounding twice, to double and then to float32, is rounding once here: of all decimals of six digits in float32's
     # range none lies so close to the middle of two float32 that its double is that middle (all of them were tried).
-    short = read.astype(flat.dtype) == values
-    if not short.all():
-        long = np.flatnonzero(~short)
-        held = tuple(values[long].tolist())
+    short = decimals.astype(np.float32) == values
+    scale *= 1000
+    return np.where(short, decimals, np.rint(values * scale) / scale), short
+
+
+def _any_texts(values: Array) -> list[bytes]:
+    """As ``float_texts``, by printing and reading."""
+    single = values.dtype == np.float32
+    finite = np.isfinite(values)
+    regular = np.where(finite, values, 0)
+    text = (b"%g," * values.size % tuple(regular.tolist()))[:-1]
+    texts = text.split(b",")
+    read: Array = np.array(orjson.loads(b"[" + text + b"]"), np.float64)
+    long = np.flatnonzero(read.astype(values.dtype) != regular)
+    if long.size:
+        held = tuple(regular[long].tolist())
         more = ((b"%.9g," if single else b"%.17g,") * len(held) % held)[:-1].split(b",")
         for index, digits in zip(long.tolist(), more, strict=True):
             texts[index] = digits
-    for index in np.flatnonzero(values == np.trunc(values)).tolist():  # others have a point or an exponent
+    for index in np.flatnonzero(regular == np.trunc(regular)).tolist():  # others have a point or an exponent
         texts[index] = _pointed(texts[index])
-    if not regular:
-        for index in np.flatnonzero(~finite).tolist():
-            texts[index] = _odd_text(float(flat[index]))
+    for index in np.flatnonzero(~finite).tolist():
+        texts[index] = _odd_text(float(values[index]))
     return texts
 
 

@@ -49,6 +49,22 @@ def test_numbers_are_written_by_the_rule(values: Array) -> None:
     assert texts == [text.decode() for text in float_texts(values)]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_numbers_of_every_size_are_written_by_the_rule(kind: Any) -> None:
+    """On either side of each power of ten, and with 1 to 9 digits; from before the smallest without an exponent."""
+    draws = np.random.default_rng(5)
+    spread = 10.0 ** draws.uniform(-6, 8, 4000)
+    rounded = [float(f"{value:.{digits}g}") for value, digits in zip(spread, draws.integers(1, 10, 4000), strict=True)]
+    powers = np.array([10.0**power for power in range(-6, 9)], kind)
+    steps = np.arange(-200, 201, dtype=np.int64)
+    bits = powers.view(np.int32 if kind is np.float32 else np.int64)
+    near = (bits[:, None] + steps).astype(bits.dtype).view(kind).ravel()
+    values = np.concatenate([spread.astype(kind), np.array(rounded, kind), near, -near])
+    texts = [slow_text(value, 9 if kind is np.float32 else 17, kind) for value in values.tolist()]
+
+    assert texts == [text.decode() for text in float_texts(values)]
+
+
 @given(FLOATS.flatmap(lambda kind: hnp.arrays(kind, st.integers(0, 40))))
 def test_numbers_read_back_as_the_same_bits(values: Array) -> None:
     """NaN aside, whose bits have no text."""
