@@ -122,3 +122,27 @@ def test_a_shape_of_any_size() -> None:
     shape = grpc.unary(1 << 25, b"ab", b"c")
 
     assert ((1 << 25) + 8, 1 << 25, b"ab", b"c") == (shape.size, shape.payload, shape.before, shape.after)
+
+
+@given(st.floats(min_value=1e-7, max_value=1e9))
+def test_a_time_limit_that_is_written_is_read_as_at_least_as_long(seconds: float) -> None:
+    """And hardly longer: eight digits are exact to a millionth, or to a microsecond."""
+    read = grpc.timeout_s(grpc.timeout_value(seconds))
+
+    assert read is not None
+    assert min(seconds, 99_999_999.0) <= read * (1 + 1e-12)
+    assert read <= seconds * (1 + 2e-5) + 1e-6
+
+
+@given(st.text(max_size=200))
+def test_a_status_text_survives(text: str) -> None:
+    """Encoded and decoded; what is no text becomes question marks."""
+    assert text.encode("utf-8", "replace").decode() == grpc.percent_decoded(grpc.percent_encoded(text))
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [(b"50%", "50%"), (b"%zz%41", "%zzA"), (b"\xff", "\ufffd"), (b"a ", "a ")]
+)
+def test_badly_encoded_texts_are_passed_on_as_they_are(sent: bytes, expected: str) -> None:
+    """gRPC asks for leniency: a status text is for people."""
+    assert expected == grpc.percent_decoded(sent)
