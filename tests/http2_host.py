@@ -65,9 +65,9 @@ class Host:
         """All frames of a good answer."""
         return self.headers(GOOD, stream) + self.data(message, stream) + self.headers(DONE, stream, ends=True)
 
-    def fields(self, block: bytes) -> list[tuple[str, str | bytes]]:
+    def fields(self, block: bytes) -> list[tuple[str, str]]:
         """The fields of a block that the client sent."""
-        return list(self.decoder.decode(block))
+        return [(str(name), str(value)) for name, value in self.decoder.decode(block)]
 
 
 def rst(code: int, stream: int = 1) -> bytes:
