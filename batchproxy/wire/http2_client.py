@@ -235,7 +235,7 @@ class Http2Client(Frames):
     # -- what Frames leaves open ---------------------------------------------------------------------
 
     def on_setting(self, name: int, value: int) -> None:
-        if name == frames.MAX_CONCURRENT_STREAMS:
+        if name == frames.MAX_CONCURRENT_STREAMS and not self.leaving:
             self.requests.max_calls = value
             self.requests.open_waiting()
         elif name == frames.ENABLE_PUSH and value:

@@ -24,6 +24,10 @@ from batchproxy.wire.http2_streams import Extra, Stream
 MAX_ID: Final = 0x7FFFFFFF
 """Of a stream; a client's are odd (5.1.1). After it a connection takes no more calls."""
 
+MAX_REFUSALS: Final = 8
+"""So often a call is offered to a server that said how many it takes and refuses it all the same: grpcio's server
+counts a call that it has just answered a moment longer than we do. Each time is a round trip later."""
+
 _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _INTERNAL = 4, 8, 13
 _UNKNOWN = -1
 _HEAD = Head("POST", "/", [])
@@ -56,12 +60,25 @@ class Call(Stream):
         code: gRPC's number; where there is no status, what RST_STREAM said, or 0.
         text: the status text, or what happened instead.
         message: the answer's; None unless ``code`` is 0.
+        refusals: how often the server refused it.
         first: the head of the answer; None where there was none, or where it was the end, too.
         trailers: metadata at the end.
         waiter: for the owner's use.
     """
 
-    __slots__ = ("block", "code", "deadline", "fate", "first", "path", "request", "text", "trailers", "waiter")
+    __slots__ = (
+        "block",
+        "code",
+        "deadline",
+        "fate",
+        "first",
+        "path",
+        "refusals",
+        "request",
+        "text",
+        "trailers",
+        "waiter",
+    )
 
     def __init__(self, outlet: Outlet, path: str, block: bytes, request: bytes, deadline: float) -> None:
         super().__init__(outlet, 0, _HEAD)
@@ -72,6 +89,7 @@ class Call(Stream):
         self.fate: Fate | None = None
         self.code = 0
         self.text = ""
+        self.refusals = 0
         self.first: AnswerHead | None = None
         self.trailers: tuple[grpc.Pair, ...] = ()
         self.waiter: Any = None
@@ -102,7 +120,7 @@ class Calls:
         calls: those that were sent, by the id of their stream.
         waiting: those beyond what the peer takes at once, in order.
         ended: those whose fate is known; emptied by whoever hands them on.
-        max_calls: how many the peer takes at once; it says so in its SETTINGS.
+        max_calls: how many the peer takes at once; it says so in its SETTINGS. 0 once it takes none for good.
         next: the id of the next stream.
         outlet: the sending half.
         intake: the receiving windows.
@@ -151,7 +169,6 @@ class Calls:
         else:
             outlet.streams[sid] = call
             outlet.respond(call, block, prefix + request, None)
-        call.block = call.request = b""
 
     def open_waiting(self) -> None:
         """Send what waits, as far as the peer takes it."""
@@ -172,8 +189,7 @@ class Calls:
     def expire(self, now: float) -> None:
         """End the calls whose time is over."""
         for call in [call for call in (*self.calls.values(), *self.waiting) if call.deadline <= now]:
-            self._abandon(call)
-            self._end(call, Fate.STATUS, _DEADLINE_EXCEEDED, "Deadline Exceeded")  # grpc's own words
+            self._refuse(call, _DEADLINE_EXCEEDED, "Deadline Exceeded")  # grpc's own words
 
     def first_deadline(self) -> float:
         """Of all calls under way; infinite where none has one."""
@@ -302,7 +318,6 @@ class Calls:
         return grpc.decompress(first.encoding, message, self.limits.message_bytes) if extra.compressed else message
 
     def _refuse(self, call: Call, code: int, text: str) -> None:
-        """End a call whose answer we do not take."""
         self._abandon(call)
         self._end(call, Fate.STATUS, code, text)
 
@@ -323,6 +338,12 @@ class Calls:
         call = self.calls.get(sid)
         if call is None:
             self.spend(1, "resets of closed streams")
+        elif code == ErrorCode.REFUSED_STREAM and self._may_offer_again(call):
+            self._forget(call)
+            call.extra = None
+            self.waiting.appendleft(call)
+            if not self.calls:  # else when one of these has ended
+                self.open_waiting()
         elif code == ErrorCode.REFUSED_STREAM:
             self._end(call, Fate.NOT_RUN, code, "the server refused the stream (RST_STREAM with REFUSED_STREAM)")
         elif code == ErrorCode.CANCEL and call.deadline <= self.now:
@@ -330,8 +351,13 @@ class Calls:
         else:
             self._end(call, Fate.LOST, code, f"the server broke the call off (RST_STREAM with {_named(code)})")
 
+    def _may_offer_again(self, call: Call) -> bool:
+        call.refusals += 1
+        return 0 < self.max_calls < MAX_ID and call.refusals < MAX_REFUSALS and call.first is None
+
     def drop_above(self, last: int, reason: str) -> None:
         """The peer does not look at streams above ``last``, and takes no more."""
+        self.max_calls = 0
         self.drop_waiting(reason)
         for call in [call for sid, call in self.calls.items() if sid > last]:
             self._end(call, Fate.NOT_RUN, 0, reason)

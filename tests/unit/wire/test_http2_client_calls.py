@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from batchproxy.wire import frames
 from batchproxy.wire.frames import ErrorCode
 from batchproxy.wire.http2_client import CLIENT_LIMITS, Http2Client
-from batchproxy.wire.http2_client_calls import Call, Fate
+from batchproxy.wire.http2_client_calls import MAX_REFUSALS, Call, Fate
 from tests.http2_host import DONE, GOOD, METHOD, Host, rst
 
 Script = Callable[[Host], bytes]
@@ -152,6 +152,38 @@ def test_calls_that_end_without_a_status(script: Script, expected: tuple[Fate, i
     assert [call] == over
     assert expected == outcome(call)
     assert [next_one] == host.say(host.answer(stream=3))
+
+
+def test_a_server_that_counts_otherwise_is_offered_a_refused_call_again() -> None:
+    """Where it says how many it takes: when another call has ended, or at once where there is none; not for ever."""
+    host = Host(greet=[(frames.MAX_CONCURRENT_STREAMS, 2), (frames.INITIAL_WINDOW_SIZE, 5)])
+    calls = [host.start(b"one"), host.start(b"two"), host.start(b"three")]
+    host.hear()
+    over = host.say(rst(7, 3))
+    before = [frame.stream for frame in host.hear()]
+    over += host.say(host.answer(b"1"))
+    between = [frame.payload[5:] for frame in host.hear() if frame.kind == frames.DATA]
+    host.say(frames.window_update(5, 100), frames.window_update(7, 100))
+    after = [frame.payload for frame in host.hear() if frame.kind == frames.DATA]
+    over += host.say(host.answer(b"2", 5))
+    for stream in range(7, 7 + 2 * MAX_REFUSALS, 2):
+        over += host.say(rst(7, stream))
+
+    assert ([], [b"", b""], [b"two", b"three"]) == (before, between, after)
+    assert [calls[0], calls[1], calls[2]] == over
+    assert [(0, b"1"), (0, b"2"), (7, None)] == [(call.code, call.message) for call in calls]
+    assert Fate.NOT_RUN is calls[2].fate
+
+
+def test_nothing_is_offered_again_to_a_server_that_leaves() -> None:
+    """After GOAWAY, whatever it said that it takes."""
+    host = Host(greet=[(frames.MAX_CONCURRENT_STREAMS, 2)])
+    call = host.start()
+    host.say(frames.goaway(1, ErrorCode.NO_ERROR), frames.settings((frames.MAX_CONCURRENT_STREAMS, 5)))
+    over = host.say(rst(7))
+
+    assert [call] == over
+    assert (Fate.NOT_RUN, 7) == outcome(call)[:2]
 
 
 def test_a_call_cancelled_by_a_server_whose_clock_is_faster_is_late() -> None:
