@@ -128,11 +128,26 @@ def running_in_front_of(
 
 @contextmanager
 def _serving(config: Mapping[str, Any]) -> Iterator[Proxy]:
-    document = {"listen": {"rest": "127.0.0.1:0", "grpc": "127.0.0.1:0", "admin": "127.0.0.1:0"}, **config}
+    with started([], config) as proxy:
+        yield proxy
+
+
+@contextmanager
+def started(
+    flags: Sequence[str], config: Mapping[str, Any] | None = None, *, interpreter: Sequence[str] = ()
+) -> Iterator[Proxy]:
+    """A proxy by its command line.
+
+    Args:
+        flags: of ``batchproxy serve``.
+        config: its file, beside free ports to listen on.
+        interpreter: flags of Python's own.
+    """
+    listen = dict.fromkeys(("rest", "grpc", "admin"), "127.0.0.1:0")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.json")
-        path.write_text(json.dumps(document))
-        command = [sys.executable, "-m", "batchproxy", "serve", "--config", str(path)]
+        path.write_text(json.dumps({"listen": listen, **(config or {})}))
+        command = [sys.executable, *interpreter, "-m", "batchproxy", "serve", "--config", str(path), *flags]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
             yield Proxy(process, _until_serving(process))

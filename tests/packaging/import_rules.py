@@ -30,8 +30,6 @@ class Room:
     pure: bool = False
 
 
-NETWORK = ("aiohttp", "grpc", "multidict", "yarl")
-
 ROOMS = {
     "core": Room(packages=("numpy",), pure=True),
     "protos": Room(packages=("google.protobuf",), pure=True),
@@ -60,7 +58,7 @@ ROOMS = {
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(
         rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks"),
-        packages=(*NETWORK, "msgspec", "numpy", "orjson"),
+        packages=("msgspec", "multidict", "numpy", "orjson"),
     ),
     "documents": Room(rooms=("core.errors",), packages=("yaml",)),
     "endpoints": Room(rooms=("core.errors", "documents")),
@@ -96,7 +94,7 @@ ROOMS = {
     # a caller and its own judge: it calls the models directly, too, to compare
     "demo": Room(
         rooms=("core", "app", "backends", "config", "codecs", "protos", "tasks"),
-        packages=(*NETWORK, "google.protobuf", "numpy", "onnx", "onnxruntime", "orjson", "uvloop", "yaml"),
+        packages=("google.protobuf", "grpc", "numpy", "onnx", "onnxruntime", "orjson", "uvloop", "yaml"),
     ),
     # run by hand, once: what it makes is committed
     "demo.export_models": Room(rooms=("core", "demo"), packages=("numpy", "onnx", "skl2onnx", "sklearn")),

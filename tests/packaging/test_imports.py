@@ -54,6 +54,8 @@ def test_tables_agree() -> None:
         ("backends.callable", "importlib.import_module('onnxruntime')", "only backends.onnx, demo may"),
         ("engine", "import onnx", "only demo, demo.export_models may"),
         ("engine", "import aiohttp", "the standard library only"),
+        ("frontends.admin", "from aiohttp import web", "frontends may import msgspec"),
+        ("backends.grpc_wire", "import grpc", "the standard library only"),
         ("engine", "asyncio.create_task(work())", "makes a task with create_task"),
         ("frontends.call", "loop.create_task(work())", "makes a task with create_task"),
         ("frontends.call", "ensure_future(work())", "makes a task with ensure_future"),
