@@ -6,7 +6,7 @@ same thing of the same model with other numbers, provided that all there is betw
 that a JSON parser takes it. What was found out about the first one, in the general way, then holds for the second.
 
 What depends on the numbers themselves is looked at each time, and left to the general way where it might decide
-otherwise: see ``Plan.read``.
+otherwise: see ``NumberPlan.read``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
@@ -33,19 +33,84 @@ MAX_SKELETON = 4096
 MAX_BODY = 1 << 17
 """Longer bodies, whose numbers take the time, are not looked at."""
 
-_LEFT_OUT = b"0123456789.eE+- \n\r\t"
+LEFT_OUT = b"0123456789.eE+- \n\r\t"
+"""What a skeleton is without."""
+
 _TO_ZERO = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG_NUMBER = b"0" * 16
 _FORMATS = {"float32": "f", "float64": "d", "int64": "q", "int32": "i"}
 
 
+class Plan(Protocol):
+    """What is known of bodies of one kind."""
+
+    @property
+    def start(self) -> int:
+        """Where their first bracket is."""
+
+    def read(self, body: bytes) -> Columns | None:
+        """The input of a body with this plan's skeleton; None: the general way must read it."""
+
+
+P = TypeVar("P", bound=Plan)
+
+
+class JsonTemplates(Generic[P]):
+    """Plans for the bodies that came lately."""
+
+    __slots__ = ("_plans", "_size")
+
+    def __init__(self) -> None:
+        self._plans: dict[Hashable, dict[tuple[bytes, bytes], P]] = {}
+        self._size = 0
+
+    def find(self, target: Hashable, body: bytes) -> P | None:
+        """The plan for a body, which is to read it; None: it must be read in the general way.
+
+        Args:
+            target: what the request's path asks for.
+            body: the request's.
+        """
+        plans = self._plans.get(target)
+        if plans is None or len(body) > MAX_BODY:
+            return None
+        start = body.find(b"[")
+        return plans.get((body[:start], body[start:].translate(None, LEFT_OUT)))
+
+    def learn(self, target: Hashable, body: bytes, plan: P | None) -> None:
+        """Remember a plan that was made of a body; None: there is nothing to remember."""
+        if plan is None:
+            return
+        before, skeleton = body[: plan.start], body[plan.start :].translate(None, LEFT_OUT)
+        if len(before) + len(skeleton) > MAX_SKELETON:
+            return
+        if self._size >= MAX_PLANS:
+            self.forget()
+        plans = self._plans.setdefault(target, {})
+        self._size += (before, skeleton) not in plans
+        plans[before, skeleton] = plan
+
+    def forget(self) -> None:
+        """What was found out may not hold any longer."""
+        self._plans.clear()
+        self._size = 0
+
+
+def only_array(body: bytes) -> tuple[int, int] | None:
+    """Where the array in a body begins and ends, if it is the only one and holds nothing but numbers and arrays."""
+    start, stop = body.find(b"["), body.rfind(b"]") + 1
+    if len(body) > MAX_BODY or not 0 <= start < stop or body[start:stop].translate(None, LEFT_OUT + b"[],"):
+        return None
+    return start, stop
+
+
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[T]):
-    """What is known of bodies of one kind.
+class NumberPlan(Generic[T]):
+    """A plan that makes the numbers of a body those of an array.
 
     Attributes:
-        start: where their first bracket is.
-        after: what they end with, after the last one.
+        start: where the first bracket is.
+        after: what follows the last one.
         alias: the input's name.
         layout: of the numbers.
         pack: makes all of them bytes.
@@ -62,7 +127,7 @@ class Plan(Generic[T]):
     value: T
 
     def read(self, body: bytes) -> dict[str, ArrayColumn] | None:
-        """The input of a body with this plan's skeleton; None: the general way must read it.
+        """See ``Plan``.
 
         Up to 15 digits and without an exponent a decimal has one nearest double, which TF Serving finds, too. What
         does not fit a type is an error, or wraps, there; here ``pack`` refuses it, as it does decimals for whole
@@ -85,65 +150,17 @@ class Plan(Generic[T]):
         return {self.alias: PackedColumn(data, self.layout)}
 
 
-class JsonTemplates(Generic[T]):
-    """Plans for the bodies that came lately."""
+def number_plan(body: bytes, columns: Columns, value: T, *, declared: bool) -> NumberPlan[T] | None:
+    """The plan for bodies like this one, if others can be told to be of its kind.
 
-    __slots__ = ("_plans", "_size")
-
-    def __init__(self) -> None:
-        self._plans: dict[Hashable, dict[tuple[bytes, bytes], Plan[T]]] = {}
-        self._size = 0
-
-    def find(self, target: Hashable, body: bytes) -> tuple[Plan[T], dict[str, ArrayColumn]] | None:
-        """The plan for a body and the input in it; None: it must be read in the general way.
-
-        Args:
-            target: what the request's path asks for.
-            body: the request's.
-        """
-        plans = self._plans.get(target)
-        if plans is None or len(body) > MAX_BODY:
-            return None
-        start = body.find(b"[")
-        plan = plans.get((body[:start], body[start:].translate(None, _LEFT_OUT)))
-        if plan is None:
-            return None
-        columns = plan.read(body)
-        return None if columns is None else (plan, columns)
-
-    def learn(self, target: Hashable, body: bytes, columns: Columns, value: T, *, declared: bool) -> None:
-        """Remember what was found out about a body, if others can be told to be of its kind.
-
-        Args:
-            target: what the request's path asks for.
-            body: for which ``find`` found nothing.
-            columns: its inputs, as they were read.
-            value: holds for every body with an input of this name, dtype and shape, and all else equal.
-            declared: whether the model says what types it takes; else the numbers decide.
-        """
-        plan = _plan(body, columns, value, declared)
-        if plan is None:
-            return
-        before, skeleton = body[: plan.start], body[plan.start :].translate(None, _LEFT_OUT)
-        if len(before) + len(skeleton) > MAX_SKELETON:
-            return
-        if self._size >= MAX_PLANS:
-            self.forget()
-        plans = self._plans.setdefault(target, {})
-        self._size += (before, skeleton) not in plans
-        plans[before, skeleton] = plan
-
-    def forget(self) -> None:
-        """What was found out may not hold any longer."""
-        self._plans.clear()
-        self._size = 0
-
-
-def _plan(body: bytes, columns: Columns, value: T, declared: bool) -> Plan[T] | None:
-    start, stop = body.find(b"["), body.rfind(b"]") + 1
-    if len(body) > MAX_BODY or len(columns) != 1 or not 0 <= start < stop:
-        return None
-    if body[start:stop].translate(None, _LEFT_OUT + b"[],"):
+    Args:
+        body: the request's.
+        columns: its inputs, as they were read.
+        value: holds for every body with an input of this name, dtype and shape, and all else equal.
+        declared: whether the model says what types it takes; else the numbers decide.
+    """
+    found = only_array(body)
+    if found is None or len(columns) != 1:
         return None
     ((alias, column),) = columns.items()
     if not isinstance(column, ArrayColumn):
@@ -153,6 +170,6 @@ def _plan(body: bytes, columns: Columns, value: T, declared: bool) -> Plan[T] | 
     if name not in _FORMATS or not array.size or (not declared and name != "float32"):
         return None
     pack = struct.Struct(f"{array.size}{_FORMATS[name]}")
-    plan = Plan(start, body[stop:], alias, Layout.of(array), pack, not declared, value)
-    found = plan.read(body)
-    return plan if found is not None and found[alias].array.tobytes() == array.tobytes() else None
+    plan = NumberPlan(found[0], body[found[1] :], alias, Layout.of(array), pack, not declared, value)
+    again = plan.read(body)
+    return plan if again is not None and again[alias].array.tobytes() == array.tobytes() else None

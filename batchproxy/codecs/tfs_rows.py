@@ -51,7 +51,7 @@ class JsonRows:
 
     __slots__ = ("nbytes", "shape_class", "texts")
 
-    def __init__(self, texts: Sequence[msgspec.Raw], shape_class: ShapeClass, nbytes: int) -> None:
+    def __init__(self, texts: Sequence[msgspec.Raw | bytes], shape_class: ShapeClass, nbytes: int) -> None:
         self.texts = texts
         self.shape_class = shape_class
         self.nbytes = nbytes

@@ -241,6 +241,23 @@ def _with_numbers(text: bytes) -> bytes:
     return text
 
 
+def cut(columns: Mapping[str, JsonAnswer], start: int, stop: int) -> bytes:
+    """The answer with the rows from ``start`` up to ``stop``, and no others.
+
+    Args:
+        columns: all that ``read_answer`` found.
+        start: the first row.
+        stop: the row after the last one, more than ``start``.
+    """
+    if len(columns) == 1:
+        (column,) = columns.values()
+        array = column.array
+        if array.siblings == 1 and column.rows == len(array.starts):
+            body, first, last = array.body, array.starts[start], array.ends[stop - 1]
+            return b"".join((body[: array.head], body[first:last], body[array.tail :]))
+    return splice({name: column.take(start, stop) for name, column in columns.items()})
+
+
 def splice(columns: Mapping[str, JsonAnswer]) -> bytes:
     """The answer with these rows in place of its own; with all of them as it came.
 

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from batchproxy.codecs import tfs_rest, tfs_splice
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
 from batchproxy.core.raw import Header, RawReply
-from batchproxy.core.request import Reply
+from batchproxy.core.request import Reply, Share
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
@@ -47,8 +47,15 @@ class RelayFormat:
     def reply(self, reply: Reply) -> RestAnswer:
         if reply.raw is not None:
             return _as_it_came(reply.raw)
-        body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
-        return RestAnswer(200, body, _fields(reply.headers))
+        if type(reply) is not Share:
+            body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
+            return RestAnswer(200, body, _fields_of_merged(reply.headers))
+        whole = reply.whole
+        columns = cast("Mapping[str, tfs_splice.JsonAnswer]", whole.columns)
+        fields = whole.memo.get(_fields_of_merged)
+        if fields is None:
+            fields = whole.memo[_fields_of_merged] = _fields_of_merged(whole.headers)
+        return RestAnswer(200, tfs_splice.cut(columns, reply.start, reply.stop), fields)
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         raw = error.raw if isinstance(error, BackendError) else None
@@ -57,6 +64,15 @@ class RelayFormat:
 
 def _as_it_came(raw: RawReply) -> RestAnswer:
     return RestAnswer(raw.status, raw.body, _fields(raw.headers), raw.message)
+
+
+def _fields_of_merged(headers: Sequence[Header]) -> Mapping[str, str]:
+    """The fields of a server's answer to a merged call; the date is our own, as the answer is."""
+    fields = _fields(headers)
+    fields.popall("Date", None)
+    if fields.keys() == {"content-type"}:
+        return {"Content-Type": fields["Content-Type"]}  # written once for all answers of a length
+    return fields
 
 
 def _fields(headers: Sequence[Header]) -> CIMultiDict[str]:

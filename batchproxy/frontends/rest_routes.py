@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 
-from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
-from batchproxy.codecs.json_templates import JsonTemplates, Plan
+from batchproxy.codecs import tfs_rest
+from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge
-from batchproxy.core.raw import REST, Header, RawCall
+from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.engine import Engine
@@ -18,20 +18,14 @@ from batchproxy.frontends import rest_bridge
 from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.known import Known
-from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.remote import RemotePool
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
+from batchproxy.frontends.rest_relay import RestRelay, passed_on
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
 MAX_BODY_BYTES = 256 << 20
 """A body, inflated, may be this long. TF Serving inflates up to 100 MiB and sets no other limit."""
-
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
-)
-"""Headers that end here (RFC 9110, 7.6.1); ``expect`` was answered, and the rest of framing is made anew."""
-
-_OURS = HOP_BY_HOP | {"content-length", "content-encoding", "host"}  # the body was inflated, the host is another
 
 Respond = Callable[[RestAnswer], None]
 
@@ -61,7 +55,8 @@ class RestRoutes:
         self._clock = clock
         self._timeout_s = timeout_s
         self._deadline_header = deadline_header
-        self._templates: JsonTemplates[Known[RestAnswer]] = JsonTemplates()
+        self._relay = RestRelay()
+        self._templates: JsonTemplates[NumberPlan[Known[RestAnswer]]] = JsonTemplates()
         self._tasks = Tasks()
 
     def handle(
@@ -81,13 +76,14 @@ class RestRoutes:
         """
         started = self._clock()
         if method == "POST":
-            found = self._templates.find(path, body)
-            if found is not None:
-                return self._predict_again(*found, headers, started, respond)
+            plan = self._templates.find(path, body)
+            columns = None if plan is None else plan.read(body)
+            if plan is not None and columns is not None:
+                return self._predict_again(plan.value, columns, headers, started, respond)
         target, fault = _target(method, path)
         pool = self._directory.default if target is None else self._directory.remote(target.model)
         if pool is not None and pool.passes_on("" if target is None else target.verb):
-            raw = RawCall(REST, method, path, _passed_on(headers), body)
+            raw = RawCall(REST, method, path, passed_on(headers), body)
             return self._relayed(pool, target, raw, headers, started, respond)
         answer = None
         if target is None or not _is_inside(method, path):
@@ -120,14 +116,14 @@ class RestRoutes:
 
     def _predict_again(
         self,
-        plan: Plan[Known[RestAnswer]],
+        known: Known[RestAnswer],
         columns: Columns,
         headers: Mapping[str, str],
         started: float,
         respond: Respond,
     ) -> Call[RestAnswer]:
         """A request that is like an earlier one."""
-        engine, key, rows, nbytes, form, record, _, _ = plan.value
+        engine, key, rows, nbytes, form, record, _, _ = known
         try:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
@@ -161,7 +157,8 @@ class RestRoutes:
         form, record = PredictFormat(row_form), partial(self._ended, model, "predict")
         if request.rows is not None:
             known = Known(served.engine, request.key, request.rows, request.nbytes, form, record, None, signature)
-            self._templates.learn(path, body, request.columns, known, declared=signature.declared)
+            plan = number_plan(body, request.columns, known, declared=signature.declared)
+            self._templates.learn(path, body, plan)
         call = Call(form, respond, record, started)
         call.start(served.engine, request)
         return call
@@ -201,15 +198,8 @@ class RestRoutes:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", verb, started, respond)
-        request = None
-        if target is not None and verb == "predict":
-            request = _mergeable(pool, target, raw, deadline)
-        elif target is not None and verb in tfs_examples.METHOD_OF:
-            request = _mergeable_examples(pool, target, raw, deadline)
-        if request is None:
-            label = pool.label(target.model, rest_bridge.version_of(target)) if target is not None else ""
-            request = as_it_came(raw, deadline, label)
-        return self._start(pool.engine, request, RelayFormat(), verb, started, respond)
+        request = self._relay.request(pool, target, raw, deadline)
+        return self._start(pool.engine, request, _RELAYED, verb, started, respond)
 
     def _bridged(
         self,
@@ -227,7 +217,7 @@ class RestRoutes:
                 document.deadline = deadline
                 return self._start(pool.engine, document, form, target.verb, started, respond)
             envelope = tfs_rest.parse_body(body)
-            raw = RawCall(REST, "POST", "", _passed_on(headers), b"")
+            raw = RawCall(REST, "POST", "", passed_on(headers), b"")
             if target.verb != "predict":
                 request, writer = rest_bridge.examples_request(pool, target, envelope, raw)
                 request.deadline = deadline
@@ -319,6 +309,7 @@ def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyE
 
 
 _NO_FAULT = DecodeError("")
+_RELAYED = RelayFormat()
 _parsed = lru_cache(maxsize=1024)(tfs_rest.parse_target)  # an error is not kept
 
 
@@ -326,47 +317,6 @@ _parsed = lru_cache(maxsize=1024)(tfs_rest.parse_target)  # an error is not kept
 def _is_inside(method: str, path: str) -> bool:
     """Whether a path that asks for something gets past TF Serving's HTTP layer."""
     return tfs_rest.outside(method, path) is None
-
-
-def _passed_on(headers: Mapping[str, str]) -> list[Header]:
-    dropped: Collection[str] = _OURS
-    if connection := headers.get("Connection"):
-        dropped = _OURS | {name.strip().lower() for name in connection.split(",")}
-    return [(lower, value) for name, value in headers.items() if (lower := name.lower()) not in dropped]
-
-
-def _mergeable(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None) -> Request | None:
-    """The request that rides with others, its rows unparsed (R4); None: it travels as it came (R5)."""
-    found = tfs_rows.read_request(raw.body)
-    if found is None:
-        return None
-    version = rest_bridge.version_of(target)
-    signature = pool.signature(target.model, version, found.signature_name)
-    if signature is None or not signature.batchable or not found.fits(signature):
-        return None
-    request = build_request((target.model, version, found.signature_name), signature, found.columns, deadline=deadline)
-    request.key = request.key._replace(partition=pool.partition(target.model, raw))
-    request.nbytes = len(raw.body)  # its rows keep all of it alive
-    request.raw = raw
-    return request
-
-
-def _mergeable_examples(
-    pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None
-) -> Request | None:
-    """As ``_mergeable``, of a classify or regress request."""
-    found = tfs_example_rows.read_request(target.verb, raw.body)
-    if found is None:
-        return None
-    version = rest_bridge.version_of(target)
-    signature = pool.signature(target.model, version, found.signature_name)
-    if signature is None or not tfs_examples.fits(tfs_examples.METHOD_OF[target.verb], signature):
-        return None
-    columns = {tfs_example_rows.EXAMPLES: found.column}
-    request = build_request((target.model, version, found.signature_name), signature, columns, deadline=deadline)
-    request.key = request.key._replace(partition=pool.partition(target.model, raw))
-    request.raw = raw
-    return request
 
 
 def _bridge(

@@ -57,12 +57,16 @@ class Headers(Mapping[str, str]):
 
     Args:
         fields: lower-case name to value.
+
+    Attributes:
+        passed_on: the owner's: what goes on to a server; requests with equal heads share it. None: not asked yet.
     """
 
-    __slots__ = ("_fields", "_text")
+    __slots__ = ("_fields", "_text", "passed_on")
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
+        self.passed_on: tuple[tuple[str, str | bytes], ...] | None = None
         self._text: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.codecs import tfs_rest
-from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
+from batchproxy.codecs.row_templates import RowPlan, row_plan
+from batchproxy.codecs.tfs_rows import read_request
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.shapes import UNDECLARED, Signature, TensorSpec
@@ -67,10 +69,11 @@ def test_whatever_is_found_is_what_the_general_way_reads(
     """Names, types, shapes, numbers and the form of the answer; a body that is refused there is never found."""
     signature = SIGNATURES[name]
     learned = read(body.encode(), signature)
-    templates: JsonTemplates[bool] = JsonTemplates()
+    templates: JsonTemplates[NumberPlan[bool]] = JsonTemplates()
     if learned is None:
         return
-    templates.learn("path", body.encode(), learned[0], learned[1], declared=signature.declared)
+    plan = number_plan(body.encode(), learned[0], learned[1], declared=signature.declared)
+    templates.learn("path", body.encode(), plan)
     more = iter(numbers)
     start = body.index("[") if "[" in body else 0
     pieces = [
@@ -78,10 +81,10 @@ def test_whatever_is_found_is_what_the_general_way_reads(
         for part in _parts(body[start:])
     ]
     for other in (body, body[:start] + "".join(pieces), body.replace(" ", "", 1), body.replace("1", "[1]", 1)):
-        found = templates.find("path", other.encode())
-        if found is None:
+        plan = templates.find("path", other.encode())
+        columns = None if plan is None else plan.read(other.encode())
+        if plan is None or columns is None:
             continue
-        plan, columns = found
         general = read(other.encode(), signature)
         assert general is not None, other
         assert packed(general[0]) == packed(columns)
@@ -108,11 +111,57 @@ def test_usual_bodies_are_found(rows: list[list[float]]) -> None:
     for opening in ('{"instances": %s}', '{"inputs": %s}', '{"inputs": {"x": %s}}'):
         body = (opening % [[round(value, 4) for value in row] for row in rows]).encode()
         learned = read(body, signature)
-        templates: JsonTemplates[None] = JsonTemplates()
+        templates: JsonTemplates[NumberPlan[None]] = JsonTemplates()
         assert learned is not None
-        templates.learn("path", body, learned[0], None, declared=True)
+        templates.learn("path", body, number_plan(body, learned[0], None, declared=True))
         other = (opening % [[0.5, 1] for _ in rows]).encode()
-        found = templates.find("path", other)
+        plan = templates.find("path", other)
 
-        assert (found is not None) == (b"e" not in body[12:])
+        assert (plan is not None and plan.read(other) is not None) == (b"e" not in body[12:])
         assert templates.find("another path", other) is None
+
+
+@given(bodies(), st.lists(NUMBERS, min_size=60, max_size=60), st.data())
+def test_a_row_that_is_cut_out_is_what_the_general_way_cuts_out(
+    body: str, numbers: list[str], data: st.DataObject
+) -> None:
+    """Its text, its shape class and its column's name; a body that is not taken there is never found."""
+    learned = read_request(body.encode())
+    templates: JsonTemplates[RowPlan[None]] = JsonTemplates()
+    if learned is None:
+        return
+    templates.learn("path", body.encode(), row_plan(body.encode(), learned, None))
+    more = iter(numbers)
+    start = body.index("[") if "[" in body else 0
+    pieces = [
+        next(more) if part and part[0] in "0123456789-" and data.draw(st.booleans()) else part
+        for part in _parts(body[start:])
+    ]
+    for other in (body, body[:start] + "".join(pieces), body.replace(" ", "", 1), body.replace("1", "", 1)):
+        plan = templates.find("path", other.encode())
+        columns = None if plan is None else plan.read(other.encode())
+        if columns is None:
+            continue
+        general = read_request(other.encode())
+        assert general is not None, other
+        assert general.columns.keys() == columns.keys()
+        for name, column in columns.items():
+            due = general.columns[name]
+            assert [bytes(text) for text in due.texts] == [bytes(text) for text in column.texts]
+            assert (due.shape_class, due.nbytes, due.rows) == (column.shape_class, column.nbytes, column.rows)
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=4))
+def test_usual_rows_are_cut_out(row: list[float]) -> None:
+    """One row in row form or in column form, with another row of the same length in its place."""
+    for opening in ('{"instances": [%s]}', '{"inputs": [%s]}', '{"signature_name": "s", "instances": [%s]}'):
+        body = (opening % row).encode()
+        learned = read_request(body)
+        templates: JsonTemplates[RowPlan[None]] = JsonTemplates()
+        assert learned is not None
+        templates.learn("path", body, row_plan(body, learned, None))
+        other = (opening % [index + 0.5 for index in range(len(row))]).encode()
+        plan = templates.find("path", other)
+
+        assert plan is not None
+        assert plan.read(other) is not None

@@ -6,26 +6,34 @@ import numpy as np
 import pytest
 
 from batchproxy.codecs import json_templates as module
-from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
 from batchproxy.core.columns import ArrayColumn, Columns, ListColumn, PackedColumn
 
 ONE = b'{"instances": [[1.5, 2, 3]]}'
 ROW: Columns = {"x": ArrayColumn(np.array([[1.5, 2, 3]], np.float32))}
 
 
-def learned(body: bytes = ONE, columns: Columns = ROW, *, declared: bool = True) -> JsonTemplates[str]:
+def learned(body: bytes = ONE, columns: Columns = ROW, *, declared: bool = True) -> JsonTemplates[NumberPlan[str]]:
     """Templates that met one body."""
-    templates: JsonTemplates[str] = JsonTemplates()
-    templates.learn("path", body, columns, "value", declared=declared)
+    templates: JsonTemplates[NumberPlan[str]] = JsonTemplates()
+    templates.learn("path", body, number_plan(body, columns, "value", declared=declared))
     return templates
+
+
+def read(templates: JsonTemplates[NumberPlan[str]], body: bytes, path: str = "path") -> dict[str, ArrayColumn] | None:
+    """The input of a body of a kind that was met; None: the general way must read it."""
+    plan = templates.find(path, body)
+    return None if plan is None else plan.read(body)
 
 
 def test_bodies_that_differ_in_numbers_share_a_plan() -> None:
     """The numbers become the bytes of an array, without one being made."""
-    found = learned().find("path", b'{"instances": [[-4.25,5,\n6.5]]}')
+    body = b'{"instances": [[-4.25,5,\n6.5]]}'
+    templates = learned()
+    plan, columns = templates.find("path", body), read(templates, body)
 
-    assert found is not None
-    plan, columns = found
+    assert plan is not None
+    assert columns is not None
     assert "value" == plan.value
     assert isinstance(columns["x"], PackedColumn)
     assert np.array([-4.25, 5, 6.5], np.float32).tobytes() == columns["x"].data
@@ -36,10 +44,10 @@ def test_more_axes() -> None:
     """Rows of rows, in the order of their reading."""
     array = np.arange(12, dtype=np.int64).reshape(2, 3, 2)
     body = b'{"inputs": %s}' % str(array.tolist()).encode()
-    found = learned(body, {"x": ArrayColumn(array)}).find("path", body)
+    columns = read(learned(body, {"x": ArrayColumn(array)}), body)
 
-    assert found is not None
-    assert array.tolist() == found[1]["x"].array.tolist()
+    assert columns is not None
+    assert array.tolist() == columns["x"].array.tolist()
 
 
 @pytest.mark.parametrize(
@@ -58,29 +66,29 @@ def test_more_axes() -> None:
 )
 def test_bodies_that_are_read_in_the_general_way(body: bytes) -> None:
     """It may find the same, or an error; nobody knows before."""
-    assert learned().find("path", body) is None
+    assert read(learned(), body) is None
 
 
 def test_another_path() -> None:
     """A plan holds for one model."""
-    assert learned().find("other", ONE) is None
+    assert read(learned(), ONE, "other") is None
 
 
 def test_models_that_declare_nothing() -> None:
     """There the numbers decide: all of them whole are whole numbers."""
     templates = learned(declared=False)
 
-    assert templates.find("path", b'{"instances": [[1, 2.0, 3]]}') is not None
-    assert templates.find("path", b'{"instances": [[1, 2, 3]]}') is None
+    assert read(templates, b'{"instances": [[1, 2.0, 3]]}') is not None
+    assert read(templates, b'{"instances": [[1, 2, 3]]}') is None
 
 
 def test_whole_numbers() -> None:
     """Decimals and what does not fit are errors, or wrap, in the general way."""
     templates = learned(b'{"instances": [[1, 2]]}', {"x": ArrayColumn(np.array([[1, 2]], np.int32))})
 
-    assert templates.find("path", b'{"instances": [[3, -4]]}') is not None
-    assert templates.find("path", b'{"instances": [[3.0, -4]]}') is None
-    assert templates.find("path", b'{"instances": [[3000000000, 4]]}') is None
+    assert read(templates, b'{"instances": [[3, -4]]}') is not None
+    assert read(templates, b'{"instances": [[3.0, -4]]}') is None
+    assert read(templates, b'{"instances": [[3000000000, 4]]}') is None
 
 
 @pytest.mark.parametrize(
@@ -104,14 +112,14 @@ def test_whole_numbers() -> None:
 )
 def test_no_plan(body: bytes, columns: Columns) -> None:
     """Of these nothing is remembered."""
-    assert learned(body, columns).find("path", body) is None
+    assert read(learned(body, columns), body) is None
 
 
 def test_whole_numbers_of_a_model_that_declares_nothing() -> None:
     """One decimal among the next ones would change their type."""
     body, columns = b'{"instances": [[1, 2]]}', {"x": ArrayColumn(np.array([[1, 2]], np.int64))}
 
-    assert learned(body, columns, declared=False).find("path", body) is None
+    assert read(learned(body, columns, declared=False), body) is None
 
 
 def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +127,6 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PLANS", 2)
     templates = learned()
     for path in ("b", "c"):
-        templates.learn(path, ONE, ROW, path, declared=True)
+        templates.learn(path, ONE, number_plan(ONE, ROW, path, declared=True))
 
     assert [False, False, True] == [templates.find(path, ONE) is not None for path in ("path", "b", "c")]

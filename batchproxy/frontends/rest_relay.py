@@ -1,0 +1,119 @@
+"""REST requests for servers with a REST door: merged by the text of their rows, or passed on as they came."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
+from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.codecs.row_templates import RowPlan, row_plan
+from batchproxy.core.raw import Header, RawCall
+from batchproxy.core.request import BatchKey, Request, build_request
+from batchproxy.core.shapes import Signature
+from batchproxy.frontends import rest_bridge
+from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.wire.http1_head import Headers
+
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+)
+"""Headers that end here (RFC 9110, 7.6.1); ``expect`` was answered, and the rest of framing is made anew."""
+
+_OURS = HOP_BY_HOP | {"content-length", "content-encoding", "host"}  # the body was inflated, the host is another
+
+
+class _Known(NamedTuple):
+    """What predict requests of one kind have in common."""
+
+    key: BatchKey
+    signature: Signature
+
+
+class RestRelay:
+    """Makes the requests of one listener for such servers."""
+
+    def __init__(self) -> None:
+        self._templates: JsonTemplates[RowPlan[_Known]] = JsonTemplates()
+
+    def request(
+        self, pool: RemotePool, target: tfs_rest.Target | None, raw: RawCall, deadline: float | None
+    ) -> Request:
+        """The request to queue: one that rides with others where all is known and well, else as it came (R5)."""
+        if target is None:
+            return as_it_came(raw, deadline)
+        request = None
+        if target.verb == "predict":
+            request = self._again(pool, raw, deadline) or self._predict(pool, target, raw, deadline)
+        elif target.verb in tfs_examples.METHOD_OF:
+            request = _examples(pool, target, raw, deadline)
+        return request or as_it_came(raw, deadline, pool.label(target.model, rest_bridge.version_of(target)))
+
+    def _again(self, pool: RemotePool, raw: RawCall, deadline: float | None) -> Request | None:
+        """A request that is like an earlier one; None: it is not, or what was known of that does not hold any more."""
+        plan = self._templates.find(raw.path, raw.body)
+        if plan is None:
+            return None
+        key, signature = plan.value
+        if pool.signature(key.model, key.version, key.signature) is not signature:
+            self._templates.forget()
+            return None
+        columns = plan.read(raw.body)
+        if columns is None:
+            return None
+        partition = pool.partition(key.model, raw)
+        if partition != key.partition:
+            key = key._replace(partition=partition)
+        return Request(key, columns, 1, len(raw.body), deadline, raw)
+
+    def _predict(
+        self, pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None
+    ) -> Request | None:
+        """The rows are not parsed (R4)."""
+        found = tfs_rows.read_request(raw.body)
+        if found is None:
+            return None
+        version = rest_bridge.version_of(target)
+        signature = pool.signature(target.model, version, found.signature_name)
+        if signature is None or not signature.batchable or not found.fits(signature):
+            return None
+        names = (target.model, version, found.signature_name)
+        request = build_request(names, signature, found.columns, deadline=deadline)
+        request.key = request.key._replace(partition=pool.partition(target.model, raw))
+        request.nbytes = len(raw.body)  # its rows keep all of it alive
+        request.raw = raw
+        if request.rows == 1:
+            self._templates.learn(raw.path, raw.body, row_plan(raw.body, found, _Known(request.key, signature)))
+        return request
+
+
+def _examples(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None) -> Request | None:
+    """A classify or regress request."""
+    found = tfs_example_rows.read_request(target.verb, raw.body)
+    if found is None:
+        return None
+    version = rest_bridge.version_of(target)
+    signature = pool.signature(target.model, version, found.signature_name)
+    if signature is None or not tfs_examples.fits(tfs_examples.METHOD_OF[target.verb], signature):
+        return None
+    columns = {tfs_example_rows.EXAMPLES: found.column}
+    request = build_request((target.model, version, found.signature_name), signature, columns, deadline=deadline)
+    request.key = request.key._replace(partition=pool.partition(target.model, raw))
+    request.raw = raw
+    return request
+
+
+def passed_on(headers: Mapping[str, str]) -> tuple[Header, ...]:
+    """The headers of a request that its server is to see; those of equal heads are found once."""
+    if isinstance(headers, Headers):
+        if headers.passed_on is None:
+            headers.passed_on = _passed_on(headers)
+        return headers.passed_on
+    return _passed_on(headers)
+
+
+def _passed_on(headers: Mapping[str, str]) -> tuple[Header, ...]:
+    dropped: Collection[str] = _OURS
+    if connection := headers.get("Connection"):
+        dropped = _OURS | {name.strip().lower() for name in connection.split(",")}
+    return tuple((lower, value) for name, value in headers.items() if (lower := name.lower()) not in dropped)
