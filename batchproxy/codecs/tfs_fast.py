@@ -24,6 +24,7 @@ import orjson
 
 from batchproxy.codecs import _dtypes
 from batchproxy.codecs.tfs_exact import INTEGER_RANGES, MAX_RANK, PLAIN_INPUT, narrowed
+from batchproxy.codecs.tfs_numbers import Numbers
 from batchproxy.core.columns import Array
 from batchproxy.core.shapes import Signature
 
@@ -31,6 +32,7 @@ _KEY_END = re.compile(rb'"[ \n\r\t]*:')
 _DEPTH = 70  # deeper than any array; it also bounds our own recursion
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _POINT_TO_ZERO = bytes.maketrans(b"123456789.", b"0000000000")
+LONG = 4096  # bytes from which on looking for a lone array of numbers costs less than it spares
 _SMALL = 512  # bytes up to which looking at decimals costs less than looking at numbers
 _LONG_RUN = b"0" * 21
 _LONG_DECIMAL = b"0" * 16
@@ -49,12 +51,14 @@ class Quick:
         body: the request.
         doc: its top level.
         keys: how many keys there are at all levels.
+        numbers: what the only list of the request stands for; None where lists stand for themselves.
     """
 
-    __slots__ = ("_body", "_plain", "doc")
+    __slots__ = ("_body", "_numbers", "_plain", "doc")
 
-    def __init__(self, body: bytes, doc: dict[str, Any], keys: int) -> None:
+    def __init__(self, body: bytes, doc: dict[str, Any], keys: int, numbers: Numbers | None = None) -> None:
         self._body = body
+        self._numbers = numbers
         self.doc = doc
         signature_name = "signature_name" in doc
         only_numbers = body.count(b'"') == 2 * (keys + signature_name)
@@ -63,6 +67,14 @@ class Quick:
     @classmethod
     def of(cls, body: bytes) -> Quick | None:
         """Read a body; None where the exact way must."""
+        numbers = None
+        if len(body) >= LONG:
+            start, stop = body.find(b"["), body.rfind(b"]") + 1
+            before = body[:start]
+            if b"\\" not in before and before.count(b'"') % 2 == 0:  # not in a string
+                numbers = Numbers.of(body[start:stop])
+            if numbers is not None:  # no other list is left then but an empty one in its place
+                body = before + b"[]" + body[stop:]
         try:
             doc = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -75,7 +87,7 @@ class Quick:
             keys = _keys(doc, _DEPTH)
             if colons != keys and (b"\\" in body or len(_KEY_END.findall(body)) != keys):
                 return None
-        return cls(body, doc, keys)
+        return cls(body, doc, keys, numbers)
 
     def columns(self, signature: Signature) -> tuple[dict[str, Array], bool] | None:
         """Arrays by input alias and whether it was row form; None where the exact way must decide."""
@@ -84,7 +96,11 @@ class Quick:
         row_form = "instances" in doc
         if row_form == ("inputs" in doc):
             return None
-        values = _row_values(doc["instances"], specs) if row_form else _column_values(doc["inputs"], specs)
+        if row_form:
+            rows = doc["instances"]
+            values = _row_values(rows, specs) if self._numbers is None else _plain_value(rows, specs)
+        else:
+            values = _column_values(doc["inputs"], specs)
         if values is None:
             return None
         arrays = {}
@@ -96,6 +112,8 @@ class Quick:
         return arrays, row_form
 
     def _array(self, value: Any, dtype: str | None) -> Array | None:
+        if self._numbers is not None and type(value) is list:
+            return self._numbers.array(dtype)
         leaf = value
         while type(leaf) is list and leaf:
             leaf = leaf[0]
@@ -129,11 +147,14 @@ class Quick:
 
         It is within six roundings of the correctly rounded one, less than ``2**-50`` of it, as long as no run of
         digits is longer than 20: each digit over that costs two roundings. Where that does not move the float32,
-        both agree. An infinite one may be an error there. A small body may be spared that.
+        both agree. An infinite one may be an error there, and so is zero times ``10**309``. A small body may be spared
+        that.
         """
         if len(self._body) <= _SMALL and self._exact_decimals():
             return array.astype(np.float32)
         if _LONG_RUN in self._body.translate(_TO_ZERO):
+            return None
+        if (b"e" in self._body or b"E" in self._body) and not array.all():
             return None
         with np.errstate(over="ignore"):
             low, high = (array * _DOWN).astype(np.float32), (array * _UP).astype(np.float32)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchproxy.codecs import tfs_fast
 from batchproxy.codecs.tfs_exact import exact_columns
 from batchproxy.codecs.tfs_fast import Quick
 from batchproxy.codecs.tfs_parse import Members, parse
@@ -32,6 +33,10 @@ DTYPES = (
     "string",
     "float16",
 )
+
+
+LONG = " " * tfs_fast.LONG
+"""What makes a body a long one, wherever it stands."""
 
 
 def takes(*dtypes: str) -> Signature:
@@ -120,6 +125,44 @@ def test_where_the_fast_way_answers_it_answers_as_the_exact_way(body: str, signa
     assert fast is None or fast == exact
 
 
+@settings(max_examples=500)
+@given(BODY, SIGNATURES)
+@example('{"instances": [1 2]}', takes("float32"))
+@example('{"signature_name": "[1]", "instances": 1}', takes("float32"))
+@example('{"signature_name": "\\"", "instances": [1]}', takes("float32"))
+@example('{"instances": [1], "inputs": 1}', takes("float32"))
+@example('{"inputs": {"x": [1], "y": 1.5}}', takes("int64", "float32"))
+def test_long_bodies_are_taken_the_same_way(body: str, signature: Signature) -> None:
+    """They have a way of their own, which looks for one array of numbers."""
+    fast, exact = both((LONG + body).encode(), signature)
+
+    assert fast is None or fast == exact
+
+
+@pytest.mark.parametrize(
+    ("body", "signature"),
+    [
+        ('{"instances": [[0.1, 2], [1e-05, 0.30000001192092896]]}', takes("float32")),
+        ('{"instances": [[0.1, 0.3176470588235294], [1, 7]], "signature_name": "s"}', takes("float64")),
+        ('{"inputs": {"x": [300, -1]}}', takes("uint8")),
+        ('{"inputs": {"x": [[300, -1]], "y": "text"}}', takes("uint8", "string")),
+        ('{"instances": [1, 2.5]}', UNDECLARED),
+    ],
+)
+def test_long_bodies_of_numbers_are_taken_the_fast_way(body: str, signature: Signature) -> None:
+    """Whatever model they are for."""
+    fast, exact = both((LONG + body).encode(), signature)
+
+    assert fast is not None
+    assert exact == fast
+
+
+def test_a_long_body_that_is_broken_is_found_out_at_once() -> None:
+    """A parse error comes before whatever else may be wrong."""
+    assert Quick.of((LONG + '{"instances": [1.5, 2 3]}').encode()) is None
+    assert Quick.of((LONG + '{"instances": [1.5, 2, 3]}').encode()) is not None
+
+
 @given(
     st.lists(
         st.binary(min_size=8, max_size=8).map(lambda raw: struct.unpack("<d", raw)[0]).filter(np.isfinite), min_size=1
@@ -190,6 +233,7 @@ def test_the_usual_bodies_are_taken_the_fast_way(body: str, signature: Signature
         ('{"instances": [1e-08]}', takes("float64")),
         ('{"instances": [0.1000000000000000000001]}', takes("float32")),
         ('{"instances": [1e39]}', takes("float32")),
+        ('{"instances": [0.5, 0e309]}', takes("float32")),
         ('{"instances": [null]}', takes("float32")),
         ('{"instances": [9223372036854775808, 1]}', UNDECLARED),
     ],
