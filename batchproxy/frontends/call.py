@@ -35,9 +35,7 @@ class Call(Generic[Answer]):
 
     __slots__ = ("_done", "_engine", "_entry", "_record", "_respond", "_started", "form")
 
-    def __init__(
-        self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float
-    ) -> None:
+    def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float) -> None:
         self.form = form
         self._respond = respond
         self._record = record

@@ -103,9 +103,9 @@ async def scripted() -> AsyncIterator[Scripted]:
 
 
 @asynccontextmanager
-async def backend(**doors: str) -> AsyncIterator[TfServingBackend]:
+async def backend(*, grpc: str | None = None, rest: str | None = None) -> AsyncIterator[TfServingBackend]:
     """A backend that is closed at the end."""
-    opened = TfServingBackend(**doors, static_headers=(("x-static", "s"),))
+    opened = TfServingBackend(grpc=grpc, rest=rest, static_headers=(("x-static", "s"),))
     try:
         yield opened
     finally:
