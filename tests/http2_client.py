@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from batchproxy.frontends.listener import Listener
 from batchproxy.wire import frames
 from batchproxy.wire.frames import DATA, END_STREAM, GOAWAY, HEADERS, ErrorCode
-from tests.http2_peer import CALL, Frame, Peer, data, goaway_of, prefixed, split
+from tests.http2_peer import CALL, Frame, Peer, data, goaway_of, prefixed, resets_of, split
 from tests.listening import open_to
 
 GREETING = frames.PREFACE + frames.settings() + frames.frame(frames.SETTINGS, frames.ACK, 0, b"")
@@ -71,6 +71,13 @@ class Client:
             said = await self._next()
             if said.kind == GOAWAY:
                 return goaway_of([said])
+
+    async def reset(self) -> tuple[int, ErrorCode]:
+        """The next RST_STREAM: its stream and code."""
+        while True:
+            found = resets_of([await self._next()])
+            if found:
+                return found[0]
 
     async def _next(self) -> Frame:
         if not self._said:
