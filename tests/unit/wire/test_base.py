@@ -12,7 +12,9 @@ from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_streams import GrpcCall
+from tests.fuzz.inputs import weight
 from tests.http1_messages import connect
+from tests.http2_peer import Peer
 
 
 def test_both_protocols_fit_the_shape() -> None:
@@ -41,3 +43,17 @@ def test_limits_agree_with_each_other() -> None:
 
     assert limits.line_bytes < limits.head_bytes
     assert all(value > 0 for value in dataclasses.asdict(limits).values())
+
+
+def test_an_idle_connection_holds_next_to_nothing() -> None:
+    """10,000 of them are 100 MB at the most, sockets apart; what connections share is counted for each here."""
+    old, new = connect(Limits()), Peer()
+    (exchange,) = old.feed(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0.0)
+    exchange.answer(200, b"x", {})
+    old.output()
+    for _ in range(20):
+        new.ask().answer(0, "", b"x" * 1000)
+        new.server.output()
+
+    assert weight(old) < 5_000
+    assert weight(new.server) < 10_000
