@@ -11,15 +11,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uvloop
 
 from batchproxy import __version__, log
 from batchproxy.config import Config, parse_address
+from batchproxy.engine import Engine
 from batchproxy.frontends import admin
 from batchproxy.frontends.grpc_routes import GrpcRoutes
+from batchproxy.frontends.heavy import SWITCH_S, Heavy
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
@@ -98,11 +100,24 @@ class App:
         await asyncio.sleep(self._config.drain_delay_s)
         for door in self.doors.values():
             await door.stop_listening()
-        engines = [self._tasks.spawn(f"drain-{engine.name}", engine.drain()) for engine in self._engines]
-        late = (await asyncio.wait(engines, timeout=self._config.drain_timeout_s))[1]
-        dropped = sum([engine.strand() for engine in self._engines]) if late else 0
+        finishing = self._tasks.spawn("finish", self._finish())
+        late = (await asyncio.wait([finishing], timeout=self._config.drain_timeout_s))[1]
+        dropped = sum([waiting.strand() for waiting in self._waiting()]) if late else 0
         await asyncio.gather(*(door.aclose() for door in self.doors.values()))
         return dropped
+
+    async def _finish(self) -> None:
+        """Return once everybody is answered; long bodies are read before the engines take nothing new."""
+        heavy = self._rest.heavy if self._rest is not None else None
+        if heavy is not None:
+            await heavy.idle()
+        await asyncio.gather(*(engine.drain() for engine in self._engines))
+        if heavy is not None:
+            await heavy.idle()
+
+    def _waiting(self) -> Sequence[Engine | Heavy]:
+        """Where callers wait."""
+        return self._engines if self._rest is None else [*self._engines, self._rest.heavy]
 
     async def aclose(self) -> None:
         """Free everything; to be called after ``drain``, when nothing is under way."""
@@ -119,7 +134,7 @@ class App:
 
     def unanswered(self) -> int:
         """How many requests are taken and not answered."""
-        return sum(engine.unanswered() for engine in self._engines)
+        return sum(waiting.unanswered() for waiting in self._waiting())
 
     # -- being looked at ---------------------------------------------------------------------------
 
@@ -177,6 +192,7 @@ def serve(config: Config) -> int:
         ConfigError: a model cannot be opened or an address cannot be bound.
     """
     log.configure()
+    sys.setswitchinterval(SWITCH_S)
     return uvloop.run(_serve(config))
 
 

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.request import Entry, Reply, Request
 from batchproxy.engine import Engine
 
+if TYPE_CHECKING:
+    from batchproxy.frontends.heavy import Heavy
+
 Answer = TypeVar("Answer")
 Record = Callable[[float, Code], None]
+
+
+class TooLong(Exception):  # no error: it says who goes on
+    """An answer is too long to be written in one turn of the loop.
+
+    Args:
+        heavy: who has the time.
+        work: writes the answer; raises ``BatchProxyError`` where it cannot be written.
+    """
+
+    def __init__(self, heavy: Heavy, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self.heavy = heavy
+        self.work = work
 
 
 class Format(Protocol[Answer]):  # type: ignore[misc]  # a protocol class may be invariant in what it makes
     """How one protocol writes the outcome of a call."""
 
     def reply(self, reply: Reply) -> Answer:
-        """The answer of a call that went well. Raises ``BatchProxyError`` where it cannot be written."""
+        """The answer of a call that went well.
+
+        Raises:
+            BatchProxyError: it cannot be written.
+            TooLong: not here and now.
+        """
 
     def error(self, error: BatchProxyError) -> Answer:
         """The answer of a call that did not."""
@@ -29,16 +51,16 @@ class Call(Generic[Answer]):
     Args:
         form: writes the outcome.
         respond: gets the answer; called exactly once, unless the call is cancelled before.
-        record: told when it came (``started``) and its status code, for the records.
+        record: told when it came (``started``) and its status code, for the records; as ``form``, it may be replaced.
         started: on the engine's clock, in seconds.
     """
 
-    __slots__ = ("_done", "_engine", "_entry", "_record", "_respond", "_started", "form")
+    __slots__ = ("_done", "_engine", "_entry", "_respond", "_started", "form", "record")
 
     def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float) -> None:
         self.form = form
         self._respond = respond
-        self._record = record
+        self.record = record
         self._started = started
         self._done = False
         self._engine: Engine | None = None
@@ -62,7 +84,14 @@ class Call(Generic[Answer]):
             answer = self.form.reply(result)
         except BatchProxyError as error:
             self.set_exception(error)
-            return
+        except TooLong as postponed:
+            deadline = self._entry.request.deadline if self._entry is not None else None
+            self._entry = None
+            postponed.heavy.run(self, postponed.work, self._written, 0, deadline)
+        else:
+            self._finish(answer, Code.OK)
+
+    def _written(self, answer: Answer) -> None:
         self._finish(answer, Code.OK)
 
     def set_exception(self, exception: BatchProxyError, /) -> None:
@@ -72,14 +101,14 @@ class Call(Generic[Answer]):
     def _finish(self, answer: Answer, code: Code) -> None:
         self._done = True
         self._entry = None  # which knows us: apart, both go at once, and no garbage is left to collect
-        self._record(self._started, code)
+        self.record(self._started, code)
         self._respond(answer)
 
     def cancel(self) -> None:
         """The caller is gone: nothing will be answered."""
         if not self._done:
             self._done = True
-            self._record(self._started, Code.CANCELLED)
+            self.record(self._started, Code.CANCELLED)
             entry, self._entry = self._entry, None
             if self._engine is not None and entry is not None:
                 self._engine.discard(entry)

@@ -42,6 +42,10 @@ class Directory:
         """The pool whose servers have the model; None: it is embedded, or nobody's."""
         return self._remotes.get(name) or (None if name in self._served else self.default)
 
+    def embedded(self, name: str) -> Served | None:
+        """The embedded model of this name, whatever version is asked for."""
+        return self._served.get(name)
+
     def models(self) -> Sequence[Served]:
         """Every served model, in the order of the configuration."""
         return tuple(self._served.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 from multidict import CIMultiDict
@@ -11,6 +12,8 @@ from batchproxy.codecs import tfs_rest, tfs_splice
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
 from batchproxy.core.raw import Header, RawReply
 from batchproxy.core.request import Reply, Share
+from batchproxy.frontends.call import TooLong
+from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
 
 _JSON = {"Content-Type": "application/json"}
 _PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
@@ -27,14 +30,31 @@ class RestAnswer(NamedTuple):
 
 
 class PredictFormat:
-    """Writes columns as TF Serving's JSON, in the form of the request."""
+    """Writes columns as TF Serving's JSON, in the form of the request.
 
-    __slots__ = ("_row_form",)
+    Args:
+        row_form: that form.
+        heavy: writes what is long; None: nothing is too long.
+    """
 
-    def __init__(self, row_form: bool) -> None:
+    __slots__ = ("_heavy", "_row_form")
+
+    def __init__(self, row_form: bool, heavy: Heavy | None = None) -> None:
         self._row_form = row_form
+        self._heavy = heavy
 
     def reply(self, reply: Reply) -> RestAnswer:
+        if self._heavy is not None:
+            whole = reply.whole if self._row_form and type(reply) is Share else reply  # its rows are written once
+            if not whole.memo:
+                nbytes = 0
+                for column in whole.columns.values():
+                    nbytes += column.nbytes
+                if nbytes > LONG_ANSWER:
+                    raise TooLong(self._heavy, partial(self._write, reply))
+        return self._write(reply)
+
+    def _write(self, reply: Reply) -> RestAnswer:
         return RestAnswer(200, tfs_rest.encode_predict(reply, row_form=self._row_form))
 
     def error(self, error: BatchProxyError) -> RestAnswer:

@@ -8,6 +8,7 @@ from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
 from batchproxy.core.shapes import ModelInfo
+from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, our_error
 
@@ -17,8 +18,8 @@ class BridgedFormat(PredictFormat):
 
     __slots__ = ("_asked", "_model")
 
-    def __init__(self, row_form: bool, model: str, asked: tuple[Catalogue, Version]) -> None:
-        super().__init__(row_form)
+    def __init__(self, row_form: bool, heavy: Heavy, model: str, asked: tuple[Catalogue, Version]) -> None:
+        super().__init__(row_form, heavy)
         self._model = model
         self._asked = asked
 
@@ -89,9 +90,14 @@ def document_call(target: tfs_rest.Target) -> tuple[Request, StatusFormat | Meta
 
 
 def predict_request(
-    pool: RemotePool, target: tfs_rest.Target, envelope: tfs_rest.Envelope, info: ModelInfo, raw: RawCall
+    pool: RemotePool,
+    heavy: Heavy,
+    target: tfs_rest.Target,
+    envelope: tfs_rest.Envelope,
+    info: ModelInfo,
+    raw: RawCall,
 ) -> tuple[Request, BridgedFormat]:
-    """The request that a predict body stands for, by the signature that the servers told us.
+    """The request that a predict body stands for, by the signature that the servers told us; in any thread.
 
     Raises:
         RequestError: TF Serving's text.
@@ -101,19 +107,31 @@ def predict_request(
     decoded = tfs_rest.decode_predict(envelope, name, signature)
     request = build_request((target.model, version, name), signature, decoded.columns)
     request.key = request.key._replace(partition=pool.partition(target.model, raw))
-    return request, BridgedFormat(decoded.row_form, target.model, (pool.catalogue, version))
+    return request, BridgedFormat(decoded.row_form, heavy, target.model, (pool.catalogue, version))
 
 
-def examples_request(
-    pool: RemotePool, target: tfs_rest.Target, envelope: tfs_rest.Envelope, raw: RawCall
-) -> tuple[Request, ResultsFormat]:
-    """The request that a classify or regress body stands for; it needs no signature to be read, only to be merged.
+def read_examples(verb: str, body: bytes) -> tuple[str, tfs_examples.MessageColumn]:
+    """The signature's name and the examples of a classify or regress body, in any thread; it needs no signature.
 
     Raises:
         DecodeError: TF Serving's text.
     """
-    model, version, name = target.model, version_of(target), envelope.signature_name
-    column = tfs_example_json.read_examples(target.verb, envelope.doc)
+    envelope = tfs_rest.parse_body(body)
+    return envelope.signature_name, tfs_example_json.read_examples(verb, envelope.doc)
+
+
+def examples_request(
+    pool: RemotePool, target: tfs_rest.Target, read: tuple[str, tfs_examples.MessageColumn], raw: RawCall
+) -> tuple[Request, ResultsFormat]:
+    """The request of a classify or regress call.
+
+    Args:
+        pool: has the model.
+        target: what the path asks for.
+        read: what ``read_examples`` made of the body.
+        raw: the call.
+    """
+    model, version, (name, column) = target.model, version_of(target), read
     form = ResultsFormat(target.verb, model, (pool.catalogue, version))
     partition = pool.partition(model, raw)
     signature = pool.signature(model, version, name)

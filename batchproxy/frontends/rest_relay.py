@@ -23,6 +23,9 @@ HOP_BY_HOP = frozenset(
 _OURS = HOP_BY_HOP | {"content-length", "content-encoding", "host"}  # the body was inflated, the host is another
 
 
+Found = tfs_rows.RawPredict | tfs_example_rows.RawExamples
+
+
 class _Known(NamedTuple):
     """What predict requests of one kind have in common."""
 
@@ -42,11 +45,18 @@ class RestRelay:
         """The request to queue: one that rides with others where all is known and well, else as it came (R5)."""
         if target is None:
             return as_it_came(raw, deadline)
+        again = self._again(pool, raw, deadline) if target.verb == "predict" else None
+        return again or self.merged(pool, target, raw, deadline, read(target.verb, raw.body))
+
+    def merged(
+        self, pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None, found: Found | None
+    ) -> Request:
+        """As ``request``, once ``read`` has found what is in the body."""
         request = None
-        if target.verb == "predict":
-            request = self._again(pool, raw, deadline) or self._predict(pool, target, raw, deadline)
-        elif target.verb in tfs_examples.METHOD_OF:
-            request = _examples(pool, target, raw, deadline)
+        if isinstance(found, tfs_rows.RawPredict):
+            request = self._predict(pool, target, raw, deadline, found)
+        elif found is not None:
+            request = _examples(pool, target, raw, deadline, found)
         return request or as_it_came(raw, deadline, pool.label(target.model, rest_bridge.version_of(target)))
 
     def _again(self, pool: RemotePool, raw: RawCall, deadline: float | None) -> Request | None:
@@ -67,12 +77,13 @@ class RestRelay:
         return Request(key, columns, 1, len(raw.body), deadline, raw)
 
     def _predict(
-        self, pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None
+        self,
+        pool: RemotePool,
+        target: tfs_rest.Target,
+        raw: RawCall,
+        deadline: float | None,
+        found: tfs_rows.RawPredict,
     ) -> Request | None:
-        """The rows are not parsed (R4)."""
-        found = tfs_rows.read_request(raw.body)
-        if found is None:
-            return None
         version = rest_bridge.version_of(target)
         signature = pool.signature(target.model, version, found.signature_name)
         if signature is None or not signature.batchable or not found.fits(signature):
@@ -87,11 +98,30 @@ class RestRelay:
         return request
 
 
-def _examples(pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None) -> Request | None:
+def may_merge(pool: RemotePool, target: tfs_rest.Target) -> bool:
+    """Whether it is worth while to read a long body: not for a model whose requests all travel alone."""
+    batchable = pool.models.get(target.model, pool.others).batchable
+    info = pool.catalogue.look(target.model, rest_bridge.version_of(target))
+    if batchable is False or info is None:
+        return bool(batchable)
+    return any(signature.batchable for signature in info.signatures.values())
+
+
+def read(verb: str, body: bytes) -> Found | None:
+    """What can be merged of a body, whose rows are not parsed (R4); in any thread."""
+    if verb == "predict":
+        return tfs_rows.read_request(body)
+    return tfs_example_rows.read_request(verb, body) if verb in tfs_examples.METHOD_OF else None
+
+
+def _examples(
+    pool: RemotePool,
+    target: tfs_rest.Target,
+    raw: RawCall,
+    deadline: float | None,
+    found: tfs_example_rows.RawExamples,
+) -> Request | None:
     """A classify or regress request."""
-    found = tfs_example_rows.read_request(target.verb, raw.body)
-    if found is None:
-        return None
     version = rest_bridge.version_of(target)
     signature = pool.signature(target.model, version, found.signature_name)
     if signature is None or not tfs_examples.fits(tfs_examples.METHOD_OF[target.verb], signature):

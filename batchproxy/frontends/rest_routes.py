@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from typing import NamedTuple, TypeVar
 
 from batchproxy.codecs import tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
+from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
-from batchproxy.core.shapes import ModelInfo
+from batchproxy.core.shapes import ModelInfo, Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends import rest_bridge
+from batchproxy.frontends import rest_bridge, rest_relay
 from batchproxy.frontends.call import Call, Format
-from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
@@ -28,6 +31,17 @@ MAX_BODY_BYTES = 256 << 20
 """A body, inflated, may be this long. TF Serving inflates up to 100 MiB and sets no other limit."""
 
 Respond = Callable[[RestAnswer], None]
+T = TypeVar("T")
+
+
+class _Asked(NamedTuple):
+    """A call of a remote pool's model, while its body is read."""
+
+    call: Call[RestAnswer]
+    pool: RemotePool
+    target: tfs_rest.Target
+    raw: RawCall
+    deadline: float | None
 
 
 class RestRoutes:
@@ -39,6 +53,9 @@ class RestRoutes:
         clock: monotonic seconds, the engines' own.
         timeout_s: how long an inference call may take; 0: for ever.
         deadline_header: request header that may shorten that, in milliseconds; lower case.
+
+    Attributes:
+        heavy: reads the long bodies and writes the long answers.
     """
 
     def __init__(
@@ -55,6 +72,7 @@ class RestRoutes:
         self._clock = clock
         self._timeout_s = timeout_s
         self._deadline_header = deadline_header
+        self.heavy = Heavy(clock)
         self._relay = RestRelay()
         self._templates: JsonTemplates[NumberPlan[Known[RestAnswer]]] = JsonTemplates()
         self._tasks = Tasks()
@@ -109,7 +127,8 @@ class RestRoutes:
         )
 
     async def aclose(self) -> None:
-        """Stop what waits for metadata."""
+        """Stop what waits for metadata, and what is too long to have been read or written yet."""
+        self.heavy.close()
         await self._tasks.aclose()
 
     # -- embedded models ---------------------------------------------------------------------------
@@ -141,27 +160,35 @@ class RestRoutes:
         started: float,
         respond: Respond,
     ) -> Call[RestAnswer]:
-        model, row_form = "", True
+        served = self._directory.embedded(target.model)
+        call = self._call(_ROWS, "" if served is None else target.model, "predict", started, respond)
         try:
-            envelope = tfs_rest.parse_body(body)
-            served = self._directory.find(target.model, target.version, target.label)
-            info, name = served.info, envelope.signature_name
-            model = info.name
-            signature = tfs_rest.signature_of(info, name)
-            decoded = tfs_rest.decode_predict(envelope, name, signature)
-            row_form = decoded.row_form
             deadline = self._deadline(headers, started)
-            request = build_request((model, info.version, name), signature, decoded.columns, deadline=deadline)
         except BatchProxyError as error:
-            return self._refuse(error, model, "predict", started, respond)
-        form, record = PredictFormat(row_form), partial(self._ended, model, "predict")
+            call.set_exception(error)
+            return call
+        then = partial(self._predict_read, call, path, body, deadline)
+        self.heavy.read(call, partial(_read, self._directory, target, body), then, len(body), deadline)
+        return call
+
+    def _predict_read(
+        self,
+        call: Call[RestAnswer],
+        path: str,
+        body: bytes,
+        deadline: float | None,
+        read: tuple[Served, Signature, bool, Request],
+    ) -> None:
+        served, signature, row_form, request = read
+        call.form = PredictFormat(row_form, self.heavy)
         if request.rows is not None:
-            known = Known(served.engine, request.key, request.rows, request.nbytes, form, record, None, signature)
+            known = Known(
+                served.engine, request.key, request.rows, request.nbytes, call.form, call.record, None, signature
+            )
             plan = number_plan(body, request.columns, known, declared=signature.declared)
             self._templates.learn(path, body, plan)
-        call = Call(form, respond, record, started)
+        request.deadline = deadline
         call.start(served.engine, request)
-        return call
 
     def _document(self, target: tfs_rest.Target, started: float, respond: Respond) -> None:
         model, code = "", Code.OK
@@ -198,8 +225,19 @@ class RestRoutes:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", verb, started, respond)
+        if target is not None and len(raw.body) > LONG_BODY and rest_relay.may_merge(pool, target):
+            call = self._call(_RELAYED, "", verb, started, respond)
+            asked = _Asked(call, pool, target, raw, deadline)
+            self._read(asked, partial(rest_relay.read, verb, raw.body), partial(self._relay_long, asked))
+            return call
         request = self._relay.request(pool, target, raw, deadline)
         return self._start(pool.engine, request, _RELAYED, verb, started, respond)
+
+    def _relay_long(self, asked: _Asked, found: rest_relay.Found | None) -> None:
+        call, pool, target, raw, deadline = asked
+        request = self._relay.merged(pool, target, raw, deadline, found)
+        call.record = partial(self._ended, request.key.model, target.verb)
+        call.start(pool.engine, request)
 
     def _bridged(
         self,
@@ -212,45 +250,53 @@ class RestRoutes:
     ) -> Call[RestAnswer]:
         try:
             deadline = self._deadline(headers, started)
-            if target.verb in {"status", "metadata"}:
-                document, form = rest_bridge.document_call(target)
-                document.deadline = deadline
-                return self._start(pool.engine, document, form, target.verb, started, respond)
-            envelope = tfs_rest.parse_body(body)
-            raw = RawCall(REST, "POST", "", passed_on(headers), b"")
-            if target.verb != "predict":
-                request, writer = rest_bridge.examples_request(pool, target, envelope, raw)
-                request.deadline = deadline
-                return self._start(pool.engine, request, writer, target.verb, started, respond)
         except BatchProxyError as error:
             return self._refuse(error, "", target.verb, started, respond)
-        call = self._call(PredictFormat(row_form=True), "", "predict", started, respond)
-        info = pool.catalogue.look(target.model, rest_bridge.version_of(target))
-        if info is not None:
-            _bridge(call, pool, target, envelope, info, raw, deadline)
+        if target.verb in {"status", "metadata"}:
+            document, form = rest_bridge.document_call(target)
+            document.deadline = deadline
+            return self._start(pool.engine, document, form, target.verb, started, respond)
+        call = self._call(_ROWS, "", target.verb, started, respond)
+        raw = RawCall(REST, "POST", "", passed_on(headers), body)
+        asked = _Asked(call, pool, target, raw, deadline)
+        if target.verb == "predict":
+            self._read(asked, partial(tfs_rest.parse_body, body), partial(self._bridge, asked))
         else:
-            waiting = self._bridge_when_known(call, pool, target, envelope, raw, deadline)
-            _ = self._tasks.spawn("bridge", waiting)
+            work = partial(rest_bridge.read_examples, target.verb, body)
+            self._read(asked, work, partial(self._bridge_examples, asked))
         return call
 
-    async def _bridge_when_known(
-        self,
-        call: Call[RestAnswer],
-        pool: RemotePool,
-        target: tfs_rest.Target,
-        envelope: tfs_rest.Envelope,
-        raw: RawCall,
-        deadline: float | None,
-    ) -> None:
+    def _bridge(self, asked: _Asked, envelope: tfs_rest.Envelope) -> None:
+        info = asked.pool.catalogue.look(asked.target.model, rest_bridge.version_of(asked.target))
+        if info is not None:
+            self._bridge_known(asked, envelope, info)
+        else:
+            _ = self._tasks.spawn("bridge", self._bridge_when_known(asked, envelope))
+
+    async def _bridge_when_known(self, asked: _Asked, envelope: tfs_rest.Envelope) -> None:
         """The first requests of a model wait here: JSON cannot be read without its signature."""
+        call = asked.call
         try:
-            info = await pool.catalogue.find(target.model, rest_bridge.version_of(target))
+            info = await asked.pool.catalogue.find(asked.target.model, rest_bridge.version_of(asked.target))
         except BatchProxyError as error:
             if not call.done():
                 call.set_exception(error)
         else:
             if not call.done():
-                _bridge(call, pool, target, envelope, info, raw, deadline)
+                self._bridge_known(asked, envelope, info)
+
+    def _bridge_known(self, asked: _Asked, envelope: tfs_rest.Envelope, info: ModelInfo) -> None:
+        _, pool, target, raw, _ = asked
+        work = partial(rest_bridge.predict_request, pool, self.heavy, target, envelope, info, raw)
+        self._read(asked, work, partial(_start_bridged, asked))
+
+    def _bridge_examples(self, asked: _Asked, read: tuple[str, MessageColumn]) -> None:
+        request, form = rest_bridge.examples_request(asked.pool, asked.target, read, asked.raw)
+        asked.call.record = partial(self._ended, request.key.model, asked.target.verb)
+        _start_bridged(asked, (request, form))
+
+    def _read(self, asked: _Asked, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        self.heavy.read(asked.call, work, then, len(asked.raw.body), asked.deadline)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -310,6 +356,7 @@ def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyE
 
 _NO_FAULT = DecodeError("")
 _RELAYED = RelayFormat()
+_ROWS = PredictFormat(row_form=True)  # until the body is read; errors have one form
 _parsed = lru_cache(maxsize=1024)(tfs_rest.parse_target)  # an error is not kept
 
 
@@ -319,19 +366,22 @@ def _is_inside(method: str, path: str) -> bool:
     return tfs_rest.outside(method, path) is None
 
 
-def _bridge(
-    call: Call[RestAnswer],
-    pool: RemotePool,
-    target: tfs_rest.Target,
-    envelope: tfs_rest.Envelope,
-    info: ModelInfo,
-    raw: RawCall,
-    deadline: float | None,
-) -> None:
-    try:
-        request, call.form = rest_bridge.predict_request(pool, target, envelope, info, raw)
-    except BatchProxyError as error:
-        call.set_exception(error)
-        return
-    request.deadline = deadline
-    call.start(pool.engine, request)
+def _read(directory: Directory, target: tfs_rest.Target, body: bytes) -> tuple[Served, Signature, bool, Request]:
+    """What a predict body asks of an embedded model, and whether in row form; in any thread.
+
+    Raises:
+        BatchProxyError: TF Serving's text.
+    """
+    envelope = tfs_rest.parse_body(body)
+    served = directory.find(target.model, target.version, target.label)
+    info, name = served.info, envelope.signature_name
+    signature = tfs_rest.signature_of(info, name)
+    decoded = tfs_rest.decode_predict(envelope, name, signature)
+    request = build_request((info.name, info.version, name), signature, decoded.columns)
+    return served, signature, decoded.row_form, request
+
+
+def _start_bridged(asked: _Asked, bridged: tuple[Request, Format[RestAnswer]]) -> None:
+    request, asked.call.form = bridged
+    request.deadline = asked.deadline
+    asked.call.start(asked.pool.engine, request)

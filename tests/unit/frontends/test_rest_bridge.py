@@ -14,6 +14,7 @@ from batchproxy.core.errors import BackendRejected, Code, DecodeError
 from batchproxy.core.raw import GRPC, REST, RawCall, RawReply
 from batchproxy.core.request import Reply
 from batchproxy.frontends import rest_bridge
+from batchproxy.frontends.heavy import Heavy
 from batchproxy.protos import tfs_pb2 as pb
 from tests.remotes import INFO, RAW_METADATA, RAW_STATUS, FakeServer, a_remote_pool
 from tests.serving import Recorder
@@ -56,7 +57,7 @@ async def test_a_body_becomes_a_request_and_its_answer_tells_the_version() -> No
     async with a_remote_pool(server, Recorder(), doors=[GRPC]) as pool:
         await pool.catalogue.find("half_plus_two", "stable")
         envelope = tfs_rest.parse_body(b'{"inputs": {"x": [1, 2, 3]}}')
-        request, form = rest_bridge.predict_request(pool, TARGET, envelope, INFO, RAW)
+        request, form = rest_bridge.predict_request(pool, Heavy(pool.engine.clock), TARGET, envelope, INFO, RAW)
         answer = form.reply(Reply({"y": ArrayColumn(np.ones(3, np.float32))}, 8))
         after = pool.catalogue.look("half_plus_two", "stable")
 
@@ -78,8 +79,8 @@ async def test_examples_become_a_request_that_may_be_merged() -> None:
     """Keyed as a predict request is; the answer tells the version, too."""
     target = TARGET._replace(verb="regress", label=None)
     async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
-        envelope = tfs_rest.parse_body(b'{"signature_name": "regress", "examples": [{"x": 1.0}, {}]}')
-        request, form = rest_bridge.examples_request(pool, target, envelope, RAW)
+        read = rest_bridge.read_examples("regress", b'{"signature_name": "regress", "examples": [{"x": 1.0}, {}]}')
+        request, form = rest_bridge.examples_request(pool, target, read, RAW)
         answer = form.reply(tfs_examples.read_reply(an_answer(2.5, 3.0, version=8)))
         refused = form.error(BackendRejected("no", code=Code.NOT_FOUND))
         after = pool.catalogue.look("half_plus_two", None)
@@ -103,7 +104,7 @@ async def test_examples_for_a_signature_that_is_not_theirs_are_a_call_of_their_o
     target = TARGET._replace(verb="regress", model=model, label=None)
     body = b'{"signature_name": "' + signature.encode() + b'", "examples": [{"x": 1.0}, {}]}'
     async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
-        request, form = rest_bridge.examples_request(pool, target, tfs_rest.parse_body(body), RAW)
+        request, form = rest_bridge.examples_request(pool, target, rest_bridge.read_examples("regress", body), RAW)
         answer = form.reply(Reply({}, 0, raw=RawReply(0, "", (), an_answer(2.5, 3.0))))
     assert request.raw is not None
     call = tfs_examples.read_request(tfs_grpc.REGRESS, request.raw.body)
@@ -116,11 +117,9 @@ async def test_examples_for_a_signature_that_is_not_theirs_are_a_call_of_their_o
     assert b'{\n    "results": [2.5, 3.0]\n}' == answer.body
 
 
-async def test_examples_that_are_none_are_refused() -> None:
+def test_examples_that_are_none_are_refused() -> None:
     """In TF Serving's words, without a call."""
-    target = TARGET._replace(verb="classify")
-    async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
-        with pytest.raises(DecodeError) as caught:
-            rest_bridge.examples_request(pool, target, tfs_rest.parse_body(b'{"examples": [1]}'), RAW)
+    with pytest.raises(DecodeError) as caught:
+        rest_bridge.read_examples("classify", b'{"examples": [1]}')
 
     assert "Example must be JSON object but got JSON Number" == caught.value.message
