@@ -11,10 +11,11 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.fuzz.client_targets import CLIENT
 from tests.fuzz.codec_targets import CODECS
 from tests.fuzz.wire_targets import WIRE
 
-TARGETS: tuple[Callable[..., Any], ...] = (*WIRE, *CODECS)
+TARGETS: tuple[Callable[..., Any], ...] = (*WIRE, *CLIENT, *CODECS)
 
 ROUND = 200
 """Examples between two looks at the clock."""
