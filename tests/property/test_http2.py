@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import random
+from pathlib import Path
+from types import ModuleType
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batchproxy.wire import frames
+from batchproxy.wire import frames, http2
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
@@ -120,6 +123,26 @@ def test_the_short_way_changes_nothing(seed: int) -> None:
         assert slow.output() == fast.output()
         assert repr(slow.requests.outlet) == repr(fast.requests.outlet)
         assert repr(slow.requests.intake) == repr(fast.requests.intake)
+
+
+def test_the_short_way_can_be_deleted() -> None:
+    """Without its lines in the source, what is left is a whole server, and no other one."""
+    tree = ast.parse(Path(http2.__file__).read_text())
+    (read,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "_read")
+    (loop,) = (node for node in read.body if isinstance(node, ast.While))
+    kept = [node for node in loop.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "fast")]
+    deleted, loop.body = len(loop.body) - len(kept), kept
+    module = ModuleType("http2_without_the_short_way")
+    exec(compile(tree, http2.__file__, "exec"), module.__dict__)  # noqa: S102  # our own source
+    without: type[Http2Connection] = module.Http2Connection
+
+    assert 1 == deleted
+    for seed in range(200):
+        pieces = script(seed, 30)
+
+        assert play(without(SMALL, 0.0), pieces, answers=True) == play(
+            Http2Connection(SMALL, 0.0), pieces, answers=True
+        )
 
 
 def test_two_thousand_scripts_give_the_same_cut_at_every_byte() -> None:
