@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -11,6 +12,8 @@ from batchproxy.engine import Engine
 
 if TYPE_CHECKING:
     from batchproxy.frontends.heavy import Heavy
+
+logger = logging.getLogger("batchproxy.call")
 
 Answer = TypeVar("Answer")
 Record = Callable[[float, Code], None]
@@ -88,6 +91,9 @@ class Call(Generic[Answer]):
             deadline = self._entry.request.deadline if self._entry is not None else None
             self._entry = None
             postponed.heavy.run(self, postponed.work, self._written, 0, deadline)
+        except Exception as error:
+            logger.exception("an answer could not be written. This is a bug.")
+            self.set_exception(internal_error(error))
         else:
             self._finish(answer, Code.OK)
 

@@ -46,7 +46,7 @@ class PredictFormat:
     def reply(self, reply: Reply) -> RestAnswer:
         if self._heavy is not None:
             whole = reply.whole if self._row_form and type(reply) is Share else reply  # its rows are written once
-            if not whole.memo:
+            if type(whole) is Share or not whole.memo:
                 nbytes = 0
                 for column in whole.columns.values():
                     nbytes += column.nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, QueueFull
@@ -22,6 +23,8 @@ class Form:
     def reply(self, reply: Reply) -> Any:
         if reply.version == 13:
             raise DecodeError("cannot be written")
+        if reply.version == 14:
+            raise AttributeError("nobody foresaw this")
         return ("reply", reply.version)
 
     def error(self, error: BatchProxyError) -> Any:
@@ -73,6 +76,16 @@ def test_a_reply_that_cannot_be_written_is_an_error() -> None:
 
     assert [("error", "cannot be written")] == answers
     assert [Code.INVALID_ARGUMENT] == codes
+
+
+def test_a_format_that_breaks_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller is told that this is a bug, and the log where."""
+    call, answers, codes = a_call()
+    call.set_result(Reply({}, 14))
+
+    assert [("error", "internal error: AttributeError. This is a bug.")] == answers
+    assert [Code.INTERNAL] == codes
+    assert "nobody foresaw this" in caplog.text
 
 
 def test_a_refusal_by_the_engine_is_answered_at_once() -> None:

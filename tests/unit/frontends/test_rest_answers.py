@@ -9,7 +9,8 @@ from batchproxy.codecs import tfs_splice
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BackendRejected, BackendUnavailable, BatchProxyError, Code, QueueFull
 from batchproxy.core.raw import RawReply
-from batchproxy.core.request import Reply
+from batchproxy.core.request import Reply, Share
+from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, below_the_api, our_error
 
 RAW = RawReply(418, "I'm a teapot", [("Set-Cookie", "a"), ("set-cookie", "b"), ("x-bin", b"\xe9")], b"\x00body")
@@ -25,6 +26,32 @@ def test_columns_are_written_in_the_form_of_the_request(row_form: bool, body: by
     answer = PredictFormat(row_form).reply(Reply({"y": ArrayColumn(np.ones(1, np.float32))}, 1))
 
     assert (200, body, JSON, None) == tuple(answer)
+
+
+@pytest.mark.parametrize("row_form", [True, False])
+async def test_a_share_is_written_as_an_answer_of_its_own(row_form: bool) -> None:
+    """In either form, whoever was answered before."""
+    whole = Reply({"y": ArrayColumn(np.arange(5, dtype=np.float32))}, 1)
+    heavy = Heavy(lambda: 0.0)
+    form = PredictFormat(row_form, heavy)
+    found = [form.reply(Share(whole, start, stop)) for start, stop in ((0, 1), (1, 3), (3, 5))]
+    due = [form.reply(Reply(Share(whole, start, stop).columns, 1)) for start, stop in ((0, 1), (1, 3), (3, 5))]
+    heavy.close()
+
+    assert due == found
+
+
+def test_shares_of_a_servers_answer_have_its_headers_but_its_date() -> None:
+    """Their own rows; the date is that of our answer."""
+    merged = tfs_splice.read_answer(b'{"predictions": [1.0, 2.0, 3.0]}', row_form=True)
+    plain = Reply(merged, 0, headers=[("content-type", "application/json"), ("date", "then")])
+    more = Reply(merged, 0, headers=[("content-type", "application/json"), ("x-more", "1")])
+    answers = [RelayFormat().reply(share) for share in (Share(plain, 0, 1), Share(plain, 1, 3), Share(more, 0, 1))]
+
+    assert [b'{"predictions": [1.0]}', b'{"predictions": [2.0, 3.0]}', b'{"predictions": [1.0]}'] == [
+        answer.body for answer in answers
+    ]
+    assert [JSON, JSON, {"content-type": "application/json", "x-more": "1"}] == [dict(a.headers) for a in answers]
 
 
 def test_an_answer_is_passed_on_as_it_came() -> None:
