@@ -24,6 +24,7 @@ INPUTS = "inputs"
 """The name of the one column of a request in column form that sends its only input without a name."""
 
 _NAMED = "inputs by name"
+LONG = 4096  # bytes from which on parsing a body twice costs more than looking for its array
 
 
 class ShapeClass(NamedTuple):
@@ -120,7 +121,8 @@ def read_request(body: bytes) -> RawPredict | None:
     >>> write_request(request.columns, None, True)
     b'{"instances":[[1.0, 2e3],[3, 4]]}'
     """
-    top = members(body)
+    lone = _lone_array(body) if len(body) >= LONG else None
+    top = members(body if lone is None else lone[0])
     if top is None or (INSTANCES in top) == (INPUTS in top):
         return None
     sent = None
@@ -131,6 +133,10 @@ def read_request(body: bytes) -> RawPredict | None:
     row_form = INSTANCES in top
     form = INSTANCES if row_form else INPUTS
     value, start = top[form]
+    if lone is not None:
+        if bytes(value) != b"[]":  # the array is of another name
+            return None
+        value = lone[1]
     arrays = {form: value}
     if not row_form and body[start] == 123:  # {
         named = members(body, value, start)
@@ -153,6 +159,24 @@ def read_request(body: bytes) -> RawPredict | None:
         columns[name] = JsonRows(rows, ShapeClass(form, sent, shape), len(body) // len(arrays))
         ranks = row_ranks if row_form or form == INPUTS else {**ranks, name: row_ranks.get("", 0)}
     return RawPredict(sent, columns, row_form, ranks)
+
+
+def _lone_array(body: bytes) -> tuple[bytes, msgspec.Raw] | None:
+    """A body with an empty array in place of its only one, and that one, not yet parsed: so it is parsed but once.
+
+    None: there are several, it has strings in it, or it stands in an object below the top.
+    """
+    start, stop = body.find(b"["), body.rfind(b"]") + 1
+    before = body[:start]
+    if (
+        not 0 <= start < stop
+        or body.find(b'"', start, stop) >= 0
+        or b"\\" in before
+        or before.count(b'"') % 2
+        or before.count(b"{") != 1
+    ):
+        return None
+    return before + b"[]" + body[stop:], msgspec.Raw(memoryview(body)[start:stop])
 
 
 def plain_string(text: bytes) -> str | None:

@@ -81,14 +81,10 @@ def members(text: bytes, source: bytes | None = None, start: int = 0) -> dict[st
 
 
 def elements(array: msgspec.Raw) -> list[msgspec.Raw] | None:
-    """The elements of an array as they stand, in order; None for any other value.
-
-    Args:
-        array: a value from ``members``.
-    """
+    """The elements of an array as they stand, in order; None for any other value, and for what ``members`` refuses."""
     try:
         return _ARRAY.decode(array)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

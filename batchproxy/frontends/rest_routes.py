@@ -225,12 +225,15 @@ class RestRoutes:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", verb, started, respond)
-        if target is not None and len(raw.body) > LONG_BODY and rest_relay.may_merge(pool, target):
+        if target is None or len(raw.body) <= LONG_BODY:
+            request = self._relay.request(pool, target, raw, deadline)
+        elif rest_relay.may_merge(pool, target):
             call = self._call(_RELAYED, "", verb, started, respond)
             asked = _Asked(call, pool, target, raw, deadline)
             self._read(asked, partial(rest_relay.read, verb, raw.body), partial(self._relay_long, asked))
             return call
-        request = self._relay.request(pool, target, raw, deadline)
+        else:
+            request = self._relay.merged(pool, target, raw, deadline, None)
         return self._start(pool.engine, request, _RELAYED, verb, started, respond)
 
     def _relay_long(self, asked: _Asked, found: rest_relay.Found | None) -> None:

@@ -9,11 +9,11 @@ import json
 import re
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from batchproxy.codecs.tfs_parse import MISSING, Members, parse
-from batchproxy.codecs.tfs_rows import JsonRows, RawPredict, read_request, write_request
+from batchproxy.codecs.tfs_rows import LONG, JsonRows, RawPredict, read_request, write_request
 from batchproxy.core.errors import DecodeError
 
 Structure = Any
@@ -254,3 +254,25 @@ def theirs(value: Any, request: RawPredict) -> dict[bytes, list[Any]]:
     if isinstance(value, Members):
         return {name: plain(value.find(name)) for name, _ in value.pairs}
     return {b"instances" if request.row_form else b"inputs": plain(value)}
+
+
+@settings(max_examples=500)
+@given(damaged())
+@example(b'{"instances":[[1,2],[3,4]]}')
+@example(b'{"z":[[1,2]]}')
+@example(b'{"z":[1],"inputs":5}')
+@example(b'{"inputs":{"a":[1,2]}}')
+@example(b'{"signature_name":"[1]","inputs":1}')
+@example(b'{"signature_name":"{","instances":[1]}')
+@example(b'{"instances":[1 2]}')
+def test_a_long_body_is_read_as_a_short_one(body: bytes) -> None:
+    """It has a way of its own, which looks for its only array."""
+    short, long = read_request(body), read_request(b" " * LONG + body)
+
+    assert (short is None) == (long is None)
+    if short is not None and long is not None:
+        assert (short.sent_signature, short.row_form, short.ranks) == (long.sent_signature, long.row_form, long.ranks)
+        assert short.columns.keys() == long.columns.keys()
+        for name, column in short.columns.items():
+            assert column.shape_class == long.columns[name].shape_class
+            assert list(map(bytes, column.texts)) == list(map(bytes, long.columns[name].texts))

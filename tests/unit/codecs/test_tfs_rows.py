@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchproxy.codecs.tfs_rows import JsonRows, RawPredict, read_request, write_request
+from batchproxy.codecs.tfs_rows import LONG, JsonRows, RawPredict, read_request, write_request
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, Signature, TensorSpec
 
 
@@ -70,6 +70,8 @@ def test_rows(body: bytes, rows: dict[str, list[bytes]]) -> None:
         b'{"instances": [1]}{"instances": [1]}',
         b'\xef\xbb\xbf{"instances": [1]}',
         b'{"instances": [' + b"[" * 500_000 + b"]" * 500_000 + b"]}",
+        b" " * LONG + b'{"more": [1], "instances": 5}',
+        b" " * LONG + b'{"instances": [1, 2 3]}',
         b'{"inputs": 5}',
         b'{"inputs": []}',
         b'{"inputs": {}}',
@@ -81,7 +83,7 @@ def test_rows(body: bytes, rows: dict[str, list[bytes]]) -> None:
         b'{"inputs": {"a": [1], "a": [2]}}',
         b'{"inputs": {"a": [1], "\\u0062": [2]}}',
     ],
-    ids=lambda body: body[:50].decode("latin-1"),
+    ids=lambda body: body.strip()[:50].decode("latin-1"),
 )
 def test_relayed(body: bytes) -> None:
     """What is not sure to be understood as TF Serving does, or has no rows to join, is left alone."""
