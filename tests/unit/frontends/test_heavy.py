@@ -1,0 +1,217 @@
+"""One thread for long bodies and long answers: order, deadlines, callers that leave, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError
+from batchproxy.frontends import heavy
+from batchproxy.frontends.heavy import LONG_BODY, Heavy
+
+
+class Caller:
+    """It remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.heard = asyncio.Event()
+        self.gone = False
+
+    def done(self) -> bool:
+        return self.gone or bool(self.told)
+
+    def set_exception(self, exception: BatchProxyError, /) -> None:
+        self.told.append(exception.code)
+        self.heard.set()
+
+
+class Gate:
+    """Work that waits, in its thread, until it is let go."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.opened = threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self) -> str:
+        self._loop.call_soon_threadsafe(self.began.set)
+        assert self.opened.wait(10)
+        return "gate"
+
+
+@asynccontextmanager
+async def a_heavy() -> AsyncIterator[tuple[Heavy, Gate, Caller]]:
+    """With the thread busy for a first caller, until its gate is opened."""
+    it = Heavy(asyncio.get_running_loop().time)
+    gate, first = Gate(), Caller()
+    it.run(first, gate, first.told.append, 1, None)
+    await gate.began.wait()
+    try:
+        yield it, gate, first
+    finally:
+        gate.opened.set()
+        await it.idle()
+        it.close()
+
+
+def refuse() -> str:
+    """Work that finds a fault."""
+    raise DecodeError("no")
+
+
+def break_down() -> str:
+    """Work with a bug in it."""
+    raise ZeroDivisionError
+
+
+async def test_one_thing_at_a_time_in_the_order_asked_for() -> None:
+    """While the loop turns."""
+    order: list[str] = []
+    callers = [Caller() for _ in range(3)]
+    async with a_heavy() as (it, gate, first):
+        for number, caller in enumerate(callers):
+            it.run(caller, lambda number=number: order.append(f"{number}"), caller.told.append, 1, None)  # type: ignore[misc]
+        before = list(order)
+        gate.opened.set()
+        await it.idle()
+
+    assert [] == before
+    assert ["0", "1", "2"] == order
+    assert ["gate"] == first.told
+    assert [[None]] * 3 == [caller.told for caller in callers]
+
+
+@pytest.mark.parametrize(("work", "code"), [(refuse, Code.INVALID_ARGUMENT), (break_down, Code.INTERNAL)])
+async def test_a_fault_is_told(work: Callable[[], str], code: Code, caplog: pytest.LogCaptureFixture) -> None:
+    """One that nobody foresaw is logged, too; and the next is served."""
+    async with a_heavy() as (it, gate, _first):
+        caller, after = Caller(), Caller()
+        it.run(caller, work, caller.told.append, 1, None)
+        it.run(after, lambda: "after", after.told.append, 1, None)
+        gate.opened.set()
+        await it.idle()
+
+    assert [code] == caller.told
+    assert ["after"] == after.told
+    assert (code is Code.INTERNAL) == ("This is a bug" in caplog.text)
+
+
+async def test_what_breaks_after_it_is_told_too() -> None:
+    """The caller learns of it, and nobody is stuck."""
+    async with a_heavy() as (it, gate, _first):
+        caller = Caller()
+        it.run(caller, lambda: 0, lambda zero: caller.told.append(1 // zero), 1, None)
+        gate.opened.set()
+        await it.idle()
+
+    assert [Code.INTERNAL] == caller.told
+
+
+async def test_a_caller_that_left_is_not_worked_for() -> None:
+    """Neither one that waits, nor one whose work is under way, which is let end."""
+    worked: list[str] = []
+    async with a_heavy() as (it, gate, first):
+        caller = Caller()
+        it.run(caller, lambda: worked.append("for nobody"), caller.told.append, 1, None)
+        first.gone = caller.gone = True
+        waiting = it.unanswered()
+        gate.opened.set()
+        await it.idle()
+
+    assert 0 == waiting
+    assert [] == worked + first.told + caller.told
+
+
+async def test_a_deadline_is_kept_while_waiting_and_while_under_way() -> None:
+    """The thread goes on, for nobody."""
+    clock = asyncio.get_running_loop().time
+    async with a_heavy() as (it, gate, first):
+        caller = Caller()
+        it.run(caller, lambda: "late", caller.told.append, 1, clock() + 0.01)
+        await caller.heard.wait()
+        under_way = it.unanswered()
+        gate.opened.set()
+        await it.idle()
+
+    assert [Code.DEADLINE_EXCEEDED] == caller.told
+    assert 1 == under_way
+    assert ["gate"] == first.told
+
+
+async def test_a_deadline_that_is_kept_is_forgotten() -> None:
+    """No timer stays behind."""
+    clock = asyncio.get_running_loop().time
+    caller = Caller()
+    async with a_heavy() as (it, gate, _first):
+        it.run(caller, lambda: "in time", caller.told.append, 1, clock() + 60)
+        gate.opened.set()
+        await it.idle()
+
+    assert ["in time"] == caller.told
+
+
+async def test_there_is_room_for_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lone body of any size is taken; room comes back once one is read."""
+    monkeypatch.setattr(heavy, "MAX_WAITING_BYTES", 100)
+    callers = [Caller() for _ in range(4)]
+    async with a_heavy() as (it, gate, _first):
+        for caller, nbytes in zip(callers, (99, 1, 0), strict=False):
+            it.run(caller, lambda: "read", caller.told.append, nbytes, None)
+        gate.opened.set()
+        await it.idle()
+        it.run(callers[3], lambda: "read", callers[3].told.append, 1000, None)
+        await it.idle()
+
+    assert [["read"], [Code.UNAVAILABLE], ["read"], ["read"]] == [caller.told for caller in callers]
+
+
+async def test_a_short_body_is_read_at_once() -> None:
+    """Without the thread; its faults are told, too."""
+    short, wrong, long = Caller(), Caller(), Caller()
+    async with a_heavy() as (it, _gate, _first):
+        it.read(short, lambda: "read", short.told.append, LONG_BODY, None)
+        it.read(wrong, refuse, wrong.told.append, 1, None)
+        it.read(long, lambda: "read", long.told.append, LONG_BODY + 1, None)
+
+        assert ["read"] == short.told
+        assert [Code.INVALID_ARGUMENT] == wrong.told
+        assert [] == long.told
+
+    assert ["read"] == long.told
+
+
+async def test_whoever_waits_at_the_end_is_told() -> None:
+    """Once, and counted; what is under way ends for nobody."""
+    caller, gone = Caller(), Caller()
+    gone.gone = True
+    async with a_heavy() as (it, gate, first):
+        it.run(caller, lambda: "never", caller.told.append, 1, None)
+        it.run(gone, lambda: "never", gone.told.append, 1, None)
+        waiting = it.unanswered()
+        stranded = it.strand()
+        left = it.unanswered()
+        gate.opened.set()
+        await it.idle()
+
+    assert (2, 2, 0) == (waiting, stranded, left)
+    assert [] == gone.told
+    assert [Code.UNAVAILABLE] == first.told == caller.told
+
+
+async def test_closing_while_something_is_under_way() -> None:
+    """It ends by itself, and nothing is begun any more."""
+    worked: list[str] = []
+    caller = Caller()
+    async with a_heavy() as (it, gate, first):
+        it.run(caller, lambda: worked.append("after the end"), caller.told.append, 1, None)
+        it.close()
+        gate.opened.set()
+        await it.idle()
+
+    assert [] == worked
+    assert [Code.UNAVAILABLE] == first.told == caller.told
