@@ -107,10 +107,11 @@ class Catalogue:
             before = self._answering.get(asked)
             if before is not None and before[0] != info.version:
                 logger.info("model %r: version %d answers now, before it was %d", model, info.version, before[0])
-            self._infos[model, info.version] = info
+            if self._infos.get((model, info.version)) != info:  # one object as long as it says the same
+                self._infos[model, info.version] = info
             self._answering[asked] = (info.version, self._clock())
             self._forget_unreferenced(model)
-            return info
+            return self._infos[model, info.version]
         finally:
             del self._under_way[asked]
 

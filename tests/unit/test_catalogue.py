@@ -71,6 +71,23 @@ async def test_an_old_answer_is_used_while_it_is_asked_again() -> None:
     assert 2 == len(server.asked)
 
 
+async def test_an_answer_that_says_the_same_is_the_same_object() -> None:
+    """What was found out about requests with it goes on to hold; with another one, it does not."""
+    server, clock = Server(), ManualClock()
+    catalogue = Catalogue(server.fetch, clock)
+    held = [await catalogue.find("m", None)]
+    for version in (1, 2):
+        server.version = version
+        clock.advance(MAX_AGE_S)
+        catalogue.look("m", None)
+        await settle()
+        held.append(await catalogue.find("m", None))
+    await catalogue.aclose()
+
+    assert held[0] is held[1]
+    assert 2 == held[2].version
+
+
 async def test_when_another_version_answers_nothing_is_known_until_it_is() -> None:
     """The lane relays meanwhile (R5); a version known before is taken at once."""
     server, clock = Server(), ManualClock()
