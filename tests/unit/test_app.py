@@ -15,6 +15,9 @@ from batchproxy import __version__
 from batchproxy.app import App
 from batchproxy.config import Config
 from batchproxy.core.errors import ConfigError
+from batchproxy.frontends.heavy import LONG_BODY
+from tests.listening import until
+from tests.thread_of_work import Caller, Gate
 
 ANY = "127.0.0.1:0"
 
@@ -43,10 +46,12 @@ async def running(config: Config) -> AsyncIterator[App]:
         await app.aclose()
 
 
-async def predict(app: App, session: aiohttp.ClientSession, door: str = "REST") -> object:
+async def predict(
+    app: App, session: aiohttp.ClientSession, door: str = "REST", body: bytes = b'{"instances": [1.0]}'
+) -> object:
     """What the model says of 1.0."""
     url = f"http://{app.doors[door].address}/v1/models/picky:predict"
-    async with session.post(url, data=b'{"instances": [1.0]}') as answer:
+    async with session.post(url, data=body) as answer:
         return json.loads(await answer.read())
 
 
@@ -90,6 +95,33 @@ async def test_draining_is_unready_at_once_and_drops_nobody() -> None:
     assert ["shutting down"] == reasons
     assert {"predictions": [2.5]} == answer
     assert 0 == dropped
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_a_long_body_that_is_being_read_is_waited_for(in_time: bool) -> None:
+    """As long as draining may take; then its caller is told, and counted."""
+    async with running(a_config(drain_timeout_s=30 if in_time else 0.05)) as app, aiohttp.ClientSession() as session:
+        assert app._rest is not None
+        heavy, gate, first = app._rest.heavy, Gate(), Caller()
+        heavy.run(first, gate, first.told.append, 0, None)
+        await gate.began.wait()
+        body = b" " * LONG_BODY + b'{"instances": [1.0]}'
+        waiting = asyncio.ensure_future(predict(app, session, body=body))
+        await until(lambda: heavy.unanswered() == 2)
+        unanswered = app.unanswered()
+        draining = asyncio.ensure_future(app.drain())
+        await until(lambda: app.doors["REST"].draining)
+        if in_time:
+            gate.opened.set()
+        answer, dropped = await waiting, await draining
+        gate.opened.set()
+    due = {"predictions": [2.5]} if in_time else {"error": "the proxy shut down before the answer was there"}
+
+    assert 2 == unanswered
+    assert (0 if in_time else 2) == dropped
+    assert (
+        {"predictions": [2.5]} if in_time else {"error": "the proxy shut down before the answer was there"}
+    ) == answer
 
 
 async def test_what_is_not_answered_in_time_is_dropped_and_counted() -> None:

@@ -11,7 +11,8 @@ from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, QueueFull
 from batchproxy.core.request import Entry, Reply, Request, build_request
 from batchproxy.core.shapes import UNDECLARED
-from batchproxy.frontends.call import Call
+from batchproxy.frontends.call import Call, TooLong
+from batchproxy.frontends.heavy import Heavy
 
 REPLY = Reply({}, 1)
 REQUEST = build_request(("m", 1, "s"), UNDECLARED, {"x": ArrayColumn(np.zeros(1))})
@@ -29,6 +30,16 @@ class Form:
 
     def error(self, error: BatchProxyError) -> Any:
         return ("error", error.message)
+
+
+class LongForm(Form):
+    """Has every answer written elsewhere."""
+
+    def __init__(self, heavy: Heavy) -> None:
+        self._heavy = heavy
+
+    def reply(self, reply: Reply) -> Any:
+        raise TooLong(self._heavy, lambda: ("long reply", reply.version))
 
 
 class StubEngine:
@@ -132,3 +143,23 @@ def test_cancelling_before_the_start_is_remembered() -> None:
     assert call.done()
     assert [] == answers
     assert [Code.CANCELLED] == codes
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_long_answer_is_written_elsewhere(leaves: bool) -> None:
+    """A caller that leaves meanwhile is recorded as such, and the engine, which is through with it, hears nothing."""
+    call, answers, codes = a_call()
+    heavy, engine = Heavy(lambda: 0.0), StubEngine()
+    call.form = LongForm(heavy)
+    call.start(engine, REQUEST)  # type: ignore[arg-type]
+    call.set_result(REPLY)
+    before = list(answers)
+    if leaves:
+        call.cancel()
+    await heavy.idle()
+    heavy.close()
+
+    assert [] == before
+    assert ([] if leaves else [("long reply", 1)]) == answers
+    assert [Code.CANCELLED if leaves else Code.OK] == codes
+    assert [] == engine.discarded
