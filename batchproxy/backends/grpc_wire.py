@@ -89,7 +89,7 @@ class GrpcWireDoor:
     def _reply(self, call: Call) -> RawReply:
         """The answer, if it is a good one."""
         if not call.code and call.message is not None:
-            return RawReply(0, "", call.headers, call.message, call.trailers)
+            return RawReply(0, "", call.headers, call.message, call.trailers, call.compressed)
         raw = RawReply(call.code, call.text, call.headers, b"", call.trailers)
         if call.code == Code.UNAVAILABLE or (call.code == Code.RESOURCE_EXHAUSTED and EXHAUSTED in call.text):
             raise BackendUnavailable(call.text, raw=raw)

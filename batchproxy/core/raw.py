@@ -41,6 +41,7 @@ class RawReply:
         headers: gRPC: initial metadata. REST: headers without hop-by-hop ones.
         body: gRPC: the message; empty unless OK. REST: the body.
         trailers: gRPC: trailing metadata. REST: empty.
+        compressed: gRPC: whether the message was compressed on its way, which ``body`` is not any more.
     """
 
     status: int
@@ -48,3 +49,4 @@ class RawReply:
     headers: Sequence[Header]
     body: bytes
     trailers: Sequence[Header] = ()
+    compressed: bool = False

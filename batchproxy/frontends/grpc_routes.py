@@ -11,12 +11,13 @@ from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_examples, tfs_grpc
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError, TooLarge
-from batchproxy.core.raw import GRPC, Header, RawCall
+from batchproxy.core.raw import GRPC, Header, RawCall, RawReply
 from batchproxy.core.request import Reply, Request, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.heavy import LONG_ANSWER
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
@@ -25,13 +26,14 @@ from batchproxy.tasks import Tasks
 
 
 class GrpcAnswer(NamedTuple):
-    """What goes back to the caller: ``body`` counts only where ``code`` is OK."""
+    """What goes back to the caller: ``body`` counts only where ``code`` is OK, and is compressed where it may be."""
 
     code: Code
     message: str = ""
     body: bytes = b""
     headers: Sequence[Header] = ()
     trailers: Sequence[Header] = ()
+    compress: bool = False
 
 
 Respond = Callable[[GrpcAnswer], None]
@@ -60,7 +62,7 @@ class PredictFormat:
             answer = GrpcAnswer(Code.OK, body=self.encode(reply, self.model, self.signature))
             version = reply.version
         else:
-            answer = GrpcAnswer(Code.OK, "", reply.raw.body, reply.raw.headers, reply.raw.trailers)
+            answer = _as_it_came(reply.raw)
             version = self.version_of(reply.raw.body) if self.asked else 0
         if self.asked:
             self.asked[0].answered(self.model, self.asked[1], version)
@@ -75,10 +77,16 @@ class RelayFormat:
 
     def reply(self, reply: Reply) -> GrpcAnswer:
         assert reply.raw is not None, "a relayed call has no raw answer. This is a bug."
-        return GrpcAnswer(Code.OK, "", reply.raw.body, reply.raw.headers, reply.raw.trailers)
+        return _as_it_came(reply.raw)
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return error_answer(error)
+
+
+def _as_it_came(raw: RawReply) -> GrpcAnswer:
+    """What a server said; compressed for the caller, too, if it was and that takes no time (``LONG_ANSWER``)."""
+    compress = raw.compressed and len(raw.body) <= LONG_ANSWER
+    return GrpcAnswer(Code.OK, "", raw.body, raw.headers, raw.trailers, compress)
 
 
 def error_answer(error: BatchProxyError) -> GrpcAnswer:

@@ -350,7 +350,8 @@ def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None
 
 def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:
     try:
-        exchange.answer(answer.code, answer.message, answer.body, answer.trailers, headers=answer.headers)
+        code, message, body, headers, trailers, compress = answer
+        exchange.answer(code, message, body, trailers, headers=headers, compress=compress)
     except ValueError as error:  # metadata of a server's answer that gRPC has no room for
         logger.exception(_UNFORESEEN)
         ours = grpc_routes.error_answer(internal_error(error))

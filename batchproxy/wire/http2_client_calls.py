@@ -60,6 +60,7 @@ class Call(Stream):
         code: gRPC's number; where there is no status, what RST_STREAM said, or 0.
         text: the status text, or what happened instead.
         message: the answer's; None unless ``code`` is 0.
+        compressed: whether the server sent it compressed.
         refusals: how often the server refused it.
         first: the head of the answer; None where there was none, or where it was the end, too.
         trailers: metadata at the end.
@@ -69,6 +70,7 @@ class Call(Stream):
     __slots__ = (
         "block",
         "code",
+        "compressed",
         "deadline",
         "fate",
         "first",
@@ -88,6 +90,7 @@ class Call(Stream):
         self.deadline = deadline
         self.fate: Fate | None = None
         self.code = 0
+        self.compressed = False
         self.text = ""
         self.refusals = 0
         self.first: AnswerHead | None = None
@@ -315,7 +318,8 @@ class Calls:
             raise grpc.MessageError("the answer ends before the announced length of its message")
         message = extra.parts[0] if len(extra.parts) == 1 else b"".join(extra.parts)
         extra.parts = []
-        return grpc.decompress(first.encoding, message, self.limits.message_bytes) if extra.compressed else message
+        call.compressed = bool(extra.compressed)
+        return grpc.decompress(first.encoding, message, self.limits.message_bytes) if call.compressed else message
 
     def _refuse(self, call: Call, code: int, text: str) -> None:
         self._abandon(call)

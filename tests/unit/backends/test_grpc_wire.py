@@ -42,7 +42,6 @@ class Slow(grpc.GenericRpcHandler):  # type: ignore[misc]
         self.reached.set()
         await self.may.wait()
         self.running -= 1
-        context.set_compression(grpc.Compression.Gzip)
         return body
 
 
@@ -51,7 +50,8 @@ async def aio(**options: Any) -> AsyncIterator[tuple[grpc.aio.Server, Slow, int]
     """A server on a port of its own."""
     slow = Slow()
     pairs = tuple((f"grpc.{name}", value) for name, value in options.items())
-    server = grpc.aio.server(options=(("grpc.max_receive_message_length", -1), *pairs))
+    unlimited = ("grpc.max_receive_message_length", -1)
+    server = grpc.aio.server(options=(unlimited, *pairs), compression=grpc.Compression.Gzip)
     server.add_generic_rpc_handlers((slow,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -70,6 +70,7 @@ async def test_many_calls_at_once_each_get_their_own_answer() -> None:
         replies = await asyncio.gather(*(door.call("/s/echo", (), body, 30.0) for body in bodies))
 
     assert bodies == [reply.body for reply in replies]
+    assert {True} == {reply.compressed for reply in replies if len(reply.body) > 20_000}
 
 
 async def test_a_message_of_64_mib_passes_both_ways() -> None:

@@ -57,7 +57,7 @@ def test_numbers_of_every_size_are_written_by_the_rule(kind: Any) -> None:
     rounded = [float(f"{value:.{digits}g}") for value, digits in zip(spread, draws.integers(1, 10, 4000), strict=True)]
     powers = np.array([10.0**power for power in range(-6, 9)], kind)
     steps = np.arange(-200, 201, dtype=np.int64)
-    bits = powers.view(np.int32 if kind is np.float32 else np.int64)
+    bits: Array = powers.view(np.int32 if kind is np.float32 else np.int64)
     near = (bits[:, None] + steps).astype(bits.dtype).view(kind).ravel()
     values = np.concatenate([spread.astype(kind), np.array(rounded, kind), near, -near])
     texts = [slow_text(value, 9 if kind is np.float32 else 17, kind) for value in values.tolist()]

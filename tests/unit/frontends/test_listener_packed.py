@@ -69,6 +69,32 @@ async def serving() -> AsyncIterator[tuple[Listener, Client]]:
         await listener.aclose()
 
 
+@pytest.mark.parametrize(("accepted", "compressed"), [("gzip", 1), ("identity,deflate", 1), ("identity", 0)])
+async def test_an_answer_is_compressed_where_the_server_did_and_the_caller_may_read_it(
+    accepted: str, compressed: int
+) -> None:
+    """In what the caller accepts."""
+
+    class Zeros(Lengths):
+        def handle(self, method: str, message: bytes, timeout_s: Any, respond: Any, *_: object) -> None:
+            respond(GrpcAnswer(Code.OK, "", bytes(1000), compress=True))
+
+    listener = Listener(None, cast("GrpcRoutes", Zeros()), "127.0.0.1", 0)
+    await listener.start()
+    client = await Client.connected(listener)
+    client.call(b"?", ("grpc-accept-encoding", accepted))
+    _, fields, body = await client.answer()
+    client.close()
+    await listener.aclose()
+    flag, length = grpc.PREFIX.unpack_from(body)
+    message = body[grpc.PREFIX.size :]
+    encoding = accepted.rpartition(",")[2].encode()
+
+    assert "0" == fields["grpc-status"]
+    assert (compressed, len(message)) == (flag, length)
+    assert bytes(1000) == (grpc.decompress(encoding, message, 2000) if compressed else message)
+
+
 async def test_large_messages_and_bodies_are_inflated() -> None:
     """By real threads."""
     async with serving() as (_, client):
