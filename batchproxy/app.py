@@ -20,9 +20,10 @@ from batchproxy import __version__, log
 from batchproxy.config import Config, parse_address
 from batchproxy.engine import Engine
 from batchproxy.frontends import admin
+from batchproxy.frontends.cors import CorsRoutes
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.heavy import SWITCH_S, Heavy
-from batchproxy.frontends.listener import Listener
+from batchproxy.frontends.listener import HttpRoutes, Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
 from batchproxy.pools import open_pools
@@ -76,12 +77,13 @@ class App:
             deadline_header=config.deadline_header,
         )
         self._grpc = GrpcRoutes(self._directory, self.metrics, clock)
+        rest: HttpRoutes = CorsRoutes(self._rest) if config.rest_api_enable_cors_support else self._rest
         for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
             if address is not None:  # either takes either protocol; the names are what callers expect
-                self.doors[name] = Listener(self._rest, self._grpc, *parse_address(address), flag=flag, clock=clock)
+                self.doors[name] = Listener(rest, self._grpc, *parse_address(address), flag=flag, clock=clock)
         path, flag = listen.grpc_socket_path, "--grpc_socket_path"
         if path is not None:
-            self.doors["both"] = Listener(self._rest, self._grpc, unix_path=path, flag=flag, clock=clock)
+            self.doors["both"] = Listener(rest, self._grpc, unix_path=path, flag=flag, clock=clock)
         for door in self.doors.values():
             await door.start()
         await asyncio.gather(*(engine.probe() for engine in self._engines))

@@ -103,10 +103,8 @@ FLAGS: tuple[Flag, ...] = (
     _obeyed("rest_api_port", integer, "port for REST (8501, where TF Serving has 0); 0 closes it"),
     _no_effect("rest_api_num_threads", integer, _NO_THREADS),
     _obeyed("rest_api_timeout_in_ms", integer, "time limit of a REST call (30000); 0 or less: none"),
-    _refused(
-        "rest_api_enable_cors_support",
-        boolean,
-        "CORS headers are not sent; let the web server in front of this one add them",
+    _obeyed(
+        "rest_api_enable_cors_support", boolean, "CORS headers (off); an answer that a server gave keeps that server's"
     ),
     _obeyed("enable_batching", boolean, "on by default, unlike TF Serving; false sends every request alone"),
     _no_effect(

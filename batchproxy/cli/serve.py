@@ -83,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", type=_host, help="address of all three (default 0.0.0.0 for gRPC and REST, 127.0.0.1 for admin)"
     )
     doors.add_argument("--grpc_socket_path", metavar="PATH", help="a Unix socket beside the ports (default none)")
+    flags.add_flag(
+        doors,
+        "rest_api_enable_cors_support",
+        flags.boolean,
+        metavar="BOOL",
+        help="CORS headers on REST answers, but on those that a server gave (default false)",
+    )
     batching = parser.add_argument_group("batching, of every model")
     flags.add_flag(
         batching, "enable_batching", flags.boolean, metavar="BOOL", help="false: every request alone (default true)"
@@ -152,7 +159,7 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
         "listen": _listen(config.listen, args),
         "pools": tuple(_pool(parameters.apply_to_pool(pool), args) for pool in pools),
         "models": tuple(_batched(parameters, model, args) for model in models),
-        **_given(args, "drain_delay_s", "drain_timeout_s"),
+        **_given(args, "rest_api_enable_cors_support", "drain_delay_s", "drain_timeout_s"),
     }
     if args.rest_api_timeout_in_ms is not None:
         changes["rest_api_timeout_in_ms"] = max(0, args.rest_api_timeout_in_ms)  # TF Serving: 0 or less is none

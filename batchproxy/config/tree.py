@@ -127,6 +127,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Args:
         rest_api_timeout_in_ms: time limit of a REST call; 0: none (R6).
+        rest_api_enable_cors_support: whether pages of other sites may read the REST answers that are our own.
         deadline_header: request header that may shorten it, in milliseconds; ``None``: no header does. Lower case.
         backend_timeout_s: time limit of a merged call none of whose members has one.
         probe_interval_s: how often endpoints are asked whether they are up.
@@ -141,6 +142,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pools: tuple[PoolConfig, ...] = ()
     models: tuple[ModelConfig, ...] = ()
     rest_api_timeout_in_ms: Milliseconds = 30_000
+    rest_api_enable_cors_support: bool = False
     deadline_header: str | None = "x-request-timeout-ms"
     backend_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0

@@ -29,6 +29,12 @@ class RestAnswer(NamedTuple):
     reason: str | None = None
 
 
+class PassedOn(RestAnswer):
+    """What a server said, or a slice of it: its header fields are that server's matter."""
+
+    __slots__ = ()
+
+
 class PredictFormat:
     """Writes columns as TF Serving's JSON, in the form of the request.
 
@@ -69,13 +75,13 @@ class RelayFormat:
             return _as_it_came(reply.raw)
         if type(reply) is not Share:
             body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
-            return RestAnswer(200, body, _fields_of_merged(reply.headers))
+            return PassedOn(200, body, _fields_of_merged(reply.headers))
         whole = reply.whole
         columns = cast("Mapping[str, tfs_splice.JsonAnswer]", whole.columns)
         fields = whole.memo.get(_fields_of_merged)
         if fields is None:
             fields = whole.memo[_fields_of_merged] = _fields_of_merged(whole.headers)
-        return RestAnswer(200, tfs_splice.cut(columns, reply.start, reply.stop), fields)
+        return PassedOn(200, tfs_splice.cut(columns, reply.start, reply.stop), fields)
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         raw = error.raw if isinstance(error, BackendError) else None
@@ -83,7 +89,7 @@ class RelayFormat:
 
 
 def _as_it_came(raw: RawReply) -> RestAnswer:
-    return RestAnswer(raw.status, raw.body, _fields(raw.headers), raw.message)
+    return PassedOn(raw.status, raw.body, _fields(raw.headers), raw.message)
 
 
 def _fields_of_merged(headers: Sequence[Header]) -> Mapping[str, str]:

@@ -148,6 +148,16 @@ def test_flags_win_over_the_file(file: str) -> None:
     assert (1, 2, 100) == (found.drain_delay_s, found.drain_timeout_s, found.rest_api_timeout_in_ms)
 
 
+def test_cors_by_flag(tmp_path: Path) -> None:
+    """Off if nothing is said; the flag wins over the file, whichever it says."""
+    (tmp_path / "a.yaml").write_text("rest_api_enable_cors_support: true")
+    argv = ["--model", "a=onnx:x"]
+    in_file = [*argv, "--config", str(tmp_path / "a.yaml")]
+    given = [argv, [*argv, "--rest_api_enable_cors_support"], in_file, [*in_file, "--rest_api_enable_cors_support=0"]]
+
+    assert [False, True, True, False] == [config(*one).rest_api_enable_cors_support for one in given]
+
+
 def test_a_negative_rest_timeout_is_none() -> None:
     """As in TF Serving."""
     assert 0 == config("--model", "a=onnx:x", "--rest_api_timeout_in_ms", "-1").rest_api_timeout_in_ms

@@ -63,6 +63,7 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
             ),
         ),
         rest_api_timeout_in_ms=0,
+        rest_api_enable_cors_support=True,
         deadline_header=None,
         backend_timeout_s=1,
         probe_interval_s=0.5,
