@@ -68,19 +68,9 @@ class Call(Stream):
     """
 
     __slots__ = (
-        "block",
-        "code",
-        "compressed",
-        "deadline",
-        "fate",
-        "first",
-        "path",
-        "refusals",
-        "request",
-        "text",
-        "trailers",
+        "block", "code", "compressed", "deadline", "fate", "first", "path", "refusals", "request", "text", "trailers",
         "waiter",
-    )
+    )  # fmt: skip
 
     def __init__(self, outlet: Outlet, path: str, block: bytes, request: bytes, deadline: float) -> None:
         super().__init__(outlet, 0, _HEAD)
