@@ -160,7 +160,8 @@ class Engine:
     async def _run(self, dispatch: Dispatch) -> None:
         members = tuple(dispatch.batch.entries)
         replies: Sequence[Reply] = ()
-        outcome, error = Outcome.MAYBE_RUN, _cancelled()
+        outcome = Outcome.MAYBE_RUN
+        error: BatchProxyError | None = None
         try:
             self._observer.call_started(dispatch, members)
             replies = await self._call(dispatch, members)
@@ -183,7 +184,7 @@ class Engine:
     def _never_began(self, dispatch: Dispatch, task: asyncio.Task[None]) -> None:
         """A task cancelled before its first step runs no line of its coroutine, not even ``finally``."""
         if dispatch in self._calls:
-            self._end(dispatch, (), (), Outcome.MAYBE_RUN, _cancelled())
+            self._end(dispatch, (), (), Outcome.MAYBE_RUN, None)
 
     async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Reply]:
         batch, timeout_s = dispatch.batch, self._time_left(members)
@@ -210,11 +211,13 @@ class Engine:
         members: Sequence[Entry],
         replies: Sequence[Reply],
         outcome: Outcome,
-        error: BatchProxyError,
+        error: BatchProxyError | None,
     ) -> None:
-        """Settle a call and answer its members: on every path, cancellation included."""
+        """Settle a call and answer its members: on every path, cancellation included, which says no error."""
         del self._calls[dispatch]
         now = self.clock()
+        if error is None and outcome is not Outcome.OK:
+            error = _cancelled()
         failures = self.scheduler.settle(dispatch, now, outcome, error)
         for member, reply in zip(members, replies, strict=False):  # none unless OK
             _answer(member, reply)
