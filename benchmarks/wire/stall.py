@@ -150,7 +150,11 @@ def _start(name: str, case: Case, running: Mapping[str, Server], folder: Path) -
             {"name": model, "endpoints": [f"{scheme}://{HOST}:{server.ports[case.protocol]}"]}
             for model, server in behind.items()
         ],
-        "models": [{"name": model, "pool": model} for model in behind],
+        "models": [
+            {"name": "null", "pool": "null"},
+            # read for merging, though never merged: an echo of two bodies is no answer
+            {"name": "image", "pool": "image", "batchable": case.protocol == "rest" or None, "max_batch_rows": 1},
+        ],
     }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
