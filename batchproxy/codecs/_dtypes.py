@@ -6,6 +6,7 @@ Types that TensorFlow has and we do not carry (quantized, RESOURCE, VARIANT) are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -75,6 +76,10 @@ TABLE: tuple[DType, ...] = (
     _row(33, "FLOAT4_E2M1FN", ml_dtypes.float4_e2m1fn, "float8_val", "float4e2m1"),
 )
 """Every type we carry, by ascending number."""
+
+LEAST_NORMAL: Mapping[str, float] = {"float32": 2.0**-126, "float64": 2.0**-1022}
+"""The size below which a number is denormal, by type: TF Serving's REST door reads and writes those as zero, as a
+running server showed."""
 
 UNSUPPORTED: dict[int, str] = {
     11: "DT_QINT8",

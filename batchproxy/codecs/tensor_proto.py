@@ -24,8 +24,8 @@ MAX_ELEMENTS = 2**26
 Padding with one value is meant for small tensors; whoever fills 67 million elements with it can as well send them.
 Elements that are really in the message are not counted: they are bounded by its size."""
 
-MAX_RANK = 32
-"""Axes of an array: numpy 1.26's bound (numpy 2 has 64, TensorFlow 254)."""
+MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+"""Axes of an array: numpy's bound. TensorFlow's is 254."""
 
 _TF_MAX_RANK = 254
 """``TensorShape::MaxDimensions()`` in ``core/framework/tensor_shape.h``."""

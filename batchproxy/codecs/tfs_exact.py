@@ -15,14 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from batchproxy.codecs import _dtypes
+from batchproxy.codecs.tensor_proto import MAX_RANK
 from batchproxy.codecs.tfs_echo import echo, type_name
 from batchproxy.codecs.tfs_parse import MISSING, Members, Value
 from batchproxy.core.columns import Array
 from batchproxy.core.errors import Code, DecodeError
 from batchproxy.core.shapes import Signature, TensorSpec
-
-MAX_RANK = 64
-"""Axes of an array: numpy's limit. TensorFlow's is 254."""
 
 PLAIN_INPUT = "x"
 """The input that an unnamed value is, where a model declares nothing."""
@@ -310,7 +308,7 @@ def _array(values: list[Any], shape: Shape, name: str, dtype: str) -> Array:
         array = np.empty(len(held), target)
         array[:] = held
     else:
-        array = narrowed(np.array(held, _WIDE.get(dtype, np.int64)), target)
+        array = without_denormals(narrowed(np.array(held, _WIDE.get(dtype, np.int64)), target))
     return array.reshape(shape)
 
 
@@ -318,6 +316,18 @@ def narrowed(array: Array, target: np.dtype[Any]) -> Array:
     """Cast as C does: integers wrap, floats beyond the range become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(target)
+
+
+def without_denormals(array: Array) -> Array:
+    """The array with zeros, of their sign, where denormal numbers were; what is no float32 or float64 has none.
+
+    >>> without_denormals(np.array([1e-40, -1e-40, 1e-30], np.float32))
+    array([ 0.e+00, -0.e+00,  1.e-30], dtype=float32)
+    """
+    least = _dtypes.LEAST_NORMAL.get(array.dtype.name)
+    if least is None:
+        return array
+    return np.where(abs(array) < least, np.copysign(array.dtype.type(0), array), array)
 
 
 # ---------------------------------------------------------------- models that declare nothing

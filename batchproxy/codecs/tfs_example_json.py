@@ -5,11 +5,13 @@ The order of checks, every text and the layout are those of tensorflow/serving `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
+from batchproxy.codecs import _dtypes
 from batchproxy.codecs.tensor_proto import varint
 from batchproxy.codecs.tfs_echo import echo, quoted, type_name
 from batchproxy.codecs.tfs_exact import is_base64, unbase64
@@ -113,6 +115,8 @@ def _add(name: bytes, feature: pb.Feature, element: Value) -> None:
         feature.int64_list.value.append(int(element))
     elif isinstance(element, float):
         _same_kind(shown, feature, "float")
+        if abs(element) < _dtypes.LEAST_NORMAL["float32"]:
+            element = math.copysign(0.0, element)
         feature.float_list.value.append(element)  # beyond float32's range it becomes infinite
     else:
         raise DecodeError(f"Feature: {shown} has element with unexpected JSON type: {type_name(element)}")

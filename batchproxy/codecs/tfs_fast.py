@@ -23,7 +23,8 @@ import numpy as np
 import orjson
 
 from batchproxy.codecs import _dtypes
-from batchproxy.codecs.tfs_exact import INTEGER_RANGES, MAX_RANK, PLAIN_INPUT, narrowed
+from batchproxy.codecs.tensor_proto import MAX_RANK
+from batchproxy.codecs.tfs_exact import INTEGER_RANGES, PLAIN_INPUT, narrowed
 from batchproxy.codecs.tfs_numbers import Numbers
 from batchproxy.core.columns import Array
 from batchproxy.core.shapes import Signature
@@ -147,14 +148,14 @@ class Quick:
 
         It is within six roundings of the correctly rounded one, less than ``2**-50`` of it, as long as no run of
         digits is longer than 20: each digit over that costs two roundings. Where that does not move the float32,
-        both agree. An infinite one may be an error there, and so is zero times ``10**309``. A small body may be spared
-        that.
+        both agree. An infinite one may be an error there, and so is zero times ``10**309``; a denormal one is zero
+        there. A small body may be spared that.
         """
         if len(self._body) <= _SMALL and self._exact_decimals():
             return array.astype(np.float32)
         if _LONG_RUN in self._body.translate(_TO_ZERO):
             return None
-        if (b"e" in self._body or b"E" in self._body) and not array.all():
+        if (b"e" in self._body or b"E" in self._body) and not (abs(array) >= _dtypes.LEAST_NORMAL["float32"]).all():
             return None
         with np.errstate(over="ignore"):
             low, high = (array * _DOWN).astype(np.float32), (array * _UP).astype(np.float32)

@@ -24,6 +24,7 @@ BYTES_SUFFIX = "_bytes"
 
 _FEW = 20  # up to so many numbers a loop is quicker than numpy: 0.7 us each against 14 us and 0.04 us each
 _FLOAT32 = struct.Struct("<f")
+_NORMAL_FLOAT32, _NORMAL_FLOAT64 = _dtypes.LEAST_NORMAL["float32"], _dtypes.LEAST_NORMAL["float64"]
 _LEAST, _BEYOND = 1e-4, 1e6  # sizes that ``%g`` writes without an exponent
 _LEAST_BINADE = -13  # of ``_LEAST``, as frexp counts them
 _DECADES = [math.floor(math.log10(2.0 ** (binade - 1))) for binade in range(_LEAST_BINADE, 21)]  # where a binade begins
@@ -170,6 +171,7 @@ def float_texts(flat: Array) -> list[bytes]:
     """TF Serving's text of each float32 or float64, in native byte order.
 
     That is ``%g`` where it reads back as the same number, else 9 (float32) or 17 digits, and ``.0`` after whole ones.
+    Denormal numbers are zeros.
 
     >>> float_texts(np.array([0.1, 1 / 3, 9e6, 999999, float("inf")], np.float32))
     [b'0.1', b'0.333333343', b'9e+06', b'999999.0', b'Infinity']
@@ -222,8 +224,8 @@ def _decimals(values: Array, single: bool) -> tuple[Array, Array]:
 def _any_texts(values: Array) -> list[bytes]:
     """As ``float_texts``, by printing and reading."""
     single = values.dtype == np.float32
-    finite = np.isfinite(values)
-    regular = np.where(finite, values, 0)
+    normal = np.isfinite(values) & (abs(values) >= _dtypes.LEAST_NORMAL[values.dtype.name])
+    regular = np.where(normal, values, 0)
     text = (b"%g," * values.size % tuple(regular.tolist()))[:-1]
     texts = text.split(b",")
     read: Array = np.array(orjson.loads(b"[" + text + b"]"), np.float64)
@@ -235,13 +237,13 @@ def _any_texts(values: Array) -> list[bytes]:
             texts[index] = digits
     for index in np.flatnonzero(regular == np.trunc(regular)).tolist():  # others have a point or an exponent
         texts[index] = _pointed(texts[index])
-    for index in np.flatnonzero(~finite).tolist():
+    for index in np.flatnonzero(~normal).tolist():
         texts[index] = _odd_text(float(values[index]))
     return texts
 
 
 def _float_text(value: float, single: bool) -> bytes:
-    if not math.isfinite(value):
+    if not (_NORMAL_FLOAT32 if single else _NORMAL_FLOAT64) <= abs(value) < math.inf:
         return _odd_text(value)
     text = b"%g" % value
     read = float(text)
@@ -259,7 +261,9 @@ def _pointed(text: bytes) -> bytes:
 def _odd_text(value: float) -> bytes:
     if math.isnan(value):
         return b"NaN"
-    return b"Infinity" if value > 0 else b"-Infinity"
+    if math.isinf(value):
+        return b"Infinity" if value > 0 else b"-Infinity"
+    return b"0.0" if math.copysign(1.0, value) > 0 else b"-0.0"
 
 
 def document(value: Any) -> bytes:

@@ -22,7 +22,8 @@ import numpy as np
 import orjson
 
 from batchproxy.codecs import _dtypes
-from batchproxy.codecs.tfs_exact import INTEGER_RANGES, MAX_RANK, narrowed
+from batchproxy.codecs.tensor_proto import MAX_RANK
+from batchproxy.codecs.tfs_exact import INTEGER_RANGES, narrowed, without_denormals
 from batchproxy.codecs.tfs_parse import parse
 from batchproxy.core.columns import Array
 from batchproxy.core.errors import DecodeError
@@ -134,7 +135,8 @@ class Numbers:
         where = np.flatnonzero(self._scale(array) if dtype == "float64" else self._doubtful(array))
         if where.size and not self._read_again(array, where):
             return None
-        return narrowed(array, _dtypes.numpy_dtype(dtype))
+        floats = narrowed(array, _dtypes.numpy_dtype(dtype))
+        return without_denormals(floats) if where.size else floats  # which are read again, all of them
 
     # -- what TF Serving may round otherwise -------------------------------------------------------
 
@@ -153,13 +155,14 @@ class Numbers:
 
         The double that TF Serving reads is within six roundings of the correctly rounded one, less than ``2**-50`` of
         it, as long as no run of digits is longer than 20: each digit over that costs two roundings. Where that does
-        not move the float32, both agree. An infinite one may be an error there, and so is zero times ``10**309``.
+        not move the float32, both agree. An infinite one may be an error there, and so is zero times ``10**309``; a
+        denormal one is zero there.
         """
         with np.errstate(over="ignore"):
             low, high = (array * _DOWN).astype(np.float32), (array * _UP).astype(np.float32)
         doubt: Array = (low != high) | ~np.isfinite(high)
         if b"e" in self._text or b"E" in self._text:
-            doubt |= array == 0
+            doubt |= abs(array) < _dtypes.LEAST_NORMAL["float32"]
         if b"0" * (_LONG_RUN + 1) in self._text.translate(_TO_ZERO):
             doubt |= self._sizes > _LONG_RUN
         return doubt

@@ -248,10 +248,11 @@ def test_values_that_were_sent_are_no_claim() -> None:
 
 def test_more_axes_than_numpy_has() -> None:
     """TensorFlow has up to 254; the limit is named."""
-    with pytest.raises(TooLarge, match="'x' has 33 dimensions; batchproxy takes at most 32"):
-        tensor_proto.to_array(named("float32", (1,) * 33, float_val=[1]), "x")
+    most = tensor_proto.MAX_RANK
+    with pytest.raises(TooLarge, match=f"'x' has {most + 1} dimensions; batchproxy takes at most {most}"):
+        tensor_proto.to_array(named("float32", (1,) * (most + 1), float_val=[1]), "x")
 
-    assert 32 == tensor_proto.to_array(named("float32", (1,) * 32, float_val=[1]), "x").ndim
+    assert most == tensor_proto.to_array(named("float32", (1,) * most, float_val=[1]), "x").ndim
 
 
 @pytest.mark.parametrize("number", [0, 34, 101, 250, -1])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchproxy.codecs.tensor_proto import MAX_RANK
 from batchproxy.codecs.tfs_exact import exact_columns, is_base64, is_named, unbase64
 from batchproxy.codecs.tfs_parse import Members, parse
 from batchproxy.core.errors import Code, DecodeError
@@ -178,6 +179,25 @@ def test_integers_at_their_ends(dtype: str, number: int, held: float) -> None:
     arrays = take(b'{"inputs": [%d]}' % number, one(dtype))
 
     assert (dtype, [held]) == (arrays["x"].dtype.name, arrays["x"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held"),
+    [("float32", [0.0, -0.0, 0.0, 1.5]), ("float64", [2.0**-127, -0.0, 0.0, 1.5])],
+)
+def test_denormal_numbers_are_zeros_of_their_sign(dtype: str, held: list[float]) -> None:
+    """As a running server showed (``number_format/float64_identity``)."""
+    taken = take(b'{"instances": [5.877471754111438e-39, -1e-310, 5e-324, 1.5]}', one(dtype))["x"]
+
+    assert np.array(held, dtype).tobytes() == taken.tobytes()
+
+
+def test_more_lists_than_numpy_has_axes() -> None:
+    """TensorFlow has up to 254; the text names the input and the limit."""
+    body = b'{"instances": %b1.0%b}' % (b"[" * (MAX_RANK + 1), b"]" * (MAX_RANK + 1))
+
+    assert f"input 'x' is nested {MAX_RANK + 1} lists deep; at most {MAX_RANK} can be taken" == refusal(body, ONE)
+    assert MAX_RANK == take(body.replace(b"[[", b"[", 1).replace(b"]]", b"]", 1), ONE)["x"].ndim
 
 
 def test_empty_lists_have_a_shape_in_any_dtype() -> None:

@@ -20,6 +20,7 @@ from batchproxy.core.errors import BackendProtocolError, RequestError
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 ROW_SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
+NORMAL = {"allow_subnormal": False}
 FLOATS = st.sampled_from([np.float32, np.float64])
 NUMBERS = st.sampled_from(
     [np.float32, np.float64, np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
@@ -32,6 +33,8 @@ def slow_text(value: float, digits: int, read: Any) -> str:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
+    if abs(value) < np.finfo(read).tiny:
+        return "-0.0" if math.copysign(1, value) < 0 else "0.0"
     text = f"{value:g}"
     if read(float(text)) != value:
         text = f"{value:.{digits}g}"
@@ -39,8 +42,10 @@ def slow_text(value: float, digits: int, read: Any) -> str:
 
 
 @given(FLOATS.flatmap(lambda kind: hnp.arrays(kind, st.integers(0, 40))))
-@example(np.array([3.4028235e38, 1.1754944e-38, 1e-45, -0.0, 16777216, 67108896, 9e6], np.float32))
-@example(np.array([1.7976931348623157e308, 5e-324, math.nan, math.inf, -math.inf] * 4, np.float64))
+@example(np.array([3.4028235e38, 1.1754944e-38, 1.1754942e-38, -1e-45, -0.0, 16777216, 67108896, 9e6], np.float32))
+@example(
+    np.array([1.7976931348623157e308, 5e-324, 2.2250738585072014e-308, math.nan, math.inf, -math.inf] * 4, np.float64)
+)
 def test_numbers_are_written_by_the_rule(values: Array) -> None:
     """In a loop or all at once."""
     single = values.dtype == np.float32
@@ -65,9 +70,9 @@ def test_numbers_of_every_size_are_written_by_the_rule(kind: Any) -> None:
     assert texts == [text.decode() for text in float_texts(values)]
 
 
-@given(FLOATS.flatmap(lambda kind: hnp.arrays(kind, st.integers(0, 40))))
+@given(FLOATS.flatmap(lambda kind: hnp.arrays(kind, st.integers(0, 40), elements=NORMAL)))
 def test_numbers_read_back_as_the_same_bits(values: Array) -> None:
-    """NaN aside, whose bits have no text."""
+    """NaN aside, whose bits have no text, and denormal numbers, which are written as zeros."""
     texts = float_texts(values)
     back = np.array([float(text) for text in texts], values.dtype)
 
@@ -86,7 +91,8 @@ def test_numbers_read_back_as_the_same_bits(values: Array) -> None:
         (1e-5, np.float32, b"1e-05"),
         (-0.0, np.float32, b"-0.0"),
         (1e6, np.float64, b"1e+06"),
-        (1e-45, np.float32, b"1.4013e-45"),
+        (1e-45, np.float32, b"0.0"),
+        (-5e-324, np.float64, b"-0.0"),
     ],
 )
 @pytest.mark.parametrize("count", [1, 50])
@@ -97,7 +103,7 @@ def test_texts_that_are_written_down(value: float, kind: Any, text: bytes, count
     assert [text] * count == texts
 
 
-@given(NUMBERS.flatmap(lambda kind: hnp.arrays(kind, ROW_SHAPES)))
+@given(NUMBERS.flatmap(lambda kind: hnp.arrays(kind, ROW_SHAPES, elements=NORMAL)))
 def test_rows_read_back(array: Array) -> None:
     """Whatever the shape; empty ones lose what stands behind the zero."""
     read = json.loads(predictions({"y": array}))
@@ -108,7 +114,7 @@ def test_rows_read_back(array: Array) -> None:
     assert len(array) == len(read["predictions"])
 
 
-@given(NUMBERS.flatmap(lambda kind: hnp.arrays(kind, SHAPES)), st.booleans())
+@given(NUMBERS.flatmap(lambda kind: hnp.arrays(kind, SHAPES, elements=NORMAL)), st.booleans())
 def test_columns_read_back(array: Array, several: bool) -> None:
     """One output loses its name, several keep theirs."""
     arrays = {"y": array, "z": np.zeros((), np.int32)} if several else {"y": array}

@@ -47,6 +47,7 @@ MIDDLES = st.floats(width=32, min_value=0, max_value=2.0**90).map(
 NEAR_MIDDLES = st.builds(lambda middle, steps: middle + steps * math.ulp(middle), MIDDLES, st.integers(-3, 3))
 NUMBER = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["1e-40", "-1e-45", "1e-310", "-5e-324", "1.17549435e-38", f"0.{'0' * 39}1"]),
     st.floats(0, 1).map(repr),
     NEAR_MIDDLES.map(repr),
     st.integers(0, 255).map(lambda pixel: repr(pixel / 255)),
