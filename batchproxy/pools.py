@@ -129,7 +129,9 @@ def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig]
         for address in addresses
     }
     engine = _engine(config, pool, backends, models, observer)
-    options = {model.name: RemoteModel(model.partition_by, model.batchable) for model in models}
+    options = {  # what is not to be batched need not be read, either
+        model.name: RemoteModel(model.partition_by, model.batchable if model.batching else False) for model in models
+    }
     others = options.pop(EVERY_OTHER, RemoteModel())
 
     async def fetch(model: str, version: Version) -> ModelInfo:

@@ -113,6 +113,20 @@ async def test_servers_get_their_models_and_whatever_else_there_is() -> None:
     assert {GRPC, REST} == set(pool.doors)
 
 
+async def test_what_is_not_to_be_batched_is_not_read() -> None:
+    """``batching: false`` forbids what ``batchable: true`` would allow."""
+    async with opened(
+        pools=[{"name": "servers", "endpoints": ["http://127.0.0.1:9"]}],
+        models=[
+            {"name": "a", "pool": "servers", "batching": False, "batchable": True},
+            {"name": "b", "pool": "servers", "batchable": True},
+        ],
+    ) as pools:
+        found = [pools.directory.remote(name) for name in "ab"]
+
+    assert [False, True] == [pool.models[name].batchable for pool, name in zip(found, "ab", strict=True) if pool]
+
+
 async def test_without_a_star_other_names_are_nobodys() -> None:
     """A pool of one named model gets that name only; calls without a name are not batched."""
     async with opened(
