@@ -15,7 +15,8 @@ import numpy as np
 from tests.tfserving.json_read import Pairs, Value
 
 ECHO = 256
-"""Bytes after which an echoed value is cut at the next token (facts 1.8)."""
+"""An echoed value is cut at the first token that would start at this many bytes or later (facts 1.8; ``InLimit`` of
+TF Serving's ``util/json_tensor.cc``)."""
 
 _ESCAPED = {code: f"\\u{code:04X}" for code in range(0x20)} | {
     ord('"'): '\\"',
@@ -119,7 +120,7 @@ def echo(value: Value) -> str:
 
 
 def _write(writer: Writer, value: Value) -> None:
-    if writer.size() > ECHO:
+    if writer.size() >= ECHO:
         raise _Enough
     match value:
         case None:
@@ -140,14 +141,14 @@ def _write(writer: Writer, value: Value) -> None:
             for name, member in pairs:
                 _write(writer, name)
                 _write(writer, member)
-            if writer.size() > ECHO:
+            if writer.size() >= ECHO:
                 raise _Enough
             writer.end()
         case _:
             writer.begin("[")
             for element in value:
                 _write(writer, element)
-            if writer.size() > ECHO:
+            if writer.size() >= ECHO:
                 raise _Enough
             writer.end()
 
