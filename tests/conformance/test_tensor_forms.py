@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from batchproxy.codecs import _dtypes, tensor_proto, tfs_calls, tfs_grpc
-from batchproxy.core.columns import Array, ArrayColumn
+from batchproxy.core.columns import Array
 from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import UNDECLARED
 from tests.unit.codecs.test_tensor_proto import CLIENT_ROWS, comparable, some_values
@@ -61,9 +61,7 @@ def test_two_forms_share_a_call_and_each_gets_its_own(row: _dtypes.DType, forms:
     shares = [Reply({"y": reply.columns["y"].take(start, start + 3)}, 1) for start in (0, 3)]
     found = [predict_pb2.PredictResponse.FromString(tfs_grpc.encode_predict(one, "m", "s")) for one in shares]
 
-    assert [comparable(first), comparable(second)] == [
-        comparable(column.array) for column in columns if isinstance(column, ArrayColumn)
-    ]
+    assert [comparable(first), comparable(second)] == [comparable(column.array) for column in columns]
     assert comparable(due) == comparable(np.asarray(tf.make_ndarray(request.inputs["x"]), row.numpy))
     assert [comparable(first), comparable(second)] == [
         comparable(np.asarray(tf.make_ndarray(answer.outputs["y"]), row.numpy)) for answer in found
