@@ -13,9 +13,13 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.fuzz.client_targets import CLIENT
 from tests.fuzz.codec_targets import CODECS
+from tests.fuzz.server_targets import SERVERS
 from tests.fuzz.wire_targets import WIRE
 
 TARGETS: tuple[Callable[..., Any], ...] = (*WIRE, *CLIENT, *CODECS)
+"""Those that need nothing but themselves: the smoke test runs them, too."""
+
+ALL = (*TARGETS, *SERVERS)
 
 ROUND = 200
 """Examples between two looks at the clock."""
@@ -47,14 +51,14 @@ def fuzz(target: Callable[..., Any], seconds: float) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run all targets, or those named."""
-    names = [target.__name__ for target in TARGETS]
+    names = [target.__name__ for target in ALL]
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="in all; 60 unless given")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(names)}; all unless given")
     options = parser.parse_args(arguments)
     if unknown := set(options.targets) - set(names):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
-    chosen = [target for target in TARGETS if not options.targets or target.__name__ in options.targets]
+    chosen = [target for target in ALL if not options.targets or target.__name__ in options.targets]
     failed = 0
     for target in chosen:
         try:
