@@ -10,7 +10,7 @@ from urllib.parse import quote
 from tests.generated.models import INTEGERS, Input, Model
 from tests.generated.values import SPACES, Members, Raw, bounds, tensor, text
 
-ODD_LEAVES = (
+ODD_LEAVES: tuple[Any, ...] = (
     "a",
     1.5,
     True,
@@ -99,7 +99,7 @@ def _laid_out(columns: Columns, source: random.Random) -> tuple[str, Any]:
 
 def _places(value: Any) -> list[tuple[list[Any], int]]:
     """Where the elements of nested lists are."""
-    found = []
+    found: list[tuple[list[Any], int]] = []
     for index, item in enumerate(value):
         found += _places(item) if type(item) is list else [(value, index)]
     return found
@@ -135,7 +135,7 @@ def _ragged(columns: Columns, _: Model, source: random.Random) -> None:
 
 
 def _deep_row(columns: Columns, _: Model, source: random.Random) -> None:
-    _, column = source.choice(columns)
+    column = source.choice(columns)[1]
     if column:
         row = source.randrange(len(column))
         column[row] = [column[row]]
@@ -182,8 +182,8 @@ def _twice(columns: Columns, _: Model, source: random.Random) -> None:
 
 
 def _empty(columns: Columns, _: Model, source: random.Random) -> None:
-    for _, column in columns:
-        del column[:]
+    for member in columns:
+        del member[1][:]
 
 
 VALUES: dict[str, Callable[[Columns, Model, random.Random], None]] = {

@@ -88,7 +88,7 @@ class Stage:
         self.met: dict[str, set[str]] = {way: set() for way in WAYS}
         self._server = server
         self._proxies = proxies
-        self._http = {place: [] for place in (server.rest, *self._doors())}
+        self._http: dict[str, list[http.client.HTTPConnection]] = {place: [] for place in (server.rest, *self._doors())}
         self._channels = {
             place: stack.enter_context(grpc.insecure_channel(place)) for place in (proxies["grpc"].grpc, server.grpc)
         }
