@@ -11,7 +11,7 @@ from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_p
 from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
-from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError, TooLarge
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
@@ -26,9 +26,6 @@ from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAn
 from batchproxy.frontends.rest_relay import RestRelay, passed_on
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
-
-MAX_BODY_BYTES = 256 << 20
-"""A body, inflated, may be this long. TF Serving inflates up to 100 MiB and sets no other limit."""
 
 Respond = Callable[[RestAnswer], None]
 T = TypeVar("T")
@@ -119,12 +116,6 @@ class RestRoutes:
             return self._predict(target, path, headers, body, started, respond)
         self._document(target, started, respond)
         return None
-
-    def too_large(self) -> RestAnswer:
-        """The answer to a body over the limit."""
-        return our_error(
-            TooLarge(f"the request's body is longer than {MAX_BODY_BYTES} bytes; send fewer rows at a time")
-        )
 
     async def aclose(self) -> None:
         """Stop what waits for metadata, and what is too long to have been read or written yet."""

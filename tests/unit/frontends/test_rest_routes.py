@@ -102,15 +102,6 @@ async def test_a_caller_may_shorten_its_time(value: str, status: int) -> None:
     assert status == answer.status
 
 
-def test_a_body_over_the_limit_is_told_the_limit() -> None:
-    """In bytes."""
-    routes = RestRoutes(Directory([]), Recorder(), lambda: 0.0, timeout_s=0, deadline_header=None)
-    answer = routes.too_large()
-
-    assert 413 == answer.status
-    assert b"268435456 bytes" in answer.body
-
-
 # ---------------------------------------------------------------- servers with a REST door
 
 
