@@ -119,6 +119,7 @@ def _range(columns: Columns, model: Model, source: random.Random) -> None:
             held[index] = source.choice(
                 [_beyond(one, source), 2**31, -(2**31) - 1, 2**63, 2**64, Raw("-0"), Raw("1.0")]
             )
+            return
 
 
 def _beyond(one: Input, source: random.Random) -> int:
