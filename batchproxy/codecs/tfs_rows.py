@@ -104,7 +104,8 @@ class RawPredict:
             spec = specs.get(name) if name or len(specs) != 1 else next(iter(specs.values()))
             if spec is not None and spec.shape is not None and len(spec.shape) != rank + 1:
                 return False
-        return True
+        free = len(specs) > 1 and any(spec.shape is None for spec in specs.values())
+        return not free or len(set(self.ranks.values())) == 1
 
 
 def read_request(body: bytes) -> RawPredict | None:

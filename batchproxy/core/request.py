@@ -176,7 +176,7 @@ def build_request(
     """Key a decoded call and decide whether it may be batched.
 
     An input whose rank is not the signature's must travel alone: graphs broadcast it along axes of other inputs, so
-    that among others it would meet their rows.
+    that among others it would meet their rows. Likewise inputs of unequal ranks where the signature leaves one open.
 
     Args:
         target: (model, version, signature name).
@@ -189,13 +189,21 @@ def build_request(
     counts: set[int | None] = set()
     nbytes = 0
     inputs = signature.inputs
+    free = False
     for name in sorted(columns):
         column = columns[name]
         shapes.append((name, column.shape_class))
         spec = inputs.get(name)
-        fits = spec is None or spec.shape is None or column.rank in {None, len(spec.shape)}
+        if spec is None:
+            fits = True
+        elif spec.shape is None:
+            fits = free = True
+        else:
+            fits = column.rank in {None, len(spec.shape)}
         counts.add(column.rows if fits else None)
         nbytes += column.nbytes
     rows = counts.pop() if len(counts) == 1 and signature.batchable else None
+    if free and len(columns) > 1 and len({column.rank for column in columns.values()}) > 1:
+        rows = None
     key = BatchKey(*target, tuple(shapes), tuple(sorted(outputs)) if outputs else None)
     return Request(key, columns, rows or None, nbytes, deadline)

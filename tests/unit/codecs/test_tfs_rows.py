@@ -217,6 +217,23 @@ def test_rows_fit_where_the_ranks_are_the_declared_ones(body: bytes, fits: bool)
 @pytest.mark.parametrize(
     ("body", "fits"),
     [
+        (b'{"instances":[{"a":[1,2],"b":[3,4]}]}', True),
+        (b'{"instances":[{"a":[1,2],"b":3}]}', False),
+        (b'{"inputs":{"a":[[1,2]],"b":[3]}}', False),
+        (b'{"inputs":{"a":[1],"b":[3]}}', True),
+    ],
+)
+def test_inputs_of_unknown_rank_must_agree(body: bytes, fits: bool) -> None:
+    """A graph would broadcast one along an axis of the other, which among others is their rows."""
+    request = read_request(body)
+
+    assert request is not None
+    assert fits == request.fits(Signature({"a": TensorSpec("float32"), "b": TensorSpec("float32")}))
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
         (b'{"instances":[[1,2]]}', True),
         (b'{"instances":[1]}', False),
         (b'{"inputs":[[1,2]]}', True),

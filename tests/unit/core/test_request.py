@@ -32,6 +32,9 @@ def test_no_filter_is_all_outputs() -> None:
     assert _build((), a=[1]).key == _build(None, a=[1]).key
 
 
+LOOSE = Signature({"x": TensorSpec("int64"), "y": TensorSpec("int64")})
+
+
 @pytest.mark.parametrize(
     "other",
     [_build(a=[1.5]), _build(a=[[1]]), _build(b=[1]), _build(("y",), a=[1]), _build(a=[1], b=[1])],
@@ -56,10 +59,12 @@ def test_key_tells_apart_what_may_not_ride_together(other: Request) -> None:
         (_build(signature=Signature({"x": TensorSpec("int64", (None,))}), x=[[1]]), None),
         (_build(signature=Signature({"x": TensorSpec("int64", (None, 2))}), x=[1]), None),
         (_build(signature=Signature({"x": TensorSpec("int64")}), x=[[1]]), 1),
+        (_build(signature=LOOSE, x=[[1, 2]], y=[[3, 4]]), 1),
+        (_build(signature=LOOSE, x=[[1, 2]], y=[3]), None),
     ],
     ids=[
         *("equal", "unequal", "zero", "scalar", "scalar beside", "no inputs", "fixed", "open"),
-        *("above the rank", "below the rank", "unknown rank"),
+        *("above the rank", "below the rank", "unknown rank", "equal ranks", "ranks that would be broadcast"),
     ],
 )
 def test_rows_decide_what_travels_alone(request_: Request, rows: int | None) -> None:
