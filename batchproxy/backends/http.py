@@ -2,7 +2,7 @@
 
 The server sees the caller's request line, headers and body, and the caller the server's answer, but for what HTTP says
 belongs to one hop (RFC 9110, section 7.6.1): ``Connection`` and what it names, and the framing. Nothing is unpacked,
-added, followed or remembered. Header text is Latin-1, a character for each byte.
+added or followed. Header text is Latin-1, a character for each byte. Equal heads are written, and read, once.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ _HOP = frozenset(
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods of which a call may be sent again, once, if its connection broke before any answer (RFC 9110, 9.2.2)."""
+
+MAX_KNOWN = 512
+"""Heads of requests that are remembered, and of answers; a caller's are those of its own requests."""
+
+MAX_KNOWN_BYTES = 1 << 10
+"""A longer head is not worth remembering."""
+
+_NO_LENGTH = b"Content-Length: 0\r\n\r\n"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -76,6 +84,8 @@ class RestDoor:
             url.hostname, port, ssl.create_default_context() if url.scheme == "https" else None
         )
         self._closed = False
+        self._heads: dict[tuple[str, Sequence[Header]], bytes] = {}
+        self._fields: dict[tuple[tuple[bytes, bytes], ...], tuple[tuple[str, str], ...]] = {}
 
     async def call(
         self, method: str, path: str, headers: Sequence[Header], body: bytes, timeout_s: float | None
@@ -98,15 +108,39 @@ class RestDoor:
         if self._closed:
             raise BackendUnavailable(f"{self.name}: the connection was closed on our side")
         try:
-            head = request_head(method, path, self._host, _forwarded(headers), len(body))
+            head = self._head(method, path, headers, len(body))
             answer = await self._answer(method, head, body, timeout_s)
         except (BadAnswer, NotConnectedError, BrokenError, TimeoutError, ValueError) as error:
             raise _translated(self.name, error) from error
-        kept = _own((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.fields)
+        kept = self._kept(tuple(answer.fields))
         reply = RawReply(answer.status, answer.reason.decode("latin-1"), kept, answer.body)
         if reply.status >= 400:
             raise _refused(self.name, reply)
         return reply
+
+    def _head(self, method: str, path: str, headers: Sequence[Header], size: int) -> bytes:
+        """The head of a request; of those that differ in their length only, all but that is written once."""
+        if method != "POST" or type(headers) is not tuple:
+            return request_head(method, path, self._host, _forwarded(headers), size)
+        begin = self._heads.get((path, headers))
+        if begin is None:
+            begin = request_head(method, path, self._host, _forwarded(headers), 0).removesuffix(_NO_LENGTH)
+            if len(begin) <= MAX_KNOWN_BYTES:
+                if len(self._heads) >= MAX_KNOWN:
+                    self._heads.clear()
+                self._heads[path, headers] = begin
+        return b"%bContent-Length: %d\r\n\r\n" % (begin, size)
+
+    def _kept(self, fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+        """Those of an answer's fields that its caller is to see."""
+        kept = self._fields.get(fields)
+        if kept is None:
+            kept = tuple(_own((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in fields))
+            if sum(len(name) + len(value) for name, value in fields) <= MAX_KNOWN_BYTES:
+                if len(self._fields) >= MAX_KNOWN:
+                    self._fields.clear()
+                self._fields[fields] = kept
+        return kept
 
     async def _answer(self, method: str, head: bytes, body: bytes, timeout_s: float | None) -> Answer:
         loop = asyncio.get_running_loop()

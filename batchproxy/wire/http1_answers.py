@@ -27,6 +27,9 @@ REASONS: Mapping[int, str] = {
 MAX_KNOWN = 1024
 """Answer heads that are remembered: they differ by length, and are forgotten when the date changes."""
 
+MAX_KNOWN_BYTES = 1 << 10
+"""A longer head is not worth remembering."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 PAGE: Mapping[str, str] = {"Content-Type": "text/html"}
@@ -49,6 +52,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, str | None, int], bytes] = {}
+        self._begun: dict[tuple[int, int, str, tuple[tuple[str, str], ...]], bytes] = {}  # heads but for their framing
         self._date = b""
 
     def set_date(self, date: str) -> None:
@@ -57,6 +61,7 @@ class Answers:
         if line != self._date:
             self._date = line
             self.known.clear()
+            self._begun.clear()
 
     def head(self, status: int, size: int, headers: Mapping[str, str], reason: str | None, mode: int) -> bytes:
         """The head of an answer.
@@ -72,9 +77,26 @@ class Answers:
             ValueError: a field or reason that would end its line. This is a bug.
         """
         words = REASONS.get(status, "Unknown") if reason is None else reason
+        key = (mode & OLD, status, words, tuple(headers.items()))
+        begin = self._begun.get(key)
+        if begin is None:
+            begin = self._begin(*key)
+            if len(begin) <= MAX_KNOWN_BYTES:
+                if len(self._begun) >= MAX_KNOWN:
+                    self._begun.clear()
+                self._begun[key] = begin
+        text = begin + _framing(status, size, mode) + b"\r\n"
+        if mode == 0 and reason is None and len(headers) == 1 and "Content-Type" in headers:
+            if len(self.known) >= MAX_KNOWN:
+                self.known.clear()
+            self.known[status, headers["Content-Type"], size] = text
+        return text
+
+    def _begin(self, old: int, status: int, words: str, fields: tuple[tuple[str, str], ...]) -> bytes:
+        """Status line and fields, with a date."""
         date = self._date
-        lines = [f"HTTP/1.{0 if mode & OLD else 1} {status} {words}"]
-        for name, value in headers.items():
+        lines = [f"HTTP/1.{0 if old else 1} {status} {words}"]
+        for name, value in fields:
             if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
                 raise ValueError(f"{name!r}: {value!r} is no header field. This is a bug.")
             kind = name.lower()
@@ -84,12 +106,7 @@ class Answers:
                 lines.append(f"{name}: {value}")
         if _VALUE.fullmatch(words) is None:
             raise ValueError(f"{words!r} is no reason phrase. This is a bug.")
-        text = "\r\n".join(lines).encode("latin-1") + b"\r\n" + date + _framing(status, size, mode) + b"\r\n"
-        if mode == 0 and reason is None and len(headers) == 1 and "Content-Type" in headers:
-            if len(self.known) >= MAX_KNOWN:
-                self.known.clear()
-            self.known[status, headers["Content-Type"], size] = text
-        return text
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n" + date
 
 
 def _framing(status: int, size: int, mode: int) -> bytes:

@@ -152,7 +152,7 @@ async def test_the_answer_is_the_servers() -> None:
         await door.call("GET", "/", (), b"", None)
     expected = [("x-a", "1"), ("x-a", "2"), ("content-encoding", "gzip"), ("set-cookie", "a=b"), ("y", "\xe9\xc3\xa9")]
 
-    assert (207, "Sm\xc3\xb6rg\xe5s", expected, body) == (reply.status, reply.message, reply.headers, reply.body)
+    assert (207, "Sm\xc3\xb6rg\xe5s", expected, body) == (reply.status, reply.message, list(reply.headers), reply.body)
     assert () == reply.trailers
     assert b"Cookie" not in stranger.requests[1]
 
@@ -165,7 +165,7 @@ async def test_chunked_answers_are_put_together() -> None:
     ):
         reply = await door.call("GET", "/", (), b"", None)
 
-    assert (b"abc", []) == (reply.body, reply.headers)
+    assert (b"abc", []) == (reply.body, list(reply.headers))
 
 
 async def test_redirects_are_the_callers_business() -> None:
@@ -173,7 +173,7 @@ async def test_redirects_are_the_callers_business() -> None:
     async with recorder(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n") as (stranger, door):
         reply = await door.call("GET", "/", (), b"", None)
 
-    assert (302, [("location", "/x")]) == (reply.status, reply.headers)
+    assert (302, [("location", "/x")]) == (reply.status, list(reply.headers))
     assert 1 == len(stranger.requests)
 
 
@@ -221,6 +221,36 @@ async def test_refusals(status: int, kind: type[BackendError], code: Code) -> No
     assert (status, "Why", [("a", "b")], body) == (
         error.raw.status,
         error.raw.message,
-        error.raw.headers,
+        list(error.raw.headers),
         error.raw.body,
     )
+
+
+async def test_equal_heads_differ_in_their_length() -> None:
+    """What is remembered of a request is all but that; other headers and paths are other heads."""
+    one, two = (("x-one", "1"),), (("x-one", "2"),)
+    async with recorder() as (stranger, door):
+        for path, headers, body in (("/a", one, b"a"), ("/a", one, b"bcd"), ("/a", two, b"e"), ("/b", one, b"f")):
+            await door.call("POST", path, headers, body, None)
+
+    host = b" HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % stranger.port
+    assert [
+        b"POST /a" + host + b"x-one: 1\r\nContent-Length: 1\r\n\r\na",
+        b"POST /a" + host + b"x-one: 1\r\nContent-Length: 3\r\n\r\nbcd",
+        b"POST /a" + host + b"x-one: 2\r\nContent-Length: 1\r\n\r\ne",
+        b"POST /b" + host + b"x-one: 1\r\nContent-Length: 1\r\n\r\nf",
+    ] == stranger.requests
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In number, and in length."""
+    monkeypatch.setattr("batchproxy.backends.http.MAX_KNOWN", 3)
+    async with recorder() as (stranger, door):
+        for number in range(8):
+            await door.call("POST", f"/{number}", (), b"", None)
+        await door.call("POST", "/long", (("x-long", "v" * 2000),), b"", None)
+        known = list(door._heads)
+
+    assert 9 == len(stranger.requests)
+    assert len(known) <= 3
+    assert "/long" not in [path for path, _ in known]

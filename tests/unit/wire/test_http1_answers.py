@@ -121,3 +121,32 @@ def test_a_page_is_libevents_with_the_reason_why() -> None:
     )
 
     assert expected == page(400, "a <b> & c")
+
+
+def test_heads_that_differ_in_their_length_only_are_written_once() -> None:
+    """Whatever their fields, until the date changes."""
+    answers = Answers()
+    answers.set_date("then")
+    headers = {"Content-Type": "a/b", "X-More": "1"}
+    found = [answers.head(200, size, headers, None, mode) for size, mode in ((1, 0), (22, 0), (3, CLOSE), (4, OLD))]
+    answers.set_date("now")
+    later = answers.head(200, 1, headers, None, 0)
+    lines = b"200 OK\r\nContent-Type: a/b\r\nX-More: 1\r\nDate: then\r\n"
+
+    assert [
+        b"HTTP/1.1 " + lines + b"Content-Length: 1\r\n\r\n",
+        b"HTTP/1.1 " + lines + b"Content-Length: 22\r\n\r\n",
+        b"HTTP/1.1 " + lines + b"Content-Length: 3\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 " + lines + b"Connection: keep-alive\r\nContent-Length: 4\r\n\r\n",
+    ] == found
+    assert found[0].replace(b"then", b"now") == later
+
+
+def test_remembered_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may say something else each time."""
+    monkeypatch.setattr("batchproxy.wire.http1_answers.MAX_KNOWN", 3)
+    answers = Answers()
+    found = {answers.head(200, 1, {"X-Number": str(number)}, None, 0) for number in range(9)}
+
+    assert 9 == len(found)
+    assert len(answers._begun) <= 3
