@@ -24,9 +24,6 @@ from benchmarks.e2e import CALLERS, ROWS, WARM_S, random_rows
 from benchmarks.load.job import Job, Result
 from benchmarks.servers import Server
 
-LATENCY_MS, THREADS = 20, 64
-"""The server of the fixed-batch model: what ruling R2 sets its bar on."""
-
 INPUTS: Mapping[str, Callable[[], Array]] = {
     "half_plus_two": random_rows,
     "mlp": lambda: np.round(random_rows(784) / 9, 4),
@@ -170,9 +167,7 @@ def measure(
 def _start(folder: Path, stack: ExitStack) -> dict[str, Server]:
     running = {
         "server": servers.tfserving("server", ["half_plus_two", "mlp"], [], folder),
-        "slow": servers.tfserving(
-            "slow", ["fixed_batch"], [f"--latency_ms={LATENCY_MS}", f"--max_threads={THREADS}"], folder
-        ),
+        "slow": servers.batchproxy("slow", ["--model", "fixed_batch=python:benchmarks.models:fixed_batch"], folder),
     }
     for server in running.values():
         stack.callback(server.stop)
