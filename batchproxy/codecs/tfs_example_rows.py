@@ -6,15 +6,11 @@ Examples need not be of one shape. Answers are cut by ``tfs_splice``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
-import msgspec
-
 from batchproxy.codecs.tfs_echo import quoted
-from batchproxy.codecs.tfs_rows import plain_string
+from batchproxy.codecs.tfs_rows import JsonTexts, plain_string
 from batchproxy.codecs.tfs_text import elements, members
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
 
@@ -38,36 +34,10 @@ class ExampleTextsClass(NamedTuple):
     context: bytes | None
 
 
-class ExampleTexts:
-    """The elements of ``examples``, as texts.
+class ExampleTexts(JsonTexts[ExampleTextsClass]):
+    """The elements of ``examples``."""
 
-    Args:
-        texts: JSON, one for each example; views of the body, which they keep alive.
-        shape_class: what all of them share.
-        nbytes: of the body.
-    """
-
-    __slots__ = ("nbytes", "shape_class", "texts")
-
-    def __init__(self, texts: Sequence[msgspec.Raw], shape_class: ExampleTextsClass, nbytes: int) -> None:
-        self.texts = texts
-        self.shape_class = shape_class
-        self.nbytes = nbytes
-
-    @property
-    def rows(self) -> int | None:
-        return len(self.texts)
-
-    @property
-    def rank(self) -> int | None:
-        return None
-
-    def take(self, start: int, stop: int) -> ExampleTexts:
-        return ExampleTexts(self.texts[start:stop], self.shape_class, self.nbytes)  # the whole body is kept alive
-
-    def concat(self, others: Sequence[ExampleTexts]) -> ExampleTexts:
-        texts = [*self.texts, *chain.from_iterable(other.texts for other in others)]
-        return ExampleTexts(texts, self.shape_class, self.nbytes + sum(other.nbytes for other in others))
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"ExampleTexts({len(self.texts)} examples, {self.shape_class.verb})"

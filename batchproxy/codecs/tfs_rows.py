@@ -6,16 +6,18 @@ one row in each input, rows of one shape, and the same meaning to TF Serving (``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from batchproxy.codecs.tfs_echo import quoted
 from batchproxy.codecs.tfs_text import Shape, common_shape, elements, members
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature
+
+S = TypeVar("S", bound=Hashable)
 
 INSTANCES = "instances"
 """The name of the one column of a request in row form."""
@@ -41,18 +43,18 @@ class ShapeClass(NamedTuple):
     row: Shape
 
 
-class JsonRows:
-    """The rows of ``instances``, or of one of ``inputs``, as texts.
+class JsonTexts(Generic[S]):
+    """Values of an array, as texts: a column that is joined and cut without being read.
 
     Args:
-        texts: JSON, one for each row; views of the body, which they keep alive.
+        texts: JSON, one for each value; views of the body, which they keep alive.
         shape_class: what all of them share.
         nbytes: of the body, where a request has several columns a share of it.
     """
 
     __slots__ = ("nbytes", "shape_class", "texts")
 
-    def __init__(self, texts: Sequence[msgspec.Raw | bytes], shape_class: ShapeClass, nbytes: int) -> None:
+    def __init__(self, texts: Sequence[msgspec.Raw | bytes], shape_class: S, nbytes: int) -> None:
         self.texts = texts
         self.shape_class = shape_class
         self.nbytes = nbytes
@@ -65,12 +67,18 @@ class JsonRows:
     def rank(self) -> int | None:
         return None
 
-    def take(self, start: int, stop: int) -> JsonRows:
-        return JsonRows(self.texts[start:stop], self.shape_class, self.nbytes)  # a slice keeps the whole body alive
+    def take(self, start: int, stop: int) -> Self:
+        return type(self)(self.texts[start:stop], self.shape_class, self.nbytes)  # the whole body is kept alive
 
-    def concat(self, others: Sequence[JsonRows]) -> JsonRows:
+    def concat(self, others: Sequence[Self]) -> Self:
         texts = [*self.texts, *chain.from_iterable(other.texts for other in others)]
-        return JsonRows(texts, self.shape_class, self.nbytes + sum(other.nbytes for other in others))
+        return type(self)(texts, self.shape_class, self.nbytes + sum(other.nbytes for other in others))
+
+
+class JsonRows(JsonTexts[ShapeClass]):
+    """The rows of ``instances``, or of one of ``inputs``."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"JsonRows({len(self.texts)} rows, {self.shape_class.form})"
