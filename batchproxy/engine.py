@@ -114,18 +114,34 @@ class Engine:
     def _pump_soon(self) -> None:
         if not self._pumping:
             self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            _ = self._tasks.spawn(f"call-{self.name}", self._pump_and_run())
 
-    def _pump(self) -> None:
-        """Start every call that may start, tell the late ones, and look again when the scheduler says."""
+    async def _pump_and_run(self) -> None:
+        """Make the first call in the turn in which it may start: a model that answers without waiting answers in it.
+
+        A turn later the next requests would be there already, and each batch have a part of the callers only.
+        """
+        task, dispatch = asyncio.current_task(), self._pump(spare=1)
+        if dispatch is not None and task is not None:
+            self._calls[dispatch] = task
+            await self._run(dispatch)
+
+    def _pump(self, *, spare: int = 0) -> Dispatch | None:
+        """Start every call that may start, tell the late ones, and look again when the scheduler says.
+
+        Args:
+            spare: 1: the first call is left to whoever asks, and returned.
+        """
         self._pumping = False
         now = self.clock()
+        first = self.scheduler.poll(now) if spare else None
         while (dispatch := self.scheduler.poll(now)) is not None:
             task = self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
             task.add_done_callback(partial(self._never_began, dispatch))
         if self.scheduler.late():
             self._sweep(now)
         self._arm(now)
+        return first
 
     def _arm(self, now: float) -> None:
         """Keep one timer pending while anybody waits: for the next ripe lane, or the next sweep of deadlines."""

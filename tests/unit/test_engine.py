@@ -210,17 +210,28 @@ async def test_call_that_nobody_waits_for_is_cancelled_and_keeps_its_slot_until_
 
 async def test_call_cancelled_before_its_first_step_gives_its_slot_back() -> None:
     """Such a task runs no line of its coroutine, not even ``finally``: the slot leaked."""
-    engine = an_engine(backend := FakeBackend())
+    engine = an_engine(backend := FakeBackend(), policy=Policy(max_batch_rows=1), max_inflight=2)
     waiter = StubWaiter()
-    entry = engine.submit(single(0), waiter)
-    asyncio.get_running_loop().call_soon(engine.discard, entry)  # right after the pump, before the task
+    first = submit(engine, single(0))  # whose call is made by the task that starts all calls
+    entry = engine.submit(single(1), waiter)
+    asyncio.get_running_loop().call_soon(engine.discard, entry)  # right after that, before the second call's own task
 
     await asyncio.sleep(0)
     waiter.cancel()
     assert 1 == engine.scheduler.balancer.endpoints[0].in_flight
 
-    assert [[1]] == await numbers(submit(engine, single(1)))
-    assert [[1]] == backend.calls
+    assert [[0], [2]] == await numbers([*first, *submit(engine, single(2))])
+    assert [[0], [2]] == backend.calls
+
+
+async def test_call_is_made_in_the_turn_in_which_it_may_start() -> None:
+    """A turn later the next requests would have come, and a batch would have been cut in two."""
+    engine = an_engine(FakeBackend())
+
+    (answer,) = submit(engine, single(0))
+    await asyncio.sleep(0)
+
+    assert answer.done()
 
 
 # -- being watched, started and stopped --------------------------------------------------------------
