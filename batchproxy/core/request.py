@@ -58,6 +58,7 @@ class Request:
         nbytes: what it holds in memory, for the queue bounds.
         deadline: on the engine's clock, in seconds; None for none.
         raw: the call as it came, where a server can be sent just that.
+        keep: lives as long as the request: what its caller, who is gone, was charged for it.
     """
 
     key: BatchKey
@@ -66,6 +67,7 @@ class Request:
     nbytes: int
     deadline: float | None = None
     raw: RawCall | None = None
+    keep: object = None
 
 
 @dataclass(slots=True, eq=False)

@@ -110,12 +110,18 @@ class Call(Generic[Answer]):
         self.record(self._started, code)
         self._respond(answer)
 
-    def cancel(self) -> None:
-        """The caller is gone: nothing will be answered."""
+    def cancel(self, keep: object = None) -> None:
+        """The caller is gone: nothing will be answered.
+
+        Args:
+            keep: is to live as long as the request, which may be part of a call under way.
+        """
         if not self._done:
             self._done = True
             self.record(self._started, Code.CANCELLED)
             entry, self._entry = self._entry, None
+            if entry is not None and keep is not None:
+                entry.request.keep = keep
             if self._engine is not None and entry is not None:
                 self._engine.discard(entry)
 

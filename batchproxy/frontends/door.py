@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
 from batchproxy.wire.base import Connection, Limits
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_answers import CLOSE, Answers
 
 
@@ -24,6 +25,7 @@ class Wire(NamedTuple):
 class House(Protocol):
     """What a connection needs of its listener."""
 
+    budget: Budget
     clock: Callable[[], float]
     limits: Limits
     loop: asyncio.AbstractEventLoop
@@ -56,6 +58,7 @@ class Door(asyncio.Protocol):
         "_house",
         "_progress",
         "_reading",
+        "_sample",
         "_serve",
         "_transport",
         "_wire",
@@ -73,6 +76,7 @@ class Door(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._goodbye = False  # the last answer is written; what comes now is discarded
+        self._sample = 0  # bytes that we held when we last looked, but for what is charged
         self._backlog = 0  # bytes that were not written when we last looked
         self._progress = house.clock()  # when that last changed, or anything began
 
@@ -119,7 +123,9 @@ class Door(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._house.leave(self)
         self._transport = None
+        self._sample = self._house.budget.sample(self._sample, 0)
         if self._wire is not None:
+            self._wire.on_room = None
             self._wire.lost()
 
     # -- what we do --------------------------------------------------------------------------------
@@ -133,9 +139,14 @@ class Door(asyncio.Protocol):
             return None
         self._first = b""
         self._wire, self._serve = found.connect(now), found.serve
+        self._wire.on_room = self._on_room
         if self._house.draining:
             self._wire.drain(now)
         return self._wire
+
+    def _on_room(self) -> None:
+        if not self.dirty:
+            self.mark()
 
     def mark(self) -> None:
         """Ask for a flush at the end of this turn of the loop."""
@@ -179,6 +190,7 @@ class Door(asyncio.Protocol):
         if transport is None:
             return
         backlog = transport.get_write_buffer_size()
+        self._sample = self._house.budget.sample(self._sample, backlog + (wire.held() if wire is not None else 0))
         if backlog != self._backlog:
             self._backlog, self._progress = backlog, now
         if wire is None:

@@ -30,15 +30,19 @@ from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits
+from batchproxy.wire.budget import Budget, Claim
 from batchproxy.wire.frames import PREFACE
+from batchproxy.wire.gzip import inflated_size
 from batchproxy.wire.http1 import Http1Connection, Http1Exchange
 from batchproxy.wire.http1_answers import PAGE, Answers, page
+from batchproxy.wire.http1_body import NO_ROOM
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_plain import Http2Exchange
+from batchproxy.wire.http2_requests import no_room
 from batchproxy.wire.http2_streams import Extra, GrpcCall
 
 logger = logging.getLogger("batchproxy.listener")
@@ -84,6 +88,7 @@ class Listener:
         tls: for connections within TLS; its ALPN offer decides between the protocols.
         limits: what a peer may cost.
         http2_limits: what it may cost over HTTP/2, beside that.
+        budget: what all peers of the process together may cost in memory; left out, this listener's own.
         flag: what chooses another address, for an error's text.
         clock: monotonic seconds.
 
@@ -104,6 +109,7 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
         http2_limits: Http2Limits | None = None,
+        budget: Budget | None = None,
         flag: str = "--port",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,15 +117,16 @@ class Listener:
         self.connections = 0
         self.clock = clock
         self.limits = limits = limits or Limits()
+        self.budget = budget = budget or Budget()
         self._rest, self._grpc = rest, grpc
         self._host, self._port, self._unix_path, self._tls, self._flag = host, port, unix_path, tls, flag
         self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
-        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now), self._serve_http1)
+        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now, budget), self._serve_http1)
         self._http2_limits = http2_limits = http2_limits or Http2Limits()
         self.wires = {
-            PREFACE: Wire(lambda now: Http2Connection(http2_limits, now, self._is_streamed), self._serve_http2)
+            PREFACE: Wire(lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget), self._serve_http2)
         }
         self._streams = Streams()
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
@@ -244,6 +251,7 @@ class Listener:
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
         self._answers.set_date(formatdate(usegmt=True))
         self._turn = (self._turn + 1) % SHARDS
+        self.budget.collect()
         now = self.clock()
         for door in list(self._shards[self._turn]):
             door.look_after(now)
@@ -263,6 +271,11 @@ class Listener:
 
     def _serve_http1(self, door: Door, exchange: Http1Exchange) -> None:
         if exchange.compressed:
+            if self.budget.spent:
+                exchange.answer(503, page(503, NO_ROOM), {**PAGE, "Retry-After": "1"})
+                return
+            exchange.claim = exchange.claim or Claim(self.budget)
+            exchange.claim.resize(exchange.claim.size + inflated_size(exchange.body))
             inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
             inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
         else:
@@ -277,6 +290,9 @@ class Listener:
     def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
         extra = exchange.extra
         if extra is not None and extra.compressed:
+            if self.budget.spent:
+                exchange.refuse(no_room(exchange.head))
+                return
             unpacking = self.loop.run_in_executor(None, exchange.inflated, self._http2_limits)
             unpacking.add_done_callback(partial(self._serve_unpacked, door, exchange, extra))
         elif isinstance(exchange, GrpcCall):
@@ -294,6 +310,8 @@ class Listener:
             return
         if error is None:
             exchange.message, extra.compressed = unpacking.result(), 0
+            extra.claim = extra.claim or Claim(self.budget)
+            extra.claim.resize(extra.claim.size + len(exchange.message))
             self._serve_http2(door, exchange)
             return
         if not isinstance(error, Refusal):  # out of memory, or of threads
@@ -317,7 +335,7 @@ class Listener:
             respond(our_error(internal_error(error)))
             return
         if call is not None and not call.done():
-            exchange.on_cancel = call.cancel
+            exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
     def _serve_grpc(self, door: Door, exchange: GrpcCall) -> None:
         respond = partial(_answer_grpc, door, exchange)
@@ -334,7 +352,7 @@ class Listener:
             respond(grpc_routes.error_answer(internal_error(error)))
             return
         if call is not None and not call.done():
-            exchange.on_cancel = call.cancel
+            exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
 
 def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None:

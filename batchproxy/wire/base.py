@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from batchproxy.wire.budget import Claim
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -67,9 +69,14 @@ class Exchange(Protocol):
 
     Attributes:
         on_cancel: called when the caller is gone before its answer; set by whoever works on the request.
+        claim: what is charged for it, if it is large. It is given back with the answer; where the caller is gone
+            before, whoever works on the request keeps it until nothing of the request is left.
     """
 
     on_cancel: Callable[[], object] | None
+
+    @property
+    def claim(self) -> Claim | None: ...
 
 
 class HttpExchange(Exchange, Protocol):
@@ -153,9 +160,11 @@ class Connection(Protocol):
     Attributes:
         closing: nothing more will be taken in; close once the output is written and read.
         full: stop reading; what was read is kept. Call ``feed(b"", now)`` when it turns False.
+        on_room: called when what waited for room in the budget goes on: ``full`` or the output has changed.
     """
 
     closing: bool
+    on_room: Callable[[], object] | None
 
     @property
     def full(self) -> bool: ...
@@ -177,6 +186,9 @@ class Connection(Protocol):
 
     def lost(self) -> None:
         """The peer is gone."""
+
+    def held(self) -> int:
+        """Bytes of requests and answers that are not charged to the budget one by one."""
 
     def drain(self, now: float) -> None:
         """Take no new work where the protocol can say so; end with the answers under way."""

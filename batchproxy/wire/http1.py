@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from batchproxy.wire.base import Limits
+from batchproxy.wire.budget import Budget, Claim
 from batchproxy.wire.gzip import inflated
 from batchproxy.wire.http1_answers import CLOSE, CONTINUE, NO_BODY, OLD, PAGE, Answers, has_body, page
-from batchproxy.wire.http1_chunks import Chunks
-from batchproxy.wire.http1_head import CHUNKED, Head, Headers, Heads, Refused, check_start
+from batchproxy.wire.http1_body import NO_ROOM, Body
+from batchproxy.wire.http1_head import Head, Headers, Heads, Refused, check_start
 from batchproxy.wire.unpack import is_quick
 
 MAX_BLANK_LINES = 4
@@ -29,6 +30,7 @@ class Http1Exchange:
     """One request and the place for its answer; see ``base.HttpExchange``.
 
     Attributes:
+        claim: what is charged for its body, if that is large.
         compressed: the body is as it was sent, and large: call ``inflate`` where nobody is kept waiting.
         connection: whose it is, until it is answered or given up. For the connection's use, as those below.
         held: bytes of its body that count as held.
@@ -36,7 +38,9 @@ class Http1Exchange:
         ready: the answer, head and body.
     """
 
-    __slots__ = ("body", "compressed", "connection", "headers", "held", "method", "mode", "on_cancel", "path", "ready")
+    __slots__ = (
+        "body", "claim", "compressed", "connection", "headers", "held", "method", "mode", "on_cancel", "path", "ready",
+    )  # fmt: skip
 
     def __init__(self, connection: Http1Connection, head: Head, body: bytes, mode: int) -> None:
         self.method = head.method
@@ -46,6 +50,7 @@ class Http1Exchange:
         self.on_cancel: Callable[[], object] | None = None
         self.connection: Http1Connection | None = connection
         self.mode = mode
+        self.claim: Claim | None = None
         self.compressed = False
         self.held = 0
         self.ready: list[bytes] | None = None
@@ -85,17 +90,22 @@ class Http1Connection:
         heads: parses request heads; shared by connections with equal limits.
         answers: writes answer heads; shared likewise.
         now: monotonic seconds.
+        budget: of the process; left out, its own.
     """
 
     __slots__ = (
-        "_answers", "_blank", "_chunks", "_continue_later", "_draining", "_ended", "_got", "_head", "_heads",
-        "_held_bytes", "_known", "_known_answers", "_left", "_limits", "_open", "_out", "_parts", "_paused", "_rest",
-        "_since", "_untimed", "closing", "full",
+        "_answers", "_blank", "_body", "_budget", "_continue_later", "_draining", "_ended", "_heads", "_held_bytes",
+        "_known", "_known_answers", "_limits", "_open", "_out", "_paused", "_rest", "_since", "_untimed", "closing",
+        "full", "on_room",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, heads: Heads, answers: Answers, now: float) -> None:
+    def __init__(
+        self, limits: Limits, heads: Heads, answers: Answers, now: float, budget: Budget | None = None
+    ) -> None:
         self.closing = False
         self.full = False
+        self.on_room: Callable[[], object] | None = None
+        self._budget = budget or Budget()
         self._limits = limits
         self._heads = heads
         self._answers = answers
@@ -105,11 +115,7 @@ class Http1Connection:
         self._out: list[bytes] = []
         self._rest = b""  # the beginning of a head, or what is held back
         self._blank = 0
-        self._head: Head | None = None  # whose body is being read
-        self._parts: list[bytes] = []
-        self._left = 0
-        self._got = 0
-        self._chunks: Chunks | None = None
+        self._body: Body | None = None  # that is being read
         self._continue_later = False
         self._ended = False  # no further request is taken in
         self._draining = False
@@ -125,10 +131,12 @@ class Http1Connection:
         if self._ended:
             return found
         self.full = self._paused
-        if self._rest:
+        if self._body is not None:
+            self._body.go_on(now)
+        elif self._rest:
             data = self._rest + data
             self._rest = b""
-        elif self._head is None:
+        else:
             self._since = now
             self._untimed = False
         try:
@@ -140,8 +148,7 @@ class Http1Connection:
     def _read(self, data: bytes, now: float, found: list[Http1Exchange]) -> None:
         position, size = 0, len(data)
         while position < size and not self._ended:
-            head = self._head
-            if head is None:
+            if self._body is None:
                 if (self._open or self._paused) and self._busy():
                     self._rest = data[position:]
                     self.full = True
@@ -176,6 +183,12 @@ class Http1Connection:
             bool(self._open) and (len(self._open) >= limits.pipelined or self._held_bytes >= limits.pipelined_bytes)
         )
 
+    def _is_full(self) -> bool:
+        """Whether the peer is not to be read from."""
+        if self._body is not None:
+            return self._paused or self._body.waits
+        return self._paused or (bool(self._rest) and self._busy())
+
     def _blank_line(self, data: bytes, position: int) -> int:
         """Pass over an empty line before a request."""
         if len(data) == position + 1:
@@ -187,13 +200,9 @@ class Http1Connection:
         return position + 2
 
     def _begin_body(self, head: Head, nothing_yet: bool, now: float) -> None:
-        self._head = head
-        self._since = now
-        self._got = 0
-        if head.length == CHUNKED:
-            self._chunks = Chunks(self._limits)
-        else:
-            self._left = head.length
+        if self._budget.spent:
+            raise Refused(503, NO_ROOM)
+        self._body = Body(head, self._limits, self._budget, now)
         if head.awaits and nothing_yet:
             if self._open:
                 self._continue_later = True
@@ -202,24 +211,18 @@ class Http1Connection:
 
     def _read_body(self, data: bytes, position: int, now: float, found: list[Http1Exchange]) -> int:
         """Take what belongs to the body; returns where it stopped."""
-        head, chunks = self._head, self._chunks
-        assert head is not None, "This is a bug."
-        if chunks is not None:
-            end = chunks.feed(data, position)
-            whole = chunks.done
-        else:
-            end = min(len(data), position + self._left)
-            self._parts.append(data[position:end])
-            self._left -= end - position
-            whole = self._left == 0
-        self._got += end - position
-        if whole:
-            body = b"".join(self._parts) if chunks is None else chunks.body()
-            self._parts.clear()
-            self._head = self._chunks = None
+        body = self._body
+        assert body is not None, "This is a bug."
+        end = body.feed(data, position)
+        if body.whole:
+            self._body = None
             self._continue_later = False
             self._since = now
-            found.append(self._take(head, body))
+            exchange = self._take(body.head, body.text())
+            exchange.claim = body.claim
+            found.append(exchange)
+        elif not body.may_go_on(self._go_on, now):
+            self.full = True
         return end
 
     def _take(self, head: Head, body: bytes) -> Http1Exchange:
@@ -247,12 +250,19 @@ class Http1Connection:
         why = page(refused.status, refused.why)
         last = Http1Exchange(self, _NO_HEAD, b"", CLOSE)
         self._open.append(last)
-        last.answer(refused.status, why, PAGE)
+        last.answer(refused.status, why, {**PAGE, "Retry-After": "1"} if refused.status == 503 else PAGE)
+
+    def _go_on(self) -> None:
+        """There is room for more of the body."""
+        self.full = self._paused
+        if self.on_room is not None:
+            self.on_room()
 
     def _forget_input(self) -> None:
         self._ended = True
-        self._head = self._chunks = None
-        self._parts.clear()
+        if self._body is not None:
+            self._body.drop()
+            self._body = None
         self._rest = b""
         self._continue_later = False
 
@@ -283,6 +293,8 @@ class Http1Connection:
             if not has_body(status, mode):
                 body = b""
         exchange.connection = exchange.on_cancel = None
+        if exchange.claim is not None:
+            exchange.claim.end()
         exchange.ready = [head, body]
         if self._open[0] is exchange:
             self._write()
@@ -299,7 +311,7 @@ class Http1Connection:
                 return
         self._untimed = True
         if self.full:
-            self.full = self._busy()
+            self.full = self._is_full()
         if self._continue_later and not waiting:
             self._continue_later = False
             self._out.append(CONTINUE)
@@ -324,13 +336,13 @@ class Http1Connection:
 
     def due(self) -> float | None:
         """See ``base.Connection``."""
-        if self.closing or self.full:
+        if self.closing or self._paused or (self.full and self._body is None):
             return None
         if self._untimed:
             return self._since
+        if self._body is not None:
+            return self._body.due()
         limits = self._limits
-        if self._head is not None:
-            return self._since + limits.body_s + self._got / limits.body_rate
         if self._rest:
             return self._since + limits.head_s
         return None if self._open else self._since + limits.idle_s
@@ -340,12 +352,16 @@ class Http1Connection:
         if self._untimed:
             self._untimed = False
             self._since = now
+            if self._body is not None:
+                self._body.since = now
             return
         due = self.due()
         if due is None or now < due:
             return
-        if self._head is not None:
-            self._refuse(Refused(408, "the request's body came too slowly"))
+        if self._body is not None:
+            self._refuse(
+                Refused(503, NO_ROOM) if self._body.waits else Refused(408, "the request's body came too slowly")
+            )
         elif self._rest:
             self._refuse(Refused(408, f"the request's head took longer than {self._limits.head_s:g} seconds"))
         else:
@@ -360,15 +376,22 @@ class Http1Connection:
         self._end()
         self._out.clear()
 
+    def held(self) -> int:
+        """See ``base.Connection``."""
+        return sum(
+            (len(exchange.body) if exchange.claim is None else 0) + sum(map(len, exchange.ready or ()))
+            for exchange in self._open
+        )
+
     def drain(self, now: float) -> None:
         """See ``base.Connection``. A connection that waits for a request gets an answer to it, and then ends."""
         self._draining = True
-        if self._open and self._head is None and not self._rest:
+        if self._open and self._body is None and not self._rest:
             self._open[-1].mode |= CLOSE
             self._ended = True
 
     def paused(self, yes: bool) -> None:
         """See ``base.Connection``."""
         self._paused = yes
-        self.full = yes or (bool(self._rest) and self._busy())
+        self.full = self._is_full()
         self._untimed = True

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import cast
 
 from batchproxy.wire import frames
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import (
     DATA,
     END_HEADERS,
@@ -34,7 +35,7 @@ from batchproxy.wire.http2_frames import Frames, Partial
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_heads import none_is_streamed
 from batchproxy.wire.http2_limits import PER_REQUEST, Http2Limits
-from batchproxy.wire.http2_requests import Requests
+from batchproxy.wire.http2_requests import Requests, no_room
 from batchproxy.wire.http2_streams import GrpcCall, Stream
 
 TOO_LONG = (FRAME_BYTES + 1) << 8
@@ -52,6 +53,7 @@ class Http2Connection(Frames):
         limits: what the peer may cost.
         now: monotonic seconds.
         is_streamed: by a gRPC call's path, whether it has any number of messages; asked once for each kind of head.
+        budget: of the process; left out, its own.
 
     Attributes:
         FAST: whether usual calls take the short way.
@@ -61,8 +63,14 @@ class Http2Connection(Frames):
     FAST = True
     requests: Requests
 
-    def __init__(self, limits: Http2Limits, now: float, is_streamed: Callable[[str], bool] = none_is_streamed) -> None:
-        super().__init__(limits, Requests(limits, now))
+    def __init__(
+        self,
+        limits: Http2Limits,
+        now: float,
+        is_streamed: Callable[[str], bool] = none_is_streamed,
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__(limits, Requests(limits, now, budget or Budget()))
         self.requests.heads.is_streamed = is_streamed
         self.closing = False
         self._opened = False  # the preface came
@@ -208,8 +216,9 @@ class Http2Connection(Frames):
     def _state(self) -> tuple[int, int, bool]:
         """What the short way needs to know: the next stream's id, the window left, and whether it may be taken."""
         requests = self.requests
+        intake = requests.intake
         fast = self.FAST and self.greeted and self.partial is None and requests.last_served is None
-        return requests.last + 2 if requests.last else 1, requests.intake.credit, fast
+        return requests.last + 2 if requests.last else 1, intake.credit, fast and not intake.budget.spent
 
     def output(self) -> bytes:
         """What is to be written now."""
@@ -244,6 +253,19 @@ class Http2Connection(Frames):
         if not self.closing:
             self.requests.intake.pause(yes)
             self.requests.outlet.pause(yes)
+
+    @property
+    def on_room(self) -> Callable[[], object] | None:
+        """See ``base.Connection``."""
+        return self.requests.intake.on_room
+
+    @on_room.setter
+    def on_room(self, tell: Callable[[], object] | None) -> None:
+        self.requests.intake.on_room = tell
+
+    def held(self) -> int:
+        """See ``base.Connection``."""
+        return sum(stream.held() for stream in self.requests.outlet.streams.values())
 
     def drain(self, now: float) -> None:
         """End with the requests under way, in two steps (6.8): first a GOAWAY that names no stream, and a PING."""
@@ -316,7 +338,12 @@ class Http2Connection(Frames):
             if extra.sent == extra.mark:
                 requests.reset(stream.id, ErrorCode.CANCEL)
             extra.mark = extra.sent
-        elif stream.message is None and not requests.intake.is_waiting(stream):
+        elif stream.message is None and requests.intake.is_waiting(stream):
+            if extra is not None and extra.claim is not None:  # it waits for room, not just for others of its own
+                if extra.received == extra.mark and not requests.intake.paused:
+                    requests.refuse(stream, no_room(stream.head), ends=False)
+                extra.mark = extra.received
+        elif stream.message is None:
             enough = self.limits.body_rate * self.limits.patience_s
             if extra is not None and (extra.mark < 0 or extra.received - extra.mark >= enough):
                 extra.mark = extra.received

@@ -7,11 +7,13 @@ call is a stream of the ``Outlet``, too; mostly it never gets there. Sections ar
 from __future__ import annotations
 
 import enum
+import sys
 from collections import deque
 from contextlib import suppress
 from typing import Any, Final
 
 from batchproxy.wire import frames, grpc
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, ConnectionFault, ErrorCode
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
 from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
@@ -132,7 +134,7 @@ class Calls:
         self.next = 1
         self.allowance = Allowance(limits.allowance, limits.allowance_rate, now)
         self.outlet = Outlet(limits.window_bytes, lambda _: None, self.allowance.earn)
-        self.intake = Intake(limits, self.outlet.out)
+        self.intake = Intake(limits, self.outlet.out, Budget(sys.maxsize))  # no answer may wait for room
         self._heads = AnswerHeads(limits.fields, limits.list_bytes)
 
     def spend(self, cost: int, what: str) -> None:

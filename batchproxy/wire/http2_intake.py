@@ -2,11 +2,15 @@
 
 Each stream begins with a window that small messages fit into. The first frame of a longer one tells its length, and
 all it needs is granted at once, while what was granted to all together stays below a bound; else it waits its turn.
-One stream may always be granted what it needs beyond the bound, so that waiting ends.
+One stream may always be granted what it needs beyond the bound, so that waiting ends. What is granted is charged to the
+process' budget, which may make it wait, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from batchproxy.wire.budget import Budget, Claim
 from batchproxy.wire.frames import MAX_WINDOW, ConnectionFault, ErrorCode, StreamFault, window_update
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_streams import Extra, Stream
@@ -21,16 +25,21 @@ class Intake:
     Args:
         limits: ``window_bytes``, ``connection_window_bytes`` and ``promised_bytes`` are read.
         out: where window updates go.
+        budget: of the process.
 
     Attributes:
+        budget: of the process.
+        on_room: called when it has let something go on.
         credit: what the peer may still send on the connection.
         paused: whether windows stay as they are for now.
         promised: what was granted to open streams beyond their first window.
     """
 
-    __slots__ = ("_favoured", "_limits", "_out", "_waiting", "credit", "paused", "promised")
+    __slots__ = ("_favoured", "_limits", "_out", "_waiting", "budget", "credit", "on_room", "paused", "promised")
 
-    def __init__(self, limits: Http2Limits, out: list[bytes | memoryview]) -> None:
+    def __init__(self, limits: Http2Limits, out: list[bytes | memoryview], budget: Budget) -> None:
+        self.budget = budget
+        self.on_room: Callable[[], object] | None = None
         self._limits = limits
         self._out = out
         self.credit = limits.connection_window_bytes
@@ -95,11 +104,28 @@ class Intake:
         if self.paused:
             return False
         charge = self._charge(stream, extra, self._need(extra))
-        if charge == 0 or self.promised + charge <= self._limits.promised_bytes:
+        if charge == 0:
             return True
-        if self._favoured is None:
-            self._favoured = stream
-        return self._favoured is stream
+        if self.promised + charge > self._limits.promised_bytes:
+            if self._favoured is None:
+                self._favoured = stream
+            if self._favoured is not stream:
+                return False
+        return self._charged(stream, extra, charge)
+
+    def _charged(self, stream: Stream, extra: Extra, charge: int) -> bool:
+        """Whether the process has room for that, too."""
+        before = extra.granted if stream.streamed else extra.received + extra.credit  # of a long message all counts
+        if extra.claim is None:
+            extra.claim = Claim(self.budget, at_once=True)
+        missing = before + charge - extra.claim.size
+        return missing <= 0 or extra.claim.may_take(missing, self._room)
+
+    def _room(self) -> None:
+        """What waited for room is charged now."""
+        self._serve()
+        if self.on_room is not None:
+            self.on_room()
 
     def _grant(self, stream: Stream, extra: Extra) -> None:
         need = self._need(extra)
@@ -118,6 +144,8 @@ class Intake:
         if freed > 0:
             extra.granted = beyond
             self.promised -= freed
+            if extra.claim is not None:
+                extra.claim.resize(beyond)
             if not beyond and self._favoured is stream:
                 self._favoured = None
         if stream.message is None:
@@ -136,6 +164,8 @@ class Intake:
             self._favoured = None
         self.promised -= extra.granted
         extra.granted = 0
+        if extra.claim is not None:
+            self.budget.leave(extra.claim)
         self._serve()
 
     def pause(self, yes: bool) -> None:

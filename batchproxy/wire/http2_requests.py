@@ -10,8 +10,10 @@ from collections import deque
 from contextlib import suppress
 
 from batchproxy.wire import frames
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import ConnectionFault, ErrorCode, StreamFault
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
+from batchproxy.wire.http1_body import NO_ROOM
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_head import Head, Refusal, check_trailers
 from batchproxy.wire.http2_heads import Heads
@@ -30,6 +32,8 @@ MAX_GAPS = 16
 SMALL = 64
 """DATA frames of fewer bytes that do not end their stream are paid for."""
 
+_UNAVAILABLE = 14
+
 CONTINUE = b"\x08\x03100"
 """``:status: 100``."""
 
@@ -40,6 +44,7 @@ class Requests:
     Args:
         limits: what the peer may cost.
         now: monotonic seconds.
+        budget: of the process.
 
     Attributes:
         now: when the bytes came that are being read.
@@ -57,7 +62,7 @@ class Requests:
         "withdrawn",
     )  # fmt: skip
 
-    def __init__(self, limits: Http2Limits, now: float) -> None:
+    def __init__(self, limits: Http2Limits, now: float, budget: Budget) -> None:
         self.limits = limits
         self.now = now
         self.last = 0
@@ -66,7 +71,7 @@ class Requests:
         self.withdrawn = False
         self.allowance = Allowance(limits.allowance, limits.allowance_rate, now)
         self.outlet = Outlet(limits.window_bytes, self._answered, self.allowance.earn)
-        self.intake = Intake(limits, self.outlet.out)
+        self.intake = Intake(limits, self.outlet.out, budget)
         self.heads = Heads(limits.fields, limits.list_bytes)
         self._gaps: deque[tuple[int, int]] = deque(maxlen=MAX_GAPS)
         self._resets: dict[int, None] = {}
@@ -112,6 +117,9 @@ class Requests:
         self.outlet.streams[sid] = stream
         if head.refusal is not None:
             self.refuse(stream, head.refusal, ends=ends)
+            return
+        if self.intake.budget.spent and not ends:
+            self.refuse(stream, no_room(head), ends=False)
             return
         if head.streamed:
             self.done.append(stream)
@@ -216,6 +224,8 @@ class Requests:
             self._remember(stream.id)
         if stream.extra is not None:
             self.intake.release(stream, stream.extra)
+            if stream.extra.claim is not None:
+                stream.extra.claim.end()
 
     def _is_late(self, sid: int, fault: str) -> bool:
         """Whether a frame comes on a stream that was closed, and whose peer must have known.
@@ -281,6 +291,13 @@ class Requests:
 
     def __repr__(self) -> str:
         return f"<Requests {len(self.outlet.streams)} open, the last is {self.last}>"
+
+
+def no_room(head: Head) -> Refusal:
+    """What is said to a request that the process has no room for."""
+    if head.grpc:
+        return Refusal(_UNAVAILABLE, NO_ROOM, {"grpc-retry-pushback-ms": "1000"})
+    return Refusal(503, NO_ROOM, {"Retry-After": "1"})
 
 
 def _malformed(reason: str) -> StreamFault:

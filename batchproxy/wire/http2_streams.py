@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from batchproxy.wire import grpc
+from batchproxy.wire.budget import Claim
 from batchproxy.wire.headers import literal
 from batchproxy.wire.http1_head import Headers
 from batchproxy.wire.http2_head import Head, Refusal
@@ -48,6 +49,7 @@ class Extra:
             wants to be called where nobody is kept waiting.
         credit: what the peer may send before the next window update.
         granted: by how much we opened its window.
+        claim: what is charged for it, if that is more than its first window.
         held: what came of a streamed call's messages and was not taken yet, in bytes.
         delta: by how much the peer's window for our answer differs from its initial one.
         body: of the answer, while it waits for the peer's window; else empty.
@@ -58,8 +60,8 @@ class Extra:
     """
 
     __slots__ = (
-        "body", "compressed", "credit", "delta", "granted", "held", "mark", "parts", "ready", "received", "sent",
-        "trailers", "wanted",
+        "body", "claim", "compressed", "credit", "delta", "granted", "held", "mark", "parts", "ready", "received",
+        "sent", "trailers", "wanted",
     )  # fmt: skip
 
     def __init__(self, credit: int, wanted: int) -> None:
@@ -69,6 +71,7 @@ class Extra:
         self.compressed = 0
         self.credit = credit
         self.granted = 0
+        self.claim: Claim | None = None
         self.held = 0
         self.delta = 0
         self.body = NOTHING
@@ -106,6 +109,11 @@ class Stream:
         self.message: bytes | None = None
         self.extra: Extra | None = None
         self.on_cancel: Callable[[], object] | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """What is charged for it, if it is large."""
+        return None if self.extra is None else self.extra.claim
 
     def extended(self, credit: int) -> Extra:
         """The extra, made where there was none.
@@ -152,6 +160,14 @@ class Stream:
     def wake(self) -> None:
         """The connection takes more of a streamed answer."""
         raise NotImplementedError
+
+    def held(self) -> int:
+        """Bytes of request and answer that are not charged."""
+        message, extra = self.message or b"", self.extra
+        if extra is None:
+            return len(message)
+        unsent = len(extra.body) - extra.sent if extra.body else 0
+        return unsent + (len(message) if extra.claim is None else 0)
 
     def cancel(self) -> None:
         """The caller is gone."""

@@ -10,6 +10,7 @@ import pytest
 
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.wire.base import Limits
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1 import Http1Connection, Http1Exchange
 from batchproxy.wire.http1_answers import Answers
 from batchproxy.wire.http1_head import Heads
@@ -88,6 +89,7 @@ class Home:
         self.now = 100.0
         self.clock = lambda: self.now
         self.limits = LIMITS
+        self.budget = Budget()
         self.loop: asyncio.AbstractEventLoop = Loop()  # type: ignore[assignment]
         self.draining = False
         self.room = True
