@@ -1,4 +1,7 @@
-"""``python -m benchmarks [PART] [--quick] [--json FILE]``: measures a part or all, shows progress, prints tables."""
+"""``python -m benchmarks [PART] [--quick] [--json FILE]``: measures a part or all, shows progress, prints tables.
+
+``python -m benchmarks simulate`` measures nothing of this machine, and has flags of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, outbound, remote, tables
+from benchmarks import e2e, micro, outbound, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -24,6 +27,8 @@ QUICK_ROUNDS, QUICK_SECONDS = 1, 0.5
 
 def main() -> int:
     """Run and print; 1 where an answer was wrong or missing."""
+    if sys.argv[1:2] == ["simulate"]:
+        return simulate.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
     parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "wire", "all"], default="all")
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
