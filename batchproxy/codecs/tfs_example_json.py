@@ -18,11 +18,12 @@ from batchproxy.codecs.tfs_exact import is_base64, unbase64
 from batchproxy.codecs.tfs_examples import METHOD_OF, RESULTS, ExamplesClass, MessageColumn
 from batchproxy.codecs.tfs_json import float_texts
 from batchproxy.codecs.tfs_parse import MISSING, Members, Value
-from batchproxy.core.errors import BackendProtocolError, DecodeError
+from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError
 from batchproxy.core.request import Reply
 from batchproxy.protos import tfs_pb2 as pb
 
 _INT64_END = 1 << 63
+_RESULTS_OF = {"classify": "ClassificationResults", "regress": "RegressionResults"}
 
 
 def read_examples(verb: str, doc: Members) -> MessageColumn:
@@ -37,9 +38,9 @@ def read_examples(verb: str, doc: Members) -> MessageColumn:
     """
     found, examples = doc.find(b"context"), doc.find(b"examples")
     context = None if found is MISSING else _example(found)
-    if examples is MISSING:
+    if examples is MISSING:  # the text is the same for regress
         raise DecodeError(
-            f"JSON Value: {echo(doc)} When method is {verb}, key 'examples' is expected and was not found"
+            f"JSON Value: {echo(doc)} When method is classify, key 'examples' is expected and was not found"
         )
     if not isinstance(examples, list):
         raise DecodeError(f"JSON Value: {echo(doc)} Expecting 'examples' value to be an list/array")
@@ -56,10 +57,13 @@ def write_results(verb: str, reply: Reply) -> bytes:
         reply: from ``tfs_examples.read_reply``.
 
     Raises:
-        BackendProtocolError: results that are none.
+        RequestError: TF Serving's text: there are none.
+        BackendProtocolError: results that cannot be read.
     """
     column = reply.columns[RESULTS]
     assert isinstance(column, MessageColumn), "results that are no messages. This is a bug."
+    if not column.messages:
+        raise RequestError(f"Cannot convert empty {_RESULTS_OF[verb]} to JSON")
     try:
         if verb == "regress":
             values = [pb.Regression.FromString(message).value for message in column.messages]
@@ -75,7 +79,7 @@ def write_results(verb: str, reply: Reply) -> bytes:
 
 
 def _floats(values: Sequence[float]) -> list[bytes]:
-    return float_texts(np.array(values, np.float32)) if values else []
+    return float_texts(np.array(values, np.float32))
 
 
 # ---------------------------------------------------------------- examples
@@ -88,13 +92,14 @@ def _example(value: Value) -> bytes:
     features: dict[bytes, pb.Feature] = {}
     for key, member in value.pairs:
         name = key.partition(b"\0")[0]  # read as a C string
-        feature = features.setdefault(name, pb.Feature())  # a repeated name adds to its values
+        feature = pb.Feature()
         for element in member if isinstance(member, list) else [member]:
             _add(name, feature, element)
+        features[name] = feature  # the last one of a name counts, unlike everywhere else
     entries = []
     for name, feature in features.items():
         entries.append(_field(1, _field(1, name) + _field(2, feature.SerializeToString())))
-    return _field(1, b"".join(entries))
+    return _field(1, b"".join(entries)) if entries else b""
 
 
 def _field(number: int, held: bytes) -> bytes:
@@ -105,13 +110,12 @@ def _add(name: bytes, feature: pb.Feature, element: Value) -> None:
     """Append to a feature, of which the first element says the kind."""
     shown = name.decode("utf-8", "surrogateescape")
     if isinstance(element, bytes) or is_base64(element):
-        held = element if isinstance(element, bytes) else unbase64(element.pairs[0][1])
         _same_kind(shown, feature, "bytes")
-        feature.bytes_list.value.append(held)
+        feature.bytes_list.value.append(element if isinstance(element, bytes) else unbase64(element.pairs[0][1]))
     elif isinstance(element, int):  # booleans, too
+        _same_kind(shown, feature, "int64")
         if element >= _INT64_END:
             raise DecodeError(f"Feature: {shown} has uint64_t element. Only int64_t is supported.")
-        _same_kind(shown, feature, "int64")
         feature.int64_list.value.append(int(element))
     elif isinstance(element, float):
         _same_kind(shown, feature, "float")

@@ -113,11 +113,13 @@ def read_request(stream: BufferedIOBase, go_on: Callable[[], None]) -> Request |
 
 
 def _inflated(body: bytes) -> bytes:
-    """What cannot be inflated is empty (facts 1.11)."""
+    """What cannot be inflated is empty (facts 1.11), and so is more than one file, or anything behind it."""
+    inflater = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompress(body, wbits=31)
+        text = inflater.decompress(body)
     except zlib.error:
         return b""
+    return text if inflater.eof and not inflater.unused_data else b""
 
 
 def stays_open(request: Request, answer: Answer) -> bool:

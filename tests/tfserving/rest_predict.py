@@ -85,7 +85,7 @@ def fill_signature_name(spec: Any, document: Value) -> None:
         raise invalid(
             f"JSON Value: {echo(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    spec.signature_name = name
+    spec.signature_name = as_text(name)
 
 
 # ---------------------------------------------------------------- requests
@@ -109,7 +109,7 @@ def _from_rows(document: Pairs, instances: Value, kinds: Mapping[str, Kind]) -> 
             raise invalid(f"Expecting object but got list at item {index} of input list")
         if not named and _names_inputs(element):
             raise invalid(f"Expecting value/list but got object at item {index} of input list")
-        members = [(_c_string(key), value) for key, value in element.pairs] if named else [(min(kinds), element)]
+        members = [(c_string(key), value) for key, value in element.pairs] if named else [(min(kinds), element)]
         for alias, value in members:
             where = f"{place} key: {alias}" if named else place
             try:
@@ -159,11 +159,10 @@ def _from_columns(value: Value, kinds: Mapping[str, Kind]) -> dict[str, Array]:
                 "tensorinfo_map"
             )
         return {alias: _column(value, kind) for alias, kind in kinds.items()}
-    members = Pairs([(_c_string(key), member) for key, member in value.pairs])
     for alias in kinds:
-        if members.find(alias) is MISSING:
+        if value.find(alias) is MISSING:
             raise invalid(f"Missing named input: {alias} in 'inputs' object.")
-    return {alias: _column(members.find(alias), kind) for alias, kind in kinds.items()}
+    return {alias: _column(value.find(alias), kind) for alias, kind in kinds.items()}
 
 
 def _column(value: Value, kind: Kind) -> Array:
@@ -187,8 +186,14 @@ def is_base64(value: Value) -> bool:
     )
 
 
-def _c_string(name: str) -> str:
+def c_string(name: str) -> str:
+    """A name as C reads it: up to a NUL."""
     return name.partition("\0")[0]
+
+
+def as_text(name: str) -> str:
+    """A name that a protobuf message of Python's can hold; C++ takes any bytes."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _shape_of(value: Value) -> list[int]:
@@ -228,11 +233,13 @@ def _element(value: Value, kind: Kind) -> Any:
     elif kind.name == "bool":
         right = isinstance(value, bool)
     elif kind.name == "string":
-        if is_base64(value):
+        if isinstance(value, Pairs):
+            if not is_base64(value):
+                raise invalid(f"JSON Value: {echo(value)} not formatted correctly for base64 data")
             return from_base64(value)
         if isinstance(value, str):
             return value.encode(errors="surrogateescape")
-    else:
+    elif not isinstance(value, Pairs):
         raise Fault("UNIMPLEMENTED", f"Conversion of JSON Value: {echo(value)} to type: {kind.name}")
     if not right:
         raise invalid(f"JSON Value: {echo(value)} Type: {type_name(value)} is not of expected type: {kind.name}")

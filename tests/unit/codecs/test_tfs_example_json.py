@@ -22,7 +22,7 @@ from batchproxy.codecs.tfs_example_json import read_examples, write_results
 from batchproxy.codecs.tfs_examples import ExamplesClass, MessageColumn
 from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
 from batchproxy.codecs.tfs_parse import parse
-from batchproxy.core.errors import BackendProtocolError, DecodeError
+from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError
 from batchproxy.core.request import Reply
 
 
@@ -57,19 +57,19 @@ def test_a_feature(text: bytes, kind: str | None, values: list[Any]) -> None:
 
 
 def test_examples_and_their_context() -> None:
-    """Names may be longer than a length byte holds; one cut by a NUL is read as a C string; a repeated one goes on."""
+    """Names may be longer than a length byte holds; one ends at a NUL; the last of a name counts, of any kind."""
     name = b"n" * 300
-    body = b'{"context": {"c": 1}, "examples": [{"' + name + b'": "x"}, {}, {"a": 1, "a\\u0000b": [2]}]}'
+    body = b'{"context": {"c": 1}, "examples": [{"' + name + b'": "x"}, {}, {"a": 1, "a\\u0000b": [2.5]}]}'
     column = read_examples("classify", parse(body))
     assert column.shape_class is not None
     assert column.shape_class.context is not None
 
     assert CLASSIFY == column.shape_class.method
     assert {"c": ("int64_list", [1])} == features_of(column.shape_class.context)
-    assert [{name.decode(): ("bytes_list", [b"x"])}, {}, {"a": ("int64_list", [1, 2])}] == [
+    assert [{name.decode(): ("bytes_list", [b"x"])}, {}, {"a": ("float_list", [2.5])}] == [
         features_of(message) for message in column.messages
     ]
-    assert example_pb2.Example.FromString(column.messages[1]).HasField("features")
+    assert b"" == column.messages[1]
 
 
 def test_without_a_context_there_is_none() -> None:
@@ -104,15 +104,23 @@ def test_without_a_context_there_is_none() -> None:
             b'{"examples": [{"f": 9223372036854775808}]}',
             "Feature: f has uint64_t element. Only int64_t is supported.",
         ),
+        (b'{"examples": [{"f": [1, {"b64": "_"}]}]}', "Unexpected element type in feature: f expecting type: int64"),
+        (
+            b'{"examples": [{"f": [1.5, 9223372036854775808]}]}',
+            "Unexpected element type in feature: f expecting type: float",
+        ),
         (b'{"examples": [{"\xff": null}]}', "Feature: \udcff has element with unexpected JSON type: Null"),
     ],
 )
 def test_what_is_wrong_is_said_in_tf_servings_words(body: bytes, text: str) -> None:
-    """Text by text."""
-    with pytest.raises(DecodeError) as caught:
-        read_examples("classify", parse(body))
+    """Text by text, and the same for both verbs."""
+    told = []
+    for verb in ("classify", "regress"):
+        with pytest.raises(DecodeError) as caught:
+            read_examples(verb, parse(body))
+        told.append(caught.value.message)
 
-    assert text == caught.value.message
+    assert [text] * 2 == told
 
 
 @given(
@@ -171,6 +179,21 @@ def test_numbers_are_written_as_tf_serving_does() -> None:
         response.result.regressions.add(value=value)
 
     assert b'{\n    "results": [2.5, 9e+06, 0.333333343, 0.0]\n}' == write_results("regress", reply_of(response))
+
+
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [
+        ("classify", "Cannot convert empty ClassificationResults to JSON"),
+        ("regress", "Cannot convert empty RegressionResults to JSON"),
+    ],
+)
+def test_no_results_have_no_form(verb: str, text: str) -> None:
+    """TF Serving refuses to write them."""
+    with pytest.raises(RequestError) as caught:
+        write_results(verb, Reply({"results": MessageColumn([])}, 1))
+
+    assert text == caught.value.message
 
 
 @pytest.mark.parametrize("verb", ["classify", "regress"])
