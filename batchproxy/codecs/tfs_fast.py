@@ -247,9 +247,12 @@ def _strings(value: Any) -> Array | None:
         if type(leaf) is str:
             array[index] = leaf.encode()
         elif type(leaf) is dict and _is_base64(leaf):
+            text = leaf["b64"]
+            if len(text) % 4 or text.endswith("==="):  # Abseil's rules decide; Python takes "YWJj=", too
+                return None
             try:
-                array[index] = binascii.a2b_base64(leaf["b64"], strict_mode=True)
-            except ValueError:  # perhaps only unpadded: Abseil's rules decide
+                array[index] = binascii.a2b_base64(text, strict_mode=True)
+            except ValueError:
                 return None
         else:
             return None

@@ -175,7 +175,7 @@ def _name_of(member: bytes) -> bytes:
 
 
 def _ranks(bones: bytes) -> Mapping[str, int] | None:
-    """The rank of a row under the empty name, or of each of its members; None where a name comes twice."""
+    """The rank of a row under the empty name, or of each of its members; None where a name comes twice, or is none."""
     if bones.startswith(b"{"):
         return _ranks_of_members(bones) if len(bones) <= _SORT_UP_TO else _ranks_of_members.__wrapped__(bones)
     return _BY_RANK[min(len(bones) - len(bones.lstrip(b"[")), len(_BY_RANK) - 1)]
@@ -195,7 +195,10 @@ def _ranks_of_members(bones: bytes) -> Mapping[str, int] | None:
         elif token in {b"}", b"]"}:
             depth -= 1
         elif depth == 1 and token.endswith(b'":'):
-            name = msgspec.json.decode(token[:-1], type=str)
+            try:
+                name = msgspec.json.decode(token[:-1], type=str)
+            except UnicodeDecodeError:  # rows were not looked into so far
+                return None
             if name in ranks:
                 return None
             ranks[name] = sum(1 for _ in takewhile(b"[".__eq__, tokens[at + 1 :]))

@@ -197,3 +197,8 @@ def test_strings_stay_untouched() -> None:
     text = b'{"NaN": [NaN, "NaN \\" NaN", "NaN"]}'
 
     assert b'{"NaN": [111, "NaN \\" NaN", "NaN"]}' == outside_strings(text, lambda plain: plain.replace(b"NaN", b"111"))
+
+
+def test_rows_with_a_name_that_is_no_text_have_no_shape() -> None:
+    """The server says what it makes of them."""
+    assert shape_of(b'[{"\xff": 1}]') is None
