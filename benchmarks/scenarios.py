@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from batchproxy.simulation.rivals import INF, Fixed
+from batchproxy.simulation.arrivals import Callers
+from batchproxy.simulation.oracle import Setting
+from batchproxy.simulation.rivals import INF
 from batchproxy.simulation.scenario import Backend, Scenario
+from batchproxy.simulation.servers import kneed, padded
 
 ORACLE = Path(__file__).with_name("oracle.json")
 
@@ -49,35 +54,72 @@ BACKENDS = {
 """Those of the study behind policy.md, with its run lengths (read from how its unstable figures grow)."""
 
 
+def _others() -> Iterator[Backend]:
+    """What the policy was not made on: cores that are shared, and thrash; noise; steps; a knee; compiling."""
+    for cores, horizon_s in ((1, 40.0), (2, 30.0), (4, 20.0)):
+        yield replace(accelerator(cores, horizon_s), name=f"PS{cores}", shared=True)
+    for cores, horizon_s in ((1, 60.0), (4, 30.0)):
+        yield replace(processor(cores, horizon_s), name=f"PSB{cores}", shared=True)
+    for cores, horizon_s in ((1, 40.0), (4, 20.0)):
+        yield replace(accelerator(cores, horizon_s), name=f"PST{cores}", shared=True, thrash=0.1)
+    for backend in (accelerator(1, 40.0), accelerator(4, 20.0), accelerator(8, 12.0), processor(1, 60.0)):
+        yield replace(backend, name=f"{backend.name}N", noise=0.25)
+    for lanes, horizon_s in ((1, 40.0), (4, 20.0)):
+        yield replace(accelerator(lanes, horizon_s), name=f"P{lanes}", shape=padded)
+    yield replace(accelerator(4, 20.0), name="A4K", shape=partial(kneed, knee_rows=16, extra_s=0.001))
+    yield replace(accelerator(4, 20.0), name="A4C", compile_s=0.2)
+
+
+OTHERS = {backend.name: backend for backend in _others()}
+"""PS: cores, shared. PSB: the same with rows that cost. PST: cores that thrash, 10 % a call too many. N: noise of 25 %.
+P: padded to powers of two. K: 1 ms more a row from 16 on. C: each new row count is compiled for 200 ms."""
+
+OTHER_LOADS = (0.30, 0.70, 0.95)
+
+CALLERS = (Callers(1), Callers(8), Callers(32), Callers(128), Callers(64, 0.05), Callers(256, 0.05))
+"""Closed loops, with and without time to think."""
+
+
 def points(names: Iterable[str] = (), factor: float = 1.0) -> Iterator[Scenario]:
-    """Every load of the named backends; of all without names."""
+    """Every load of the named backends; of the usual ones without names."""
     for name in names or BACKENDS:
-        for load in LOADS:
-            yield Scenario(BACKENDS[name], load, "poisson", factor)
-        for load in BURSTY_LOADS:
-            yield Scenario(BACKENDS[name], load, "bursty", factor)
+        if name in OTHERS:
+            yield from (Scenario(OTHERS[name], load, "poisson", factor) for load in OTHER_LOADS)
+            continue
+        yield from (Scenario(BACKENDS[name], load, "poisson", factor) for load in LOADS)
+        yield from (Scenario(BACKENDS[name], load, "bursty", factor) for load in BURSTY_LOADS)
 
 
-def grid(lanes: int) -> list[tuple[int, float]]:
-    """The static settings that the oracle chooses from: calls in flight, and full batches above them."""
-    return [(limit, overflow) for limit in range(1, 25 if lanes > 8 else 13) for overflow in (0, 1, INF)]
+def other_arrivals(factor: float = 1.0) -> Iterator[Scenario]:
+    """Days and closed loops."""
+    for name in ("A1", "A4", "B4", "D4"):
+        yield Scenario(replace(BACKENDS[name], horizon_s=20.0), 0.45, "diurnal", factor)
+    for name in ("A1", "A4", "B1", "D1"):
+        for callers in CALLERS:
+            yield Scenario(replace(BACKENDS[name], horizon_s=10.0), 0.0, "closed", factor, callers)
 
 
-def oracle_choices() -> dict[str, dict[str, tuple[int, float]]]:
-    """Backend and scenario to the setting with the least mean latency: ``python -m benchmarks simulate --oracle``."""
-    found: dict[str, dict[str, list[int | None]]] = json.loads(ORACLE.read_text())
+def backend(name: str) -> Backend:
+    """One of the usual ones or of the others."""
+    return BACKENDS.get(name) or OTHERS[name]
+
+
+def choices() -> dict[str, dict[str, Setting]]:
+    """Backend and scenario to the oracle's setting; under ``static`` the best one for all of the backend's scenarios.
+
+    Made by ``python -m benchmarks simulate --oracle``.
+    """
+    found: dict[str, dict[str, tuple[int, int | None]]] = json.loads(ORACLE.read_text())
     return {
-        backend: {name: (limit or 0, INF if over is None else over) for name, (limit, over) in row.items()}
-        for backend, row in found.items()
+        name: {column: Setting(limit, INF if over is None else over) for column, (limit, over) in row.items()}
+        for name, row in found.items()
     }
 
 
-def spoken(choice: tuple[int, float]) -> str:
-    """A setting in words."""
-    limit, overflow = choice
-    return f"k={limit}, +{'inf' if overflow == INF else int(overflow)}"
-
-
-def static(choice: tuple[int, float]) -> Fixed:
-    """A contender that keeps to a setting."""
-    return Fixed(*choice)
+def write_choices(found: Mapping[str, Mapping[str, Setting]]) -> None:
+    """A line a backend."""
+    lines = []
+    for name, row in found.items():
+        plain = {column: [one.limit, None if one.overflow == INF else one.overflow] for column, one in row.items()}
+        lines.append(f' "{name}": {json.dumps(plain)}')
+    ORACLE.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -23,13 +23,14 @@ from batchproxy.simulation.servers import Server
 INF = math.inf
 
 Say = tuple[int, float, float]
-"""Rows to send now; if 0: ask again once so many rows wait, and at this time."""
+"""Rows to send now, or, below 0, how many of the oldest requests to refuse; if 0: ask again once so many rows wait, and
+at this time."""
 
 
 class Rival(Protocol):
     """A rule."""
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         """What leaves now.
 
         Args:
@@ -37,6 +38,7 @@ class Rival(Protocol):
             waiting: rows, at least 1.
             in_flight: calls.
             oldest: when the oldest request came.
+            newest: when the newest request came.
         """
 
     def complete(self, now: float, rows: int, sent: float, oldest: float, newest: float) -> None:
@@ -60,7 +62,7 @@ class Fixed:
     def __init__(self, limit: float, overflow: float = 0, max_rows: int = 32) -> None:
         self._limit, self._full, self._max_rows = limit, limit + overflow, max_rows
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         if in_flight < self._limit:
             return min(waiting, self._max_rows), 0, INF
         if in_flight < self._full:
@@ -80,7 +82,7 @@ class Timer:
     def __init__(self, delay_s: float, limit: float = INF, max_rows: int = 32) -> None:
         self._delay_s, self._limit, self._max_rows = delay_s, limit, max_rows
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         if in_flight >= self._limit:
             return 0, INF, INF
         if waiting >= self._max_rows or oldest + self._delay_s <= now:
@@ -111,7 +113,7 @@ class SharedAdaptive:
         self._last, self._better = 0.0, False
         self._sum, self._count = 0.0, 0
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         whole = math.floor(self.limit)
         if in_flight < whole or (in_flight == whole and self._draw.random() < self.limit - whole):
             return min(waiting, self._max_rows), 0, INF
@@ -133,46 +135,52 @@ class SharedAdaptive:
 
 
 class Cork:
-    """BentoML's dispatcher (``marshal/dispatcher.py``): one call at a time; waits while that delays those who wait by
-    less than the average wait of late, from a line fitted to the last 50 calls, looked at again every 5 s.
+    """BentoML's dispatcher (``marshal/dispatcher.py``): one call at a time, held while that costs little.
 
-    Asked again when the wait ends, where BentoML polls every millisecond: that flatters it.
+    A line is fitted to the last 50 calls, and the average wait of their newest requests is kept, anew every 5 s. Held
+    while (wait of the newest + 1 ms + slope) * waiting stays below 0.95 of that average. The oldest is refused where it
+    would be answered too late by that line. Asked again when the hold ends, where BentoML polls: that flatters it.
+
+    Args:
+        max_rows: of a call.
+        deadline_s: what is too late.
     """
 
     TICK_S, DECAY, MEMORY, REFRESH_S = 0.001, 0.95, 50, 5.0
-    FIRST_ALPHA_S, FIRST_BETA_S, FIRST_WAIT_S = 0.002, 0.0001, 0.01
+    DEADLINE_S = 60.0
+    SLOPE_S, INTERCEPT_S, WAIT_S = 0.002, 0.001, 0.01  # before anything is measured
 
-    def __init__(self, max_rows: int = 32, deadline_s: float = 60.0) -> None:
-        self._max_rows = max_rows
-        self._deadline_s = deadline_s
+    def __init__(self, max_rows: int = 32, deadline_s: float = DEADLINE_S) -> None:
+        self._max_rows, self._deadline_s = max_rows, deadline_s
         self._past: deque[tuple[int, float, float]] = deque(maxlen=self.MEMORY)
-        self._slope, self._wait_s, self._fitted = self.FIRST_ALPHA_S, self.FIRST_WAIT_S, 0.0
-        self._newest = 0.0
+        self._slope_s, self._intercept_s, self._wait_s = self.SLOPE_S, self.INTERCEPT_S, self.WAIT_S
+        self._fitted = -INF
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
+        rows = min(waiting, self._max_rows)
+        if waiting > 1 and now - oldest + self._slope_s * rows + self._intercept_s >= self._deadline_s:
+            return -1, 0, INF
         if in_flight:
             return 0, INF, INF
         if waiting < self._max_rows:
-            ready = self._newest + self._wait_s * self.DECAY / waiting - self.TICK_S - self._slope
+            ready = newest + self._wait_s * self.DECAY / waiting - self.TICK_S - self._slope_s
             if now < ready:
                 return 0, waiting + 1, ready
-        return min(waiting, self._max_rows), 0, INF
-
-    def arrived(self, newest: float) -> None:
-        """When the newest request came: told by the loop."""
-        self._newest = newest
+        return rows, 0, INF
 
     def complete(self, now: float, rows: int, sent: float, oldest: float, newest: float) -> None:
         self._past.append((rows, now - sent, sent - newest))
-        if now - self._fitted < self.REFRESH_S and len(self._past) >= self._past.maxlen:  # type: ignore[operator]
+        count = len(self._past)
+        if count == self.MEMORY and now - self._fitted < self.REFRESH_S:
             return
         self._fitted = now
-        count = len(self._past)
         mean = sum(rows for rows, _, _ in self._past) / count
         seconds = sum(taken for _, taken, _ in self._past) / count
         spread = sum((rows - mean) ** 2 for rows, _, _ in self._past)
         if spread:
-            self._slope = max(0.0, sum((rows - mean) * (taken - seconds) for rows, taken, _ in self._past) / spread)
+            slope = sum((rows - mean) * (taken - seconds) for rows, taken, _ in self._past) / spread
+            self._slope_s = max(0.0, slope)
+            self._intercept_s = max(0.0, seconds - self._slope_s * mean)
         self._wait_s = sum(wait for _, _, wait in self._past) / count
 
 
@@ -184,7 +192,7 @@ class Aimd:
     def __init__(self, objective_s: float, max_rows: int = 32) -> None:
         self._objective_s, self._max_rows, self._cap = objective_s, max_rows, 1.0
 
-    def decide(self, now: float, waiting: int, in_flight: int, oldest: float) -> Say:
+    def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         return (0, INF, INF) if in_flight else (min(waiting, int(self._cap)), 0, INF)
 
     def complete(self, now: float, rows: int, sent: float, oldest: float, newest: float) -> None:
@@ -212,8 +220,7 @@ def drive(
     if callers is not None:
         times = own = [0.0] * callers.count
     sums = list(accumulate(arrivals.rows, initial=0)) if arrivals.rows else None
-    told = rival.arrived if isinstance(rival, Cork) else None
-    head = tail = in_flight = 0
+    head = tail = in_flight = refused = 0
     now, end = 0.0, horizon_s + drain_s
     decide, sent_at = rival.decide, log.sent
     if callers is None and times:
@@ -224,11 +231,13 @@ def drive(
         need, at = 1.0, INF
         while head < tail:
             waiting = tail - head if sums is None else sums[tail] - sums[head]
-            if told is not None:
-                told(times[tail - 1])
-            rows, need, at = decide(now, waiting, in_flight, times[head])
+            rows, need, at = decide(now, waiting, in_flight, times[head], times[tail - 1])
             if not rows:
                 break
+            if rows < 0:
+                head, refused = head - rows, refused - rows
+                need, at = 1.0, INF
+                continue
             stop = head + rows if sums is None else max(head + 1, bisect_right(sums, sums[head] + rows) - 1)
             server.send(now, rows if sums is None else sums[stop] - sums[head], "", (head, stop, now))
             head, in_flight = stop, in_flight + 1
@@ -260,5 +269,5 @@ def drive(
                         heappush(returning, now + pause)
         while returning and returning[0] <= now and now < horizon_s:
             own.append(heappop(returning))
-    log.requests = len(times)
+    log.requests, log.late = len(times), refused
     return log
