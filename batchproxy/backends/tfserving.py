@@ -55,7 +55,7 @@ class TfServingBackend:
     Args:
         grpc: ``HOST:PORT`` or ``unix:/PATH``; None for no such door.
         rest: ``HOST:PORT``, or ``http://HOST:PORT``; None for no such door.
-        static_headers: sent with each merged call, as (name, value) pairs.
+        static_headers: sent with each call, as (name, value) pairs; a caller's own of that name count more.
         grpc_client: ``AIO`` or ``WIRE``.
         habits: learns from its answers how it was started.
     """
@@ -93,8 +93,7 @@ class TfServingBackend:
         return reply
 
     async def _infer(self, key: BatchKey, columns: Columns, timeout_s: float | None) -> Reply:
-        theirs = {name for name, _ in key.partition}
-        headers = (*(header for header in self._static if header[0] not in theirs), *key.partition)
+        headers = self._with_static(key.partition)
         by_rest = _by_rest(columns)
         if by_rest is not None:
             return await self._infer_rest(key, by_rest, headers, timeout_s)
@@ -117,11 +116,12 @@ class TfServingBackend:
         return Reply(call.read(answer.body), 0, headers=answer.headers)
 
     async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
-        """Pass a call on through the door that it came by."""
+        """Pass a call on through the door that it came by, with the static headers: they are this server's matter."""
+        headers = self._with_static(call.headers)
         try:
             if call.protocol == GRPC:
-                return await self._grpc_door().call(call.method, call.headers, call.body, timeout_s)
-            return await self._rest_door().call(call.method, call.path, call.headers, call.body, timeout_s)
+                return await self._grpc_door().call(call.method, headers, call.body, timeout_s)
+            return await self._rest_door().call(call.method, call.path, headers, call.body, timeout_s)
         except BackendError as error:
             self._habits.refused(self.name, error)
             raise
@@ -129,8 +129,8 @@ class TfServingBackend:
     def relay_stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]:
-        """Pass on a gRPC call of any kind, both ways; see ``GrpcDoor.stream``."""
-        return self._grpc_door().stream(method, headers, messages, timeout_s)
+        """Pass on a gRPC call of any kind, both ways, as ``relay`` does; see ``GrpcDoor.stream``."""
+        return self._grpc_door().stream(method, self._with_static(headers), messages, timeout_s)
 
     async def metadata(self, model: str, version: Version) -> ModelInfo:
         """Ask for a model's signatures and the version that answers: by gRPC where there is such a door."""
@@ -167,6 +167,12 @@ class TfServingBackend:
         for door in (self._grpc, self._rest):
             if door is not None:
                 await door.aclose()
+
+    def _with_static(self, headers: Sequence[Header]) -> Sequence[Header]:
+        if not self._static:
+            return headers
+        theirs = {name.lower() for name, _ in headers}
+        return (*(header for header in self._static if header[0].lower() not in theirs), *headers)
 
     async def _get(self, path: str, timeout_s: float) -> RawReply:
         return await self._rest_door().call("GET", path, self._static, b"", timeout_s)
