@@ -215,17 +215,19 @@ async def test_a_merged_grpc_call_that_fails() -> None:
 
 
 async def test_relayed_calls_use_the_door_they_came_by() -> None:
-    """As they came: without our static headers."""
+    """As they came, with our static headers, unless the caller has one of that name."""
     async with scripted() as server, backend(grpc=server.grpc, rest=server.rest) as remote:
         server.grpc_answers["/any/Method"] = b"\xff"
-        server.rest_answers["DELETE /any?thing"] = 200, b"{"
+        server.rest_answers["DELETE /any?thing"] = server.rest_answers["GET /"] = 200, b"{"
         by_grpc = await remote.relay(RawCall(GRPC, "/any/Method", "", (("a", "1"),), b"\xfe"), 5.0)
         by_rest = await remote.relay(RawCall(REST, "DELETE", "/any?thing", (("b", "2"),), b"!"), 5.0)
-    (_, metadata, message), (_, headers, body) = server.seen
+        await remote.relay(RawCall(REST, "GET", "/", (("X-Static", "theirs"),), b""), 5.0)
+    (_, metadata, message), (_, headers, body), (_, own, _) = server.seen
 
     assert ((0, b"\xff"), (200, b"{")) == ((by_grpc.status, by_grpc.body), (by_rest.status, by_rest.body))
-    assert ("1", None, b"\xfe") == (metadata["a"], metadata.get("x-static"), message)
-    assert ("2", None, b"!") == (headers["b"], headers.get("x-static"), body)
+    assert ("1", "s", b"\xfe") == (metadata["a"], metadata["x-static"], message)
+    assert ("2", "s", b"!") == (headers["b"], headers["x-static"], body)
+    assert "theirs" == own["x-static"]
 
 
 async def test_streams_are_relayed() -> None:
