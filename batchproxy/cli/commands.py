@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "serve models, batching their requests",
     "check": "check a configuration file without serving it",
     "demo": "serve the built-in models, send them real traffic, print what batching gains",
+    "simulate": "show in simulated time how batching would do, beside other rules",
 }
 
 _HELP = """\
@@ -94,7 +95,7 @@ def _run(argv: list[str]) -> int:
     name = argv[0] if argv else ""
     known = ", ".join(COMMANDS)
     if name in {"-h", "--help", "help"}:
-        print(_HELP.format(commands="\n".join(f"  {command:<7}{text}" for command, text in COMMANDS.items())))
+        print(_HELP.format(commands="\n".join(f"  {command:<10}{text}" for command, text in COMMANDS.items())))
         return 0
     if name == "--version":
         print(version())

@@ -167,3 +167,21 @@ def rivals_table(found: Mapping[str, Mapping[str, Sequence[Figures]]]) -> str:
     columns = list(dict.fromkeys(column for row in found.values() for column in row))
     rows = [[name, *(cell(row[column]) if column in row else "" for column in columns)] for name, row in found.items()]
     return table(["ms", *columns], rows)
+
+
+def contenders_table(found: Mapping[str, Sequence[Figures]], *, goodput: bool = False) -> str:
+    """A line a contender of one scenario; a list holds a run a seed.
+
+    Args:
+        found: name to runs.
+        goodput: whether there is an objective to be kept.
+    """
+    head = ["ms", "mean", "p50", "p99", "rows a call", "answered %", *(["in time %"] if goodput else []), "queue grows"]
+    rows = []
+    for name, runs in found.items():
+        times = [short(mean(getattr(run, part) for run in runs)) for part in ("mean_ms", "p50_ms", "p99_ms")]
+        kept = [f"{100 * mean(run.goodput for run in runs):.1f}"] if goodput else []
+        served = f"{100 * mean(run.served for run in runs):.1f}"
+        grows = "yes" if mostly(run.unstable for run in runs) else ""
+        rows.append([name, *times, f"{mean(run.mean_rows for run in runs):.1f}", served, *kept, grows])
+    return table(head, rows)

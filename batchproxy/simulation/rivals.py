@@ -137,7 +137,7 @@ class SharedAdaptive:
 class Cork:
     """BentoML's dispatcher (``marshal/dispatcher.py``): one call at a time, held while that costs little.
 
-    A line is fitted to the last 50 calls, and the average wait of their newest requests is kept, anew every 5 s. Held
+    A line is fitted to the last 50 calls, and their average wait is kept, anew every 5 s. Held
     while (wait of the newest + 1 ms + slope) * waiting stays below 0.95 of that average. The oldest is refused where it
     would be answered too late by that line. Asked again when the hold ends, where BentoML polls: that flatters it.
 
@@ -147,7 +147,7 @@ class Cork:
     """
 
     TICK_S, DECAY, MEMORY, REFRESH_S = 0.001, 0.95, 50, 5.0
-    DEADLINE_S = 60.0
+    DEADLINE_S, TRAINED = 60.0, 10  # nobody is refused before so many calls
     SLOPE_S, INTERCEPT_S, WAIT_S = 0.002, 0.001, 0.01  # before anything is measured
 
     def __init__(self, max_rows: int = 32, deadline_s: float = DEADLINE_S) -> None:
@@ -158,7 +158,8 @@ class Cork:
 
     def decide(self, now: float, waiting: int, in_flight: int, oldest: float, newest: float) -> Say:
         rows = min(waiting, self._max_rows)
-        if waiting > 1 and now - oldest + self._slope_s * rows + self._intercept_s >= self._deadline_s:
+        taken_s = self._slope_s * rows + self._intercept_s
+        if waiting > 1 and len(self._past) >= self.TRAINED and now - oldest + taken_s >= self._deadline_s:
             return -1, 0, INF
         if in_flight:
             return 0, INF, INF
@@ -169,7 +170,7 @@ class Cork:
         return rows, 0, INF
 
     def complete(self, now: float, rows: int, sent: float, oldest: float, newest: float) -> None:
-        self._past.append((rows, now - sent, sent - newest))
+        self._past.append((rows, now - sent, sent - (oldest + newest) / 2))
         count = len(self._past)
         if count == self.MEMORY and now - self._fitted < self.REFRESH_S:
             return

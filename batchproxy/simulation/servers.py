@@ -238,3 +238,40 @@ class Cores:
 
     def _plan(self) -> None:
         self.due = min(self._next(), self._back[0][0] if self._back else INF)
+
+
+class Pool:
+    """Several servers as one, for rivals, which know of one only: a call goes to the one with the least to do.
+
+    Args:
+        servers: the servers.
+        speeds: what each does, in any unit that they share: calls in flight are divided by it. Equal ones are what a
+            balancer by least requests has.
+        caps: calls in flight above which a server is taken only where all are above theirs.
+    """
+
+    def __init__(self, servers: Sequence[Server], speeds: Sequence[float], caps: Sequence[float]) -> None:
+        self.due = INF
+        self._servers = servers
+        self._known = list(zip(speeds, caps, strict=True))
+        self._in_flight = [0] * len(servers)
+
+    def send(self, now: float, rows: int, model: str, tag: Any) -> None:
+        loads = [
+            (calls >= cap, (calls + 1) / speed)
+            for calls, (speed, cap) in zip(self._in_flight, self._known, strict=True)
+        ]
+        index = loads.index(min(loads))
+        self._in_flight[index] += 1
+        self._servers[index].send(now, rows, model, tag)
+        self.due = min(server.due for server in self._servers)
+
+    def answers(self, now: float) -> list[tuple[Any, bool]]:
+        found: list[tuple[Any, bool]] = []
+        for index, server in enumerate(self._servers):
+            if server.due <= now:
+                back = server.answers(now)
+                self._in_flight[index] -= len(back)
+                found += back
+        self.due = min(server.due for server in self._servers)
+        return found
