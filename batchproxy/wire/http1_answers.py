@@ -128,10 +128,10 @@ def has_body(status: int, mode: int) -> bool:
 
 
 def page(status: int, why: str) -> bytes:
-    """libevent's error page, and a line that says what was wrong."""
+    """libevent's error page, and a line that says what was wrong; no line for the empty text."""
     reason = REASONS[status]
     text = why.replace("&", "&amp;").replace("<", "&lt;")
+    line = f"<P>{text}</P>\n" if text else ""
     return (
-        f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n<P>{text}</P>\n"
-        "</BODY></HTML>\n"
+        f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n{line}</BODY></HTML>\n"
     ).encode("latin-1", "replace")

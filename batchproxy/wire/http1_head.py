@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _FIRST = re.compile(_TOKEN)
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _METHOD = re.compile(_TOKEN + rb"+ \S")
 _VERSION = re.compile(rb" HTTP/(\d)\.(\d)\r\n")
 
@@ -238,9 +239,11 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     fields: dict[bytes, bytes] = {}
     hosts = 0
     for name, value in seen.pairs:
-        fields[name] = value if name not in fields else b"%b, %b" % (fields[name], value)
+        known = fields.get(name)
+        comma = b"; " if name == b"cookie" else b", "  # RFC 6265, 4.2.1
+        fields[name] = value if known is None else known + comma + value
         hosts += name == b"host"
-    head = Head(method.decode("latin-1"), seen.url.decode("latin-1"), Headers(fields))
+    head = Head(method.decode("latin-1"), _origin_form(seen.url).decode("latin-1"), Headers(fields))
     version = raw[line_end - 8 : line_end]
     if version == b"HTTP/1.0":
         head.old = True
@@ -249,7 +252,7 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     if hosts > 1 or (hosts == 0 and not head.old):
         raise Refused(400, "a request has exactly one Host")  # RFC 9112, 3.2
     if head.method == "CONNECT":
-        raise Refused(501, "this server is no proxy for connections")
+        raise Refused(501, "")  # libevent's page says no more
     head.keep_alive = _keep_alive(fields.get(b"connection"), head.old)
     head.length = body_length(fields, head.old, limits)
     expectation = fields.get(b"expect")
@@ -261,6 +264,14 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     return head
 
 
+def _origin_form(target: bytes) -> bytes:
+    """A target without scheme and authority: a server must take it with them, too (RFC 9112, 3.2.2)."""
+    if target[:1] == b"/" or (authority := _AUTHORITY.match(target)) is None:
+        return target
+    path = target[authority.end() :]
+    return path if path[:1] == b"/" else b"/" + path
+
+
 def _refuse_broken(raw: bytes, error: HttpParserError, limits: Limits) -> NoReturn:
     """Say what is wrong with a head that llhttp refuses.
 
@@ -269,7 +280,7 @@ def _refuse_broken(raw: bytes, error: HttpParserError, limits: Limits) -> NoRetu
     """
     check_start(raw, limits)  # what was to be refused before the head was whole stays the answer
     if isinstance(error, HttpParserInvalidMethodError) and _METHOD.match(raw) is not None:
-        raise Refused(501, "this method is not known") from error
+        raise Refused(501, "") from error
     version = _VERSION.search(raw)
     if version is not None and raw.find(b"\r\n") == version.end() - 2 and version[1] + version[2] not in {b"10", b"11"}:
         raise Refused(505, "this server speaks HTTP/1.1, HTTP/1.0 and HTTP/2") from error

@@ -121,6 +121,7 @@ def test_a_page_is_libevents_with_the_reason_why() -> None:
     )
 
     assert expected == page(400, "a <b> & c")
+    assert expected.replace(b"<P>a &lt;b> &amp; c</P>\n", b"") == page(400, "")
 
 
 def test_heads_that_differ_in_their_length_only_are_written_once() -> None:

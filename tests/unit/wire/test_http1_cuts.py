@@ -18,7 +18,7 @@ from tests.http1_messages import BROKEN, JSON, SMALL, TEXTS, Event, connect, eve
 
 @pytest.mark.parametrize(("status", "data"), BROKEN.values(), ids=list(BROKEN))
 def test_a_broken_request_is_refused_with_a_page_and_the_connection_ends(status: int, data: bytes) -> None:
-    """No request comes out, whatever follows; the page says why."""
+    """No request comes out, whatever follows; the page says why, or is libevent's own for a method that it refuses."""
     connection = connect()
     nothing = connection.feed(data + request(b"GET"), 0.0)
     answer = connection.output()
@@ -29,7 +29,7 @@ def test_a_broken_request_is_refused_with_a_page_and_the_connection_ends(status:
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"\r\nContent-Type: text/html\r\n" in answer
     assert b"\r\nConnection: close\r\n" in answer
-    assert answer.endswith(b"</P>\n</BODY></HTML>\n")
+    assert answer.endswith(b"</P>\n</BODY></HTML>\n" if b"<H1>Not Implemented" not in answer else b"</HTML>\n")
 
 
 @pytest.mark.parametrize(("status", "data"), BROKEN.values(), ids=list(BROKEN))

@@ -38,6 +38,30 @@ def test_fields_are_found_by_name_in_any_case() -> None:
         headers["x-three"]
 
 
+def test_cookies_are_joined_as_cookies_are() -> None:
+    """A comma would be a part of a value (RFC 6265, 4.2.1; RFC 9113, 8.2.3 for HTTP/2)."""
+    headers = parse_head(request(b"", "Cookie: a=1", "Cookie: b=2"), LIMITS).headers
+
+    assert "a=1; b=2" == headers["cookie"]
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://h/v1/x?y", "/v1/x?y"),
+        ("HTTPS://u@h:1", "/"),
+        ("http://h?y", "/?y"),
+        ("*", "*"),
+        ("/http://h/x", "/http://h/x"),
+    ],
+)
+def test_a_target_may_name_the_server(target: str, path: str) -> None:
+    """As clients of proxies write it (RFC 9112, 3.2.2); the routes see the path."""
+    method = "OPTIONS" if target == "*" else "GET"
+
+    assert path == parse_head(f"{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), LIMITS).path
+
+
 def test_values_are_latin_1() -> None:
     """Bytes above 127 are kept, one character each; a name that cannot be sent is not there."""
     headers = parse_head(request(b"", "X: gr\xfc\xdfe"), LIMITS).headers
