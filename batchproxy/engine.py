@@ -236,7 +236,13 @@ class Engine:
             error = _cancelled()
         failures = self.scheduler.settle(dispatch, now, outcome, error)
         for member, reply in zip(members, replies, strict=False):  # none unless OK
-            _answer(member, reply)
+            member.home = None  # as ``_answer``, which it spells out
+            waiter = member.waiter
+            if not waiter.done():
+                try:
+                    waiter.set_result(reply)
+                except Exception:
+                    logger.exception(_UNANSWERED, dispatch.batch.key.model)
         for entry, why in failures:
             _answer(entry, why)
         self._pump()
@@ -336,6 +342,9 @@ class Engine:
         return stranded
 
 
+_UNANSWERED = "model %r: a caller could not be answered. This is a bug."
+
+
 def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
     """Tell one waiter, if it still wants to know. One that breaks must not strand those after it."""
     entry.home = None  # a batch and its members know each other; apart, they go at once, without the collector
@@ -348,7 +357,7 @@ def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
         else:
             waiter.set_exception(answer)
     except Exception:
-        logger.exception("model %r: a caller could not be answered. This is a bug.", entry.request.key.model)
+        logger.exception(_UNANSWERED, entry.request.key.model)
 
 
 def _goes_as_it_came(members: Sequence[Entry]) -> bool:

@@ -1,14 +1,14 @@
 """The Prometheus observer and every metric's name (ruling R8). Nothing else imports the Prometheus client.
 
-Counting is a few integer additions here and not the client library's locked objects: it happens for every request.
-The library renders what was counted when it is asked.
+Counting is not done by the client library's locked objects: it happens for every request. Values are noted, and put
+into their buckets many at a time; the library renders what was counted when it is asked.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -26,30 +26,53 @@ ROWS = tuple(float(2**n) for n in range(11))
 """Bucket bounds of batch sizes: powers of two up to 1,024, where growth stops (R7)."""
 
 
-class Histogram:
-    """Counts per bucket; the last one takes what is above every bound."""
+NOTED = 1024
+"""Values that are noted before they are counted: numpy takes 20 ns for each of so many, and 10 us for a single one."""
 
-    __slots__ = ("_bounds", "_counts", "total")
+
+class Histogram:
+    """Counts per bucket; the last one takes what is above every bound.
+
+    Attributes:
+        noted: values that are not counted yet. Whoever adds to it calls ``count_noted`` now and then.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_total", "noted")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self._bounds = np.array(bounds)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._total = 0.0
+        self.noted: list[float] = []
 
     def add(self, value: float) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+        self.noted.append(value)
+        if len(self.noted) >= NOTED:
+            self.count_noted()
+
+    def count_noted(self) -> None:
+        """Put what was noted into its buckets."""
+        noted = np.array(self.noted)
+        self.noted.clear()
+        self._counts += np.bincount(self._bounds.searchsorted(noted), minlength=len(self._counts))
+        self._total += float(noted.sum())
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        return self._total + sum(self.noted)
 
     @property
     def count(self) -> int:
         """How many values were counted."""
-        return sum(self._counts)
+        return int(self._counts.sum()) + len(self.noted)
 
     def buckets(self) -> Iterator[tuple[str, float]]:
         """(bound, count of values up to it), as Prometheus wants them: cumulative, the last one ``+Inf``."""
+        self.count_noted()
         below = 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, self._bounds.tolist()), "+Inf"), self._counts.tolist(), strict=True):
             below += count
             yield bound, below
 
@@ -92,8 +115,9 @@ class Metrics(Collector):
             self._queue_seconds[model] = Histogram(SECONDS)
         rows.add(dispatch.rows)
         waits, started = self._queue_seconds[model], dispatch.started
-        for member in members:
-            waits.add(started - member.arrival)
+        waits.noted += [started - member.arrival for member in members]
+        if len(waits.noted) >= NOTED:
+            waits.count_noted()
 
     def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """Count a call by how it ended."""

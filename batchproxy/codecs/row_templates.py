@@ -7,12 +7,10 @@ from typing import Generic, TypeVar
 
 import orjson
 
-from batchproxy.codecs.json_templates import LEFT_OUT, only_array
+from batchproxy.codecs.json_templates import LEFT_OUT, SPACE, only_array
 from batchproxy.codecs.tfs_rows import INPUTS, INSTANCES, JsonRows, RawPredict, ShapeClass
 
 T = TypeVar("T")
-
-_SPACE = b" \n\r\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +18,7 @@ class RowPlan(Generic[T]):
     """A plan that cuts the row out of a body.
 
     Attributes:
-        start: where the first bracket is.
+        before: what precedes the first bracket.
         after: what follows the last one.
         form: the name of the column.
         shape_class: of the row.
@@ -28,7 +26,7 @@ class RowPlan(Generic[T]):
         value: what was found out about the first body.
     """
 
-    start: int
+    before: bytes
     after: bytes
     form: str
     shape_class: ShapeClass
@@ -37,16 +35,14 @@ class RowPlan(Generic[T]):
 
     def read(self, body: bytes) -> dict[str, JsonRows] | None:
         """See ``json_templates.Plan``. The row is known to be JSON: a broken one would spoil what rides with it."""
-        if not body.endswith(self.after):
-            return None
-        text = body[self.start : len(body) - len(self.after)]
-        if self.frail and b"[]" in text.translate(None, _SPACE):
+        text = body[len(self.before) : -len(self.after)].strip(SPACE)
+        if self.frail and b"[]" in text.translate(None, SPACE):
             return None
         try:
             orjson.loads(text)
         except ValueError:
             return None
-        return {self.form: JsonRows((text[1:-1].strip(_SPACE),), self.shape_class, len(body))}
+        return {self.form: JsonRows((text[1:-1].strip(SPACE),), self.shape_class, len(body))}
 
 
 def row_plan(body: bytes, found: RawPredict, value: T) -> RowPlan[T] | None:
@@ -64,6 +60,6 @@ def row_plan(body: bytes, found: RawPredict, value: T) -> RowPlan[T] | None:
         return None
     start, stop = array
     frail = b"[]" in body[start:stop].translate(None, LEFT_OUT)
-    plan = RowPlan(start, body[stop:], form, column.shape_class, frail, value)
+    plan = RowPlan(body[:start], body[stop:], form, column.shape_class, frail, value)
     again = plan.read(body)
     return plan if again is not None and bytes(again[form].texts[0]) == bytes(column.texts[0]) else None

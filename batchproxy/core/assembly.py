@@ -24,8 +24,11 @@ def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int
     Returns:
         The merged columns, and how many rows they have with the padding.
     """
-    first, *others = (member.request for member in members)
-    rows = sum(request.rows or 0 for request in (first, *others))
+    requests = [member.request for member in members]
+    first, *others = requests
+    rows = 0
+    for request in requests:
+        rows += request.rows or 0
     sent = rows if policy is None else policy.padded(rows)
     if not others and sent == rows:
         return first.columns, rows

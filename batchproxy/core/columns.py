@@ -177,14 +177,11 @@ class PackedColumn(ArrayColumn):
         return self.layout.shape_class
 
     def concat(self, others: Sequence[ArrayColumn]) -> ArrayColumn:
-        parts = [self.data]
-        rows = self.layout.rows
-        for other in others:
-            if type(other) is not PackedColumn:
-                return super().concat(others)
-            parts.append(other.data)
-            rows += other.layout.rows
-        return PackedColumn(b"".join(parts), self.layout._replace(rows=rows))
+        try:
+            data = b"".join([self.data, *[other.data for other in others]])  # type: ignore[attr-defined]
+        except AttributeError:  # one of them is an array by now
+            return super().concat(others)
+        return PackedColumn(data, self.layout._replace(rows=len(data) // self.layout.row_nbytes))
 
 
 class ListColumn:

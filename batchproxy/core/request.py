@@ -106,18 +106,19 @@ class Share(Reply):
         self.whole = whole
         self.start = start
         self.stop = stop
-        self.version = whole.version
-        self.extras = whole.extras
-        self.raw = None
-        self.headers = whole.headers
 
     def __getattr__(self, name: str) -> Any:
-        """Reached once for ``columns``, while its slot is empty."""
-        if name != "columns":
+        """Reached once for each of a Reply's attributes, while its slot is empty."""
+        value: Any
+        if name == "columns":
+            start, stop = self.start, self.stop
+            value = {alias: column.take(start, stop) for alias, column in self.whole.columns.items()}
+        elif name in {"version", "extras", "raw", "headers"}:
+            value = getattr(self.whole, name)
+        else:
             raise AttributeError(name)
-        start, stop = self.start, self.stop
-        self.columns = {alias: column.take(start, stop) for alias, column in self.whole.columns.items()}
-        return self.columns
+        setattr(self, name, value)
+        return value
 
 
 class Waiter(Protocol):

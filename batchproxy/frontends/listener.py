@@ -33,9 +33,10 @@ from batchproxy.wire.base import HttpExchange, Limits
 from batchproxy.wire.budget import Budget, Claim
 from batchproxy.wire.frames import PREFACE
 from batchproxy.wire.gzip import inflated_size
-from batchproxy.wire.http1 import Http1Connection, Http1Exchange
+from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import PAGE, Answers, page
 from batchproxy.wire.http1_body import NO_ROOM
+from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
@@ -279,13 +280,13 @@ class Listener:
             inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
             inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
         else:
-            self._serve_http(door, exchange)
+            self._serve_http(door, exchange, partial(_answer_http1, door, exchange))
 
     def _serve_inflated(self, door: Door, exchange: Http1Exchange, inflating: asyncio.Future[None]) -> None:
         if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
             exchange.body = b""
         if not exchange.gone():
-            self._serve_http(door, exchange)
+            self._serve_http(door, exchange, partial(_answer_http1, door, exchange))
 
     def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
         extra = exchange.extra
@@ -302,7 +303,7 @@ class Listener:
             assert engine is not None, "a streamed call that nobody passes on. This is a bug."
             self._streams.serve(door, exchange, engine)
         else:
-            self._serve_http(door, exchange)
+            self._serve_http(door, exchange, partial(_answer_http2, door, exchange))
 
     def _serve_unpacked(self, door: Door, exchange: Http2Call, extra: Extra, unpacking: asyncio.Future[bytes]) -> None:
         error = asyncio.CancelledError() if unpacking.cancelled() else unpacking.exception()
@@ -323,8 +324,7 @@ class Listener:
     def _is_streamed(self, path: str) -> bool:
         return self._grpc is not None and path not in METHODS and self._grpc.streams(path) is not None
 
-    def _serve_http(self, door: Door, exchange: HttpExchange) -> None:
-        respond = partial(_answer_http, door, exchange)
+    def _serve_http(self, door: Door, exchange: HttpExchange, respond: Callable[[RestAnswer], None]) -> None:
         if self._rest is None:
             respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
             return
@@ -355,15 +355,35 @@ class Listener:
             exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
 
-def _answer_http(door: Door, exchange: HttpExchange, answer: RestAnswer) -> None:
+def _answer_http1(door: Door, exchange: Http1Exchange, answer: RestAnswer) -> None:
+    connection = exchange.connection
+    if connection is None:  # the caller is gone
+        return
     try:
-        exchange.answer(answer.status, answer.body, answer.headers, answer.reason)
-    except ValueError as error:  # a field of a server's answer that HTTP has no room for
-        logger.exception(_UNFORESEEN)
-        exchange.answer(*our_error(internal_error(error)))
+        connection.settle(exchange, *answer)
+    except ValueError as error:
+        _answer_unforeseen(exchange, error)
+    if not door.dirty:
+        if connection.open:
+            door.mark()
+        else:
+            door.flush()  # nothing else is asked for here, so nothing else can be said at the end of the turn
+
+
+def _answer_http2(door: Door, exchange: Http2Exchange, answer: RestAnswer) -> None:
+    try:
+        exchange.answer(*answer)
+    except ValueError as error:
+        _answer_unforeseen(exchange, error)
     exchange.on_cancel = None  # no circle of references stays behind
     if not door.dirty:
         door.mark()
+
+
+def _answer_unforeseen(exchange: HttpExchange, error: ValueError) -> None:
+    """A server's answer has a field that HTTP has no room for."""
+    logger.error(_UNFORESEEN, exc_info=error)
+    exchange.answer(*our_error(internal_error(error)))
 
 
 def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from multidict import CIMultiDict
 
-from batchproxy.codecs import tfs_rest, tfs_splice
+from batchproxy.codecs import tfs_json, tfs_rest, tfs_splice
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
 from batchproxy.core.raw import Header, RawReply
 from batchproxy.core.request import Reply, Share
@@ -50,6 +50,10 @@ class PredictFormat:
         self._heavy = heavy
 
     def reply(self, reply: Reply) -> RestAnswer:
+        if type(reply) is Share and self._row_form:
+            rows = reply.whole.memo.get(tfs_json.Rows)  # written already, for another share
+            if rows is not None:
+                return tuple.__new__(RestAnswer, (200, tfs_json.framed(rows, reply.start, reply.stop), _JSON, None))
         if self._heavy is not None:
             whole = reply.whole if self._row_form and type(reply) is Share else reply  # its rows are written once
             if type(whole) is Share or not whole.memo:

@@ -17,7 +17,7 @@ from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends import rest_bridge, rest_relay
-from batchproxy.frontends.call import Call, Format
+from batchproxy.frontends.call import Call, Format, Record
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
@@ -26,6 +26,7 @@ from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAn
 from batchproxy.frontends.rest_relay import RestRelay, passed_on
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
+from batchproxy.wire.http1_head import Headers
 
 Respond = Callable[[RestAnswer], None]
 T = TypeVar("T")
@@ -92,8 +93,7 @@ class RestRoutes:
         started = self._clock()
         if method == "POST":
             plan = self._templates.find(path, body)
-            columns = None if plan is None else plan.read(body)
-            if plan is not None and columns is not None:
+            if plan is not None and (columns := plan.read(body)) is not None:
                 return self._predict_again(plan.value, columns, headers, started, respond)
         target, fault = _target(method, path)
         pool = self._directory.default if target is None else self._directory.remote(target.model)
@@ -134,12 +134,13 @@ class RestRoutes:
     ) -> Call[RestAnswer]:
         """A request that is like an earlier one."""
         engine, key, rows, nbytes, form, record, _, _ = known
+        call = Call(form, respond, record, started)
         try:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
-            return self._refuse(error, key.model, "predict", started, respond)
-        call = Call(form, respond, record, started)
-        call.start(engine, Request(key, columns, rows, nbytes, deadline))
+            call.set_exception(error)
+        else:
+            call.start(engine, Request(key, columns, rows, nbytes, deadline))
         return call
 
     def _predict(
@@ -173,6 +174,7 @@ class RestRoutes:
         served, signature, row_form, request = read
         call.form = PredictFormat(row_form, self.heavy)
         if request.rows is not None:
+            call.record = self._recorder(request.key.model, "predict")
             known = Known(
                 served.engine, request.key, request.rows, request.nbytes, call.form, call.record, None, signature
             )
@@ -319,6 +321,15 @@ class RestRoutes:
         call.set_exception(error)
         return call
 
+    def _recorder(self, model: str, verb: str) -> Record:
+        """``_ended`` for calls that are many: a step less for each."""
+        ended, clock = self._observer.request_ended, self._clock
+
+        def record(started: float, code: Code) -> None:
+            ended(model, verb, REST, code, clock() - started)
+
+        return record
+
     def _ended(self, model: str, verb: str, started: float, code: Code) -> None:
         self._observer.request_ended(model, verb, REST, code, self._clock() - started)
 
@@ -328,6 +339,16 @@ class RestRoutes:
         Raises:
             DecodeError: the header is no positive number of milliseconds.
         """
+        if isinstance(headers, Headers):
+            limit_s = headers.limit_s
+            if limit_s is not None and limit_s < 0:
+                limit_s = headers.limit_s = self._limit_s(headers)
+        else:
+            limit_s = self._limit_s(headers)
+        return None if limit_s is None else started + limit_s
+
+    def _limit_s(self, headers: Mapping[str, str]) -> float | None:
+        """The time that a call may take, in seconds."""
         limit_s = self._timeout_s or None
         text = headers.get(self._deadline_header) if self._deadline_header else None
         if text is not None:
@@ -337,7 +358,7 @@ class RestRoutes:
                 )
             asked_s = int(text) / 1000
             limit_s = asked_s if limit_s is None else min(limit_s, asked_s)
-        return None if limit_s is None else started + limit_s
+        return limit_s
 
 
 def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyError]:

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from batchproxy.wire.base import Limits
-from batchproxy.wire.budget import Budget, Claim
-from batchproxy.wire.gzip import inflated
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_answers import CLOSE, CONTINUE, NO_BODY, OLD, PAGE, Answers, has_body, page
 from batchproxy.wire.http1_body import NO_ROOM, Body
+from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Head, Headers, Heads, Refused, check_start
 from batchproxy.wire.unpack import is_quick
 
@@ -24,62 +24,6 @@ MAX_BLANK_LINES = 4
 
 _NO_HEAD = Head("", "", Headers({}))  # of a request that could not be read
 _END = b"\r\n\r\n"
-
-
-class Http1Exchange:
-    """One request and the place for its answer; see ``base.HttpExchange``.
-
-    Attributes:
-        claim: what is charged for its body, if that is large.
-        compressed: the body is as it was sent, and large: call ``inflate`` where nobody is kept waiting.
-        connection: whose it is, until it is answered or given up. For the connection's use, as those below.
-        held: bytes of its body that count as held.
-        mode: flags of what the answer's head depends on.
-        ready: the answer, head and body.
-    """
-
-    __slots__ = (
-        "body", "claim", "compressed", "connection", "headers", "held", "method", "mode", "on_cancel", "path", "ready",
-    )  # fmt: skip
-
-    def __init__(self, connection: Http1Connection, head: Head, body: bytes, mode: int) -> None:
-        self.method = head.method
-        self.path = head.path
-        self.headers = head.headers
-        self.body = body
-        self.on_cancel: Callable[[], object] | None = None
-        self.connection: Http1Connection | None = connection
-        self.mode = mode
-        self.claim: Claim | None = None
-        self.compressed = False
-        self.held = 0
-        self.ready: list[bytes] | None = None
-
-    def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
-        """Say the answer; nothing happens where the caller is gone.
-
-        Raises:
-            RuntimeError: it was said before. This is a bug.
-            ValueError: a header that would end its line. This is a bug.
-        """
-        connection = self.connection
-        if connection is None:
-            if self.ready is None:
-                return
-            raise RuntimeError(f"{self.method} {self.path} was answered twice. This is a bug.")
-        connection.settle(self, status, body, headers, reason)
-
-    def inflate(self, limit: int) -> None:
-        """Replace the body by what it is without its compression."""
-        self.body = inflated(self.body, limit)
-        self.compressed = False
-
-    def gone(self) -> bool:
-        """Whether the caller left, or was answered."""
-        return self.connection is None
-
-    def __repr__(self) -> str:
-        return f"<Http1Exchange {self.method} {self.path}, {len(self.body)} bytes>"
 
 
 class Http1Connection:
@@ -91,12 +35,15 @@ class Http1Connection:
         answers: writes answer heads; shared likewise.
         now: monotonic seconds.
         budget: of the process; left out, its own.
+
+    Attributes:
+        open: the requests that are not answered yet, in their order.
     """
 
     __slots__ = (
         "_answers", "_blank", "_body", "_budget", "_continue_later", "_draining", "_ended", "_heads", "_held_bytes",
-        "_known", "_known_answers", "_limits", "_open", "_out", "_paused", "_rest", "_since", "_untimed", "closing",
-        "full", "on_room",
+        "_known", "_known_answers", "_limits", "_out", "_paused", "_rest", "_since", "_untimed", "closing",
+        "full", "on_room", "open",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +57,7 @@ class Http1Connection:
         self._heads = heads
         self._answers = answers
         self._known, self._known_answers = heads.known, answers.known
-        self._open: deque[Http1Exchange] = deque()  # in the order of the requests
+        self.open: deque[Http1Exchange] = deque()  # in the order of the requests
         self._held_bytes = 0  # of their bodies
         self._out: list[bytes] = []
         self._rest = b""  # the beginning of a head, or what is held back
@@ -127,6 +74,17 @@ class Http1Connection:
 
     def feed(self, data: bytes, now: float) -> list[Http1Exchange]:
         """See ``base.Connection``."""
+        if not (self.open or self._rest or self._body or self._ended or self._paused or self._draining):
+            # Nothing is under way. If this is one whole request with a head that is known, it is soon done; all of this
+            # is but a short cut.
+            end = data.find(_END) + 4
+            head = self._known.get(data[:end])
+            if head is not None and head.usual and end + head.length == len(data):
+                exchange = Http1Exchange(self, head, data[end:], 0)
+                self.open.append(exchange)
+                self._held_bytes = exchange.held = head.length
+                self._since, self._untimed, self._blank, self.full = now, False, 0, False
+                return [exchange]
         found: list[Http1Exchange] = []
         if self._ended:
             return found
@@ -149,7 +107,7 @@ class Http1Connection:
         position, size = 0, len(data)
         while position < size and not self._ended:
             if self._body is None:
-                if (self._open or self._paused) and self._busy():
+                if (self.open or self._paused) and self._busy():
                     self._rest = data[position:]
                     self.full = True
                     return
@@ -180,7 +138,7 @@ class Http1Connection:
         """Whether the next request has to wait until we are done with those before."""
         limits = self._limits
         return self._paused or (
-            bool(self._open) and (len(self._open) >= limits.pipelined or self._held_bytes >= limits.pipelined_bytes)
+            bool(self.open) and (len(self.open) >= limits.pipelined or self._held_bytes >= limits.pipelined_bytes)
         )
 
     def _is_full(self) -> bool:
@@ -204,7 +162,7 @@ class Http1Connection:
             raise Refused(503, NO_ROOM)
         self._body = Body(head, self._limits, self._budget, now)
         if head.awaits and nothing_yet:
-            if self._open:
+            if self.open:
                 self._continue_later = True
             else:
                 self._out.append(CONTINUE)
@@ -239,7 +197,7 @@ class Http1Connection:
             exchange.compressed = True
             if is_quick(body):
                 exchange.inflate(self._limits.inflated_bytes)
-        self._open.append(exchange)
+        self.open.append(exchange)
         self._held_bytes += len(exchange.body)
         exchange.held = len(exchange.body)
         return exchange
@@ -249,7 +207,7 @@ class Http1Connection:
         self._forget_input()
         why = page(refused.status, refused.why)
         last = Http1Exchange(self, _NO_HEAD, b"", CLOSE)
-        self._open.append(last)
+        self.open.append(last)
         last.answer(refused.status, why, {**PAGE, "Retry-After": "1"} if refused.status == 503 else PAGE)
 
     def _go_on(self) -> None:
@@ -271,8 +229,8 @@ class Http1Connection:
     def output(self) -> bytes:
         """See ``base.Connection``."""
         out = self._out
-        if not out:
-            return b""
+        if len(out) == 1:
+            return out.pop()
         data = b"".join(out)
         out.clear()
         return data
@@ -295,13 +253,21 @@ class Http1Connection:
         exchange.connection = exchange.on_cancel = None
         if exchange.claim is not None:
             exchange.claim.end()
-        exchange.ready = [head, body]
-        if self._open[0] is exchange:
+        waiting = self.open
+        if len(waiting) == 1 and not (mode & CLOSE or self.full or self._continue_later):  # a short cut, too
+            waiting.clear()
+            self._held_bytes = 0
+            self._out.append(head + body)
+            self._untimed = True
+            exchange.ready = ()
+            return
+        exchange.ready = (head, body)
+        if waiting[0] is exchange:
             self._write()
 
     def _write(self) -> None:
         """Move the answers whose turn it is into the output."""
-        waiting = self._open
+        waiting = self.open
         while waiting and (ready := waiting[0].ready) is not None:
             exchange = waiting.popleft()
             self._held_bytes -= exchange.held
@@ -324,7 +290,7 @@ class Http1Connection:
         self.full = False
 
     def _cancel(self) -> None:
-        waiting, self._open = self._open, deque()
+        waiting, self.open = self.open, deque()
         self._held_bytes = 0
         for exchange in waiting:
             exchange.connection = None
@@ -345,7 +311,7 @@ class Http1Connection:
         limits = self._limits
         if self._rest:
             return self._since + limits.head_s
-        return None if self._open else self._since + limits.idle_s
+        return None if self.open else self._since + limits.idle_s
 
     def tick(self, now: float) -> None:
         """See ``base.Connection``."""
@@ -380,14 +346,14 @@ class Http1Connection:
         """See ``base.Connection``."""
         return sum(
             (len(exchange.body) if exchange.claim is None else 0) + sum(map(len, exchange.ready or ()))
-            for exchange in self._open
+            for exchange in self.open
         )
 
     def drain(self, now: float) -> None:
         """See ``base.Connection``. A connection that waits for a request gets an answer to it, and then ends."""
         self._draining = True
-        if self._open and self._body is None and not self._rest:
-            self._open[-1].mode |= CLOSE
+        if self.open and self._body is None and not self._rest:
+            self.open[-1].mode |= CLOSE
             self._ended = True
 
     def paused(self, yes: bool) -> None:

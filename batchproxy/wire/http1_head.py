@@ -61,13 +61,15 @@ class Headers(Mapping[str, str]):
 
     Attributes:
         passed_on: the owner's: what goes on to a server; requests with equal heads share it. None: not asked yet.
+        limit_s: the owner's, likewise: the time that a call with this head may take; negative: not asked yet.
     """
 
-    __slots__ = ("_fields", "_text", "passed_on")
+    __slots__ = ("_fields", "_text", "limit_s", "passed_on")
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
         self.passed_on: tuple[tuple[str, str | bytes], ...] | None = None
+        self.limit_s: float | None = -1.0
         self._text: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
@@ -112,9 +114,10 @@ class Head:
         old: whether it speaks HTTP/1.0.
         awaits: whether it waits for ``100 Continue`` before it sends the body.
         gzip: whether the body is compressed.
+        usual: whether none of this matters: HTTP/1.1, to go on, a body of known length as it is, and not a HEAD.
     """
 
-    __slots__ = ("awaits", "gzip", "headers", "keep_alive", "length", "method", "old", "path")
+    __slots__ = ("awaits", "gzip", "headers", "keep_alive", "length", "method", "old", "path", "usual")
 
     def __init__(self, method: str, path: str, headers: Headers) -> None:
         self.method = method
@@ -125,6 +128,7 @@ class Head:
         self.old = False
         self.awaits = False
         self.gzip = False
+        self.usual = False
 
 
 class Heads:
@@ -261,6 +265,7 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
             raise Refused(417, "the only expectation that can be met is 100-continue")
         head.awaits = head.length != 0
     head.gzip = b"gzip" in fields.get(b"content-encoding", b"")  # as TF Serving looks for it
+    head.usual = not (head.old or head.gzip or head.length == CHUNKED or head.method == "HEAD") and head.keep_alive
     return head
 
 

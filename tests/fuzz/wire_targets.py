@@ -17,9 +17,10 @@ from batchproxy.wire import frames, grpc, huffman
 from batchproxy.wire.base import Limits
 from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
 from batchproxy.wire.headers import Decoder, HeaderError, HeadersTooLarge
-from batchproxy.wire.http1 import Http1Connection, Http1Exchange
+from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import Answers
 from batchproxy.wire.http1_client import Answer, BadAnswer
+from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
@@ -88,12 +89,12 @@ def http1_server(steps: list[tuple[str, bytes, int]], sizes: list[int]) -> None:
             connection.paused(step == "pause")
         else:
             {"drain": connection.drain, "eof": connection.eof}.get(step, lambda _: connection.lost())(now)
-        taken = max(taken, len(connection._open))
+        taken = max(taken, len(connection.open))
         said = connection.output()
 
         assert not said or said.startswith(b"HTTP/1.")
         assert weight(connection) <= HTTP1_HELD
-        assert len(connection._open) <= HTTP1_LIMITS.pipelined + 1
+        assert len(connection.open) <= HTTP1_LIMITS.pipelined + 1
     for exchange in waiting:
         exchange.on_cancel = lambda: gone.append(1)
     left = sum(not exchange.gone() for exchange in waiting)

@@ -46,7 +46,7 @@ ROOMS = {
     "_version": Room(),
     "observe": Room(rooms=("core",)),
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
-    "metrics": Room(rooms=("core", "engine", "observe"), packages=("prometheus_client",)),
+    "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
     "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms"), packages=("grpc",)),
     "backends.grpc_terms": Room(rooms=("core",)),

@@ -53,7 +53,9 @@ def test_more_axes() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b'{"instances":  [[1.5, 2, 3]]}', id="another beginning"),
+        pytest.param(b'{"instances":[[1.5, 2, 3]]}', id="another beginning"),
+        pytest.param(b'{"instances": 0[[1.5, 2, 3]]}', id="a number before the array"),
+        pytest.param(b'{"instances": [[1.5, 2, 3]]0}', id="a number behind it"),
         pytest.param(b'{"instances": [[1.5, 2, 3]]}1', id="another end"),
         pytest.param(b'{"instances": [[1.5, 2], [3]]}', id="another shape"),
         pytest.param(b'{"instances": [[1.5, 2, 3, 4]]}', id="more numbers"),
@@ -67,6 +69,28 @@ def test_more_axes() -> None:
 def test_bodies_that_are_read_in_the_general_way(body: bytes) -> None:
     """It may find the same, or an error; nobody knows before."""
     assert read(learned(), body) is None
+
+
+def test_white_space_around_the_array() -> None:
+    """It means nothing."""
+    columns = read(learned(), b'{"instances":  [[1.5, 2, 4]]\n}')
+
+    assert columns is not None
+    assert [[1.5, 2, 4]] == columns["x"].array.tolist()
+
+
+def test_kinds_that_differ_in_digits_of_a_name() -> None:
+    """Equal skeletons, and each has its own plan; only so many are kept of those that are alike."""
+    templates: JsonTemplates[NumberPlan[str]] = JsonTemplates()
+    bodies = [
+        b'{"signature_name": "v%d", "instances": [[1.5, 2, 3]]}' % number for number in range(module.MAX_ALIKE + 1)
+    ]
+    for body in (*bodies, bodies[-1]):
+        templates.learn("path", body, number_plan(body, ROW, body.decode(), declared=True))
+    found = [templates.find("path", body) for body in bodies]
+
+    assert found[0] is None
+    assert [body.decode() for body in bodies[1:]] == [plan.value for plan in found[1:] if plan is not None]
 
 
 def test_another_path() -> None:

@@ -35,6 +35,15 @@ def test_the_row_is_cut_out_as_it_is() -> None:
     assert 28 == columns["instances"].nbytes
 
 
+def test_white_space_around_the_array_is_no_part_of_the_row() -> None:
+    """A bracket too many was, and what rode with it was refused."""
+    for body in (b'{"instances": [[3, 4]] }', b'{"instances":  [[3, 4]]}'):
+        columns = cut(body)
+
+        assert columns is not None
+        assert [b"[3, 4]"] == [bytes(text) for text in columns["instances"].texts]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -11,8 +11,9 @@ import pytest
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.wire.base import Limits
 from batchproxy.wire.budget import Budget
-from batchproxy.wire.http1 import Http1Connection, Http1Exchange
+from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import Answers
+from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Heads
 
 LIMITS = Limits(pipelined=2, idle_s=75, head_s=20, write_s=50, linger_s=2)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from batchproxy.wire.base import Connection, GrpcExchange, HttpExchange, Limits
-from batchproxy.wire.http1 import Http1Exchange
+from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_plain import Http2Exchange

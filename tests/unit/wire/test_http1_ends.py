@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchproxy.wire.base import Limits
-from batchproxy.wire.http1 import Http1Exchange
+from batchproxy.wire.http1_exchange import Http1Exchange
 from tests.http1_messages import JSON, connect, request, told
 
 # ---------------------------------------------------------------- time
