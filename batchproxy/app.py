@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -28,6 +29,9 @@ from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
 from batchproxy.pools import open_pools
 from batchproxy.tasks import Tasks
+from batchproxy.wire.base import Limits
+from batchproxy.wire.budget import Budget, most_at_once
+from batchproxy.wire.http2_limits import Http2Limits
 
 logger = logging.getLogger("batchproxy.app")
 
@@ -45,8 +49,9 @@ class App:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._draining = False
-        self.metrics = Metrics(lambda: self._engines)
-        self._pools = open_pools(config, self.metrics)
+        self._budget = budget = Budget(config.max_buffered_bytes)
+        self.metrics = Metrics(lambda: self._engines, lambda: budget.held)
+        self._pools = open_pools(config, self.metrics, budget)
         self._engines = self._pools.engines
         self._directory = self._pools.directory
         self.doors: dict[str, Listener] = {}
@@ -78,12 +83,18 @@ class App:
         )
         self._grpc = GrpcRoutes(self._directory, self.metrics, clock)
         rest: HttpRoutes = CorsRoutes(self._rest) if config.rest_api_enable_cors_support else self._rest
+        most = most_at_once(config.max_buffered_bytes)
+        limits = Limits(body_bytes=min(Limits().body_bytes, most))
+        http2_limits = Http2Limits(message_bytes=min(Http2Limits().message_bytes, most))
+        listener = partial(
+            Listener, rest, self._grpc, limits=limits, http2_limits=http2_limits, budget=self._budget, clock=clock
+        )
         for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
             if address is not None:  # either takes either protocol; the names are what callers expect
-                self.doors[name] = Listener(rest, self._grpc, *parse_address(address), flag=flag, clock=clock)
+                self.doors[name] = listener(*parse_address(address), flag=flag)
         path, flag = listen.grpc_socket_path, "--grpc_socket_path"
         if path is not None:
-            self.doors["both"] = Listener(rest, self._grpc, unix_path=path, flag=flag, clock=clock)
+            self.doors["both"] = listener(unix_path=path, flag=flag)
         for door in self.doors.values():
             await door.start()
         await asyncio.gather(*(engine.probe() for engine in self._engines))

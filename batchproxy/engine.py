@@ -75,6 +75,7 @@ class Engine:
         self.clock = clock
         self.policies = policies
         self._observer = observer
+        self.charge: Callable[[int], object] = abs  # told of bytes that are held, or no longer; nobody counts them
         self._tasks = Tasks()
         self._calls: dict[Dispatch, asyncio.Task[None]] = {}
         self._pumping = False
@@ -209,10 +210,14 @@ class Engine:
         if raw is not None and _goes_as_it_came(members):
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
         columns, sent = merge(members, self.policies[batch.key.model] if batch.padded else None)
-        reply = await backend.infer(batch.key, columns, timeout_s)
-        if len(members) == 1 and sent == (members[0].request.rows or 0):
-            return [reply]
-        return split(members, reply, sent)
+        held = sum(column.nbytes for column in columns.values()) if len(members) > 1 else 0  # a copy of theirs
+        self.charge(held)
+        try:
+            reply = await backend.infer(batch.key, columns, timeout_s)
+        finally:
+            self.charge(-held)
+        alone = len(members) == 1 and sent == (members[0].request.rows or 0)
+        return [reply] if alone else split(members, reply, sent)
 
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""

@@ -92,10 +92,12 @@ class Metrics(Collector):
 
     Args:
         engines: returns the engines that gauges are read from.
+        buffered: returns the bytes of requests and answers that are held.
     """
 
-    def __init__(self, engines: Callable[[], Iterable[Engine]]) -> None:
+    def __init__(self, engines: Callable[[], Iterable[Engine]], buffered: Callable[[], int] = lambda: 0) -> None:
         self._engines = engines
+        self._buffered = buffered
         self._requests: dict[tuple[str, str, str], Answered] = {}
         self._queue_seconds: dict[str, Histogram] = {}
         self._backend_seconds: dict[tuple[str, str], Histogram] = {}
@@ -184,6 +186,9 @@ class Metrics(Collector):
     def _gauges(self) -> Iterator[Metric]:
         queued = GaugeMetricFamily("batchproxy_queued_rows", "Rows that wait.", labels=["model"])
         nbytes = GaugeMetricFamily("batchproxy_queued_bytes", "Bytes of requests that wait.", labels=["pool"])
+        buffered = GaugeMetricFamily(
+            "batchproxy_buffered_bytes", "Bytes of requests and answers that are held.", value=self._buffered()
+        )
         in_flight = GaugeMetricFamily("batchproxy_in_flight", "Calls under way.", labels=["pool", "endpoint"])
         up = GaugeMetricFamily("batchproxy_endpoint_up", "1: answered its last probe.", labels=["pool", "endpoint"])
         for engine in self._engines():
@@ -193,7 +198,7 @@ class Metrics(Collector):
             for endpoint in engine.scheduler.balancer.endpoints:
                 in_flight.add_metric([engine.name, endpoint.name], endpoint.in_flight + endpoint.relayed)
                 up.add_metric([engine.name, endpoint.name], int(endpoint.up))
-        yield from (queued, nbytes, in_flight, up)
+        yield from (queued, nbytes, buffered, in_flight, up)
 
     def summary(self, model: str) -> dict[str, float]:
         """The few numbers of a model that the live page shows; rows and calls count every call, whatever its end."""

@@ -22,6 +22,7 @@ from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.remote import RemoteModel, RemotePool
 from batchproxy.log import Notices
 from batchproxy.observe import Observer
+from batchproxy.wire.budget import Budget
 
 logger = logging.getLogger("batchproxy.pools")
 
@@ -41,8 +42,13 @@ class Pools:
     directory: Directory
 
 
-def open_pools(config: Config, observer: Observer) -> Pools:
+def open_pools(config: Config, observer: Observer, budget: Budget | None = None) -> Pools:
     """Open every pool that a model refers to.
+
+    Args:
+        config: what to serve.
+        observer: told of each call.
+        budget: of the process, for what is held on the way to the models and back; left out, its own.
 
     Raises:
         ConfigError: a model cannot be opened, or endpoints of one pool do not fit together.
@@ -51,17 +57,18 @@ def open_pools(config: Config, observer: Observer) -> Pools:
     catalogues: list[Catalogue] = []
     served: list[Served] = []
     remotes: dict[str, RemotePool] = {}
+    budget = budget or Budget(config.max_buffered_bytes)
     for pool in config.pools:
         models = [model for model in config.models if model.pool == pool.name]
         if not models:
             continue
         if pool.remote:
-            remote = _open_remote(config, pool, models, observer)
+            remote = _open_remote(config, pool, models, observer, budget)
             engines.append(remote.engine)
             catalogues.append(remote.catalogue)
             remotes |= {model.name: remote for model in models}
         else:
-            engine, first = _open_embedded(config, pool, models, observer)
+            engine, first = _open_embedded(config, pool, models, observer, budget)
             engines.append(engine)
             served += [Served(ModelInfo(model.name, first.version, first.signatures), engine) for model in models]
     default = remotes.pop(EVERY_OTHER, None)
@@ -74,12 +81,13 @@ def _engine(
     backends: Mapping[str, Embedded] | Mapping[str, Remote],
     models: Sequence[ModelConfig],
     observer: Observer,
+    budget: Budget,
 ) -> Engine:
     named = {model.name: model.policy() for model in models}
     others = named.pop(EVERY_OTHER, None)
     if pool.remote and others is None:
         others = Policy(batching=False)  # calls that name no model are passed on, too
-    return build_engine(
+    engine = build_engine(
         pool.name,
         backends,
         Policies(named, others),
@@ -89,10 +97,12 @@ def _engine(
         call_timeout_s=config.backend_timeout_s,
         observer=observer,
     )
+    engine.charge = budget.charge
+    return engine
 
 
 def _open_embedded(
-    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer
+    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer, budget: Budget
 ) -> tuple[Engine, Embedded]:
     """The pool's engine and one of its backends; an address given twice is two endpoints, numbered."""
     backends: dict[str, Embedded] = {}
@@ -110,10 +120,12 @@ def _open_embedded(
                 f"pool {pool.name!r}: {name} and {first[0]} are not the same model (version or signatures differ); "
                 "endpoints of one pool must be; put the other one into a pool of its own"
             )
-    return _engine(config, pool, backends, models, observer), first[1]
+    return _engine(config, pool, backends, models, observer, budget), first[1]
 
 
-def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer) -> RemotePool:
+def _open_remote(
+    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer, budget: Budget
+) -> RemotePool:
     addresses = [address for address in pool.addresses() if isinstance(address, TfServingAddress)]
     doors = _doors(pool, addresses)
     static = tuple(pool.static_headers.items())
@@ -125,10 +137,11 @@ def _open_remote(config: Config, pool: PoolConfig, models: Sequence[ModelConfig]
             static_headers=static,
             grpc_client=pool.grpc_client,
             habits=habits,
+            budget=budget,
         )
         for address in addresses
     }
-    engine = _engine(config, pool, backends, models, observer)
+    engine = _engine(config, pool, backends, models, observer, budget)
     options = {  # what is not to be batched need not be read, either
         model.name: RemoteModel(model.partition_by, model.batchable if model.batching else False) for model in models
     }

@@ -117,6 +117,7 @@ class Other:
 
     def __init__(self) -> None:
         self.closing = self.full = False
+        self.on_room = None
         self._out = b""
 
     def feed(self, data: bytes, now: float) -> list[bytes]:
@@ -140,6 +141,9 @@ class Other:
 
     def lost(self) -> None:
         """Nobody waits."""
+
+    def held(self) -> int:
+        return 0
 
     def drain(self, now: float) -> None:
         self.closing = True

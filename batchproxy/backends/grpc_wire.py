@@ -17,6 +17,7 @@ from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client_calls import Call, Fate
 
 
@@ -35,11 +36,12 @@ class GrpcWireDoor:
     Args:
         target: ``HOST:PORT`` or ``unix:/PATH``.
         tls: for TLS, with ``h2`` as its ALPN protocol; None for plain text.
+        budget: of the process, for large answers; left out, its own.
     """
 
-    def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target: str, tls: ssl.SSLContext | None = None, budget: Budget | None = None) -> None:
         self.name = f"{GRPC}://{target}"
-        self._channel = Channel(target, tls)
+        self._channel = Channel(target, tls, budget)
         self._target = target
         self._has_streams = tls is None
         self._streams: StreamDoor | None = None  # opened by the first streamed call

@@ -15,6 +15,7 @@ from typing import cast
 
 from batchproxy.tasks import Tasks
 from batchproxy.wire import grpc
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client import Http2Client
 from batchproxy.wire.http2_client_calls import Call
 
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         owner: whose it is.
         authority: whom calls are for.
         tls: whether it is over TLS.
+        budget: of the process.
 
     Attributes:
         ready: done when the server has greeted us; says why not, else None.
@@ -54,7 +56,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = ("_at", "_loop", "_owner", "_slow", "_timer", "_transport", "_turn", "ready", "wire")
 
-    def __init__(self, owner: Channel, authority: str, *, tls: bool) -> None:
+    def __init__(self, owner: Channel, authority: str, *, tls: bool, budget: Budget | None) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -63,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._at = _NEVER
         self.ready: asyncio.Future[str | None] = self._loop.create_future()
-        self.wire = Http2Client(authority, self._loop.time(), scheme="https" if tls else "http")
+        self.wire = Http2Client(authority, self._loop.time(), scheme="https" if tls else "http", budget=budget)
 
     def ask(self, path: str, message: bytes, until: float | None, metadata: Sequence[grpc.Pair]) -> Call:
         """Begin a call; its ``waiter`` is done when its fate is known.
@@ -184,9 +186,11 @@ class Channel:
     Args:
         target: ``HOST:PORT`` or ``unix:/PATH``.
         tls: for TLS, with ``h2`` as its ALPN protocol; None for plain text.
+        budget: of the process, for answers; left out, its own.
     """
 
-    def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target: str, tls: ssl.SSLContext | None = None, budget: Budget | None = None) -> None:
+        self._budget = budget
         self._path = target.removeprefix("unix:") if target.startswith("unix:") else ""
         host, _, port = target.rpartition(":")
         self._host, self._port = host.strip("[]"), 0 if self._path else int(port)
@@ -233,7 +237,7 @@ class Channel:
     async def _connect(self) -> None:
         """Open a connection, or say why not."""
         loop = asyncio.get_running_loop()
-        connection = Connection(self, self._authority, tls=self._tls is not None)
+        connection = Connection(self, self._authority, tls=self._tls is not None, budget=self._budget)
         try:
             async with asyncio.timeout(CONNECT_S):  # noqa: TID251 - once a connection, not once a call
                 if self._path:

@@ -25,6 +25,7 @@ from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRe
 from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo
+from batchproxy.wire.budget import Budget
 
 ASK_S = 10.0
 """How long a question about a model may take: a server that is loading models answers late, not never."""
@@ -58,6 +59,7 @@ class TfServingBackend:
         static_headers: sent with each call, as (name, value) pairs; a caller's own of that name count more.
         grpc_client: ``AIO`` or ``WIRE``.
         habits: learns from its answers how it was started.
+        budget: of the process, for large answers; left out, its own.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class TfServingBackend:
         static_headers: Sequence[Header] = (),
         grpc_client: str = WIRE,
         habits: Habits | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client)
+        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client, budget)
         self._rest = None if rest is None else RestDoor(rest)
         self._static = tuple(static_headers)
         self._habits = habits or Habits()
@@ -209,9 +212,9 @@ def _by_rest(columns: Columns) -> _RestCall | None:
     return _RestCall("predict", body, partial(read_answer, row_form=row_form))
 
 
-def _open_grpc(target: str, client: str) -> _GrpcDoor:
+def _open_grpc(target: str, client: str, budget: Budget | None) -> _GrpcDoor:
     if client == WIRE:
-        return GrpcWireDoor(target)
+        return GrpcWireDoor(target, budget=budget)
     from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which the other client does without
 
     return GrpcDoor(target)

@@ -15,6 +15,7 @@ from batchproxy.batching_parameters import BatchingParameters, load_batching_par
 from batchproxy.cli.commands import version
 from batchproxy.config import (
     EVERY_OTHER,
+    Bytes,
     Config,
     Count,
     Delay,
@@ -105,6 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_inflight", type=_typed(Count), metavar="N", help="batches an endpoint may have at once (default 2)"
     )
     batching.add_argument("--batching_parameters_file", metavar="FILE", help="TF Serving's text file of these")
+    batching.add_argument(
+        "--max_buffered_bytes",
+        type=_typed(Bytes),
+        metavar="N",
+        help="of requests and answers held at once, of all models (default 536870912: 512 MiB)",
+    )
     times = parser.add_argument_group("time limits")
     times.add_argument(
         "--rest_api_timeout_in_ms", type=_typed(int), metavar="MS", help="of a REST call (default 30000; 0: none)"
@@ -159,7 +166,7 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
         "listen": _listen(config.listen, args),
         "pools": tuple(_pool(parameters.apply_to_pool(pool), args) for pool in pools),
         "models": tuple(_batched(parameters, model, args) for model in models),
-        **_given(args, "rest_api_enable_cors_support", "drain_delay_s", "drain_timeout_s"),
+        **_given(args, "rest_api_enable_cors_support", "max_buffered_bytes", "drain_delay_s", "drain_timeout_s"),
     }
     if args.rest_api_timeout_in_ms is not None:
         changes["rest_api_timeout_in_ms"] = max(0, args.rest_api_timeout_in_ms)  # TF Serving: 0 or less is none

@@ -129,6 +129,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rest_api_timeout_in_ms: time limit of a REST call; 0: none (R6).
         rest_api_enable_cors_support: whether pages of other sites may read the REST answers that are our own.
         deadline_header: request header that may shorten it, in milliseconds; ``None``: no header does. Lower case.
+        max_buffered_bytes: of requests and answers that the process holds (R7).
         backend_timeout_s: time limit of a merged call none of whose members has one.
         probe_interval_s: how often endpoints are asked whether they are up.
         drain_delay_s: after SIGTERM, how long to listen on while ``/readyz`` already says 503.
@@ -144,6 +145,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rest_api_timeout_in_ms: Milliseconds = 30_000
     rest_api_enable_cors_support: bool = False
     deadline_header: str | None = "x-request-timeout-ms"
+    max_buffered_bytes: Bytes = 512 * 2**20
     backend_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0
     drain_delay_s: Seconds = 0.0

@@ -3,8 +3,9 @@
 A large body is charged as it is read, and stays charged until nothing of its request is left (R7). So that a few peers
 who say much and send little keep nobody out, it is not charged before. But above three quarters of the limit only
 bodies that were begun are read on, and each of them only once all of its rest fits below the limit: then that is
-charged at once. Windows of HTTP/2 are promises that cannot be taken back: a message that needs one is charged when it
-is given.
+charged at once. Where it is the beginnings of such bodies that hold so much, one of them is favoured, so that waiting
+ends: the bound is the limit and one body. Windows of HTTP/2 are promises that cannot be taken back: a message that
+needs one is charged when it is given.
 
 What is small is not charged piece by piece, which would cost more than it is worth: connections are asked now and then
 what they hold of that kind (``sample``).
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 MAX_BUFFERED_BYTES = 512 << 20
 """The limit, unless configured (R7)."""
@@ -23,6 +25,9 @@ LARGE_BYTES = 64 << 10
 
 READ_BYTES = 256 << 10
 """What one read of a socket may bring: uvloop's buffer."""
+
+LOOKED_AT = 64
+"""Of those that wait, so many are looked at for one that fits."""
 
 
 class Budget:
@@ -37,7 +42,7 @@ class Budget:
         spent: whether the limit is reached: what has not been read is refused.
     """
 
-    __slots__ = ("_freed", "_high", "_waiting", "held", "limit", "spent", "tight")
+    __slots__ = ("_favoured", "_freed", "_high", "_idle", "_waiting", "held", "limit", "spent", "tight")
 
     def __init__(self, limit: int = MAX_BUFFERED_BYTES) -> None:
         self.limit = limit
@@ -46,10 +51,14 @@ class Budget:
         self.spent = False
         self._high = most_at_once(limit)
         self._waiting: dict[Claim, Callable[[], object]] = {}  # the first has waited longest
+        self._idle = 0  # bytes of those that wait
+        self._favoured: Claim | None = None
         self._freed: deque[int] = deque()
 
-    def charge(self, size: int) -> None:
-        """So many bytes more are held, or fewer."""
+    def charge(self, size: int, claim: Claim | None = None) -> None:
+        """So many bytes more are held, or fewer; by a claim, or by whatever has none."""
+        if claim is not None and claim in self._waiting:
+            self._idle += size
         self.held = held = self.held + size
         self.tight = held > self._high
         self.spent = held >= self.limit
@@ -71,38 +80,64 @@ class Budget:
         while self._freed:
             self.charge(-self._freed.popleft())
 
-    def wait(self, claim: Claim, wake: Callable[[], object]) -> None:
-        """Call ``wake`` once when the claim may go on; in order."""
-        self._waiting.setdefault(claim, wake)
+    def wait(self, claim: Claim, wake: Callable[[], object]) -> bool:
+        """Whether the claim has to wait; if so, ``wake`` is called once when it may go on. In order, or as it fits."""
+        if claim not in self._waiting:
+            self._waiting[claim] = wake
+            self._idle += claim.size
+        self._serve(claim)
+        return claim in self._waiting
 
     def leave(self, claim: Claim) -> None:
-        """The claim does not wait any longer."""
-        self._waiting.pop(claim, None)
+        """The claim does not wait any longer, and needs no favour."""
+        if claim in self._waiting:
+            self._forget(claim)
+        if self._favoured is claim:
+            self._favoured = None
+
+    def favours(self, claim: Claim) -> bool:
+        """Whether the claim may go on whatever is held."""
+        return self._favoured is claim
 
     @property
     def contested(self) -> bool:
         """Whether somebody waits."""
         return bool(self._waiting)
 
-    def _serve(self) -> None:
-        """Wake whoever may go on now."""
+    def _serve(self, asking: Claim | None = None) -> None:
+        """Let go on whoever may, and wake them all but ``asking``."""
         room, wakes = READ_BYTES, []
-        for claim, wake in list(self._waiting.items()):
-            if self.tight:
-                if not claim.finish():
+        for claim in list(islice(self._waiting, LOOKED_AT)):
+            if self.tight or claim.at_once:
+                if not (self._may_finish(claim) or self._may_be_favoured(claim)):
                     continue
-            elif claim.at_once:
-                if not claim.take():
-                    break
+                wake = self._forget(claim)
+                claim.take()
             elif self.held + room > self._high:
                 break
             else:
-                room += READ_BYTES
+                wake = self._forget(claim)
                 claim.begun = True
-            del self._waiting[claim]
-            wakes.append(wake)
+                room += READ_BYTES
+            if claim is not asking:
+                wakes.append(wake)
         for wake in wakes:
             wake()
+
+    def _may_finish(self, claim: Claim) -> bool:
+        """Whether what is still to come is known and fits, of a body that was begun or while it is not tight."""
+        return (claim.begun or not self.tight) and claim.left >= 0 and self.held + claim.left <= self.limit
+
+    def _may_be_favoured(self, claim: Claim) -> bool:
+        """Whether the claim is to go on all the same: those who hold so much wait themselves, but for a quarter."""
+        if self._favoured is not None or self.held - self._idle > self.limit - self._high:
+            return False
+        self._favoured = claim
+        return True
+
+    def _forget(self, claim: Claim) -> Callable[[], object]:
+        self._idle -= claim.size
+        return self._waiting.pop(claim)
 
     def __repr__(self) -> str:
         return f"<Budget {self.held} of {self.limit}, {len(self._waiting)} waiting>"
@@ -132,9 +167,10 @@ class Claim:
 
     def resize(self, size: int) -> None:
         """It holds so many bytes now."""
-        if size != self.size:
-            self._budget.charge(size - self.size)
+        more = size - self.size
+        if more:
             self.size = size
+            self._budget.charge(more, self)
 
     def may_read(self, got: int, left: int, wake: Callable[[], object]) -> bool:
         """Account for what was read of a body; returns whether to read on. If not, ``wake`` is called once it may.
@@ -147,34 +183,26 @@ class Claim:
         budget = self._budget
         self.left = left
         self.resize(max(got, self.size))
-        if 0 <= left <= self.size - got:
-            return True  # all of it is charged
+        if 0 <= left <= self.size - got or budget.favours(self):
+            return True  # all of it is charged, or it may go on in any case
         if not budget.tight and not budget.contested:
             self.begun = True
             return True
-        if budget.tight and self.finish():
-            return True
-        budget.wait(self, wake)
-        return False
+        return not budget.wait(self, wake)
 
     def may_take(self, left: int, wake: Callable[[], object]) -> bool:
         """Charge ``left`` bytes more, if there is room; if not, ``wake`` is called once they are charged."""
         self.left = left
-        if not self._budget.tight and not self._budget.contested and self.take():
-            return True
-        self._budget.wait(self, wake)
-        return False
+        return not self._budget.wait(self, wake)
 
-    def finish(self) -> bool:
-        """Charge all that is still to come of a body that was begun, if it is known and fits."""
-        return self.begun and self.left >= 0 and self.take()
+    def take(self) -> None:
+        """Charge what is still to come, where that is known."""
+        self.resize(self.size + max(self.left, 0))
 
-    def take(self) -> bool:
-        """Charge what is still to come, if it fits."""
-        if self._budget.held + self.left > self._budget.limit:
-            return False
-        self.resize(self.size + self.left)
-        return True
+    def whole(self, size: int) -> None:
+        """Nothing more is to come: it holds so many bytes until its ``end``."""
+        self._budget.leave(self)
+        self.resize(size)
 
     def end(self) -> None:
         """Nothing is held any longer."""

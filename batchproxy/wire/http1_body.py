@@ -67,7 +67,10 @@ class Body:
 
     def text(self) -> bytes:
         """The body, once it is whole."""
-        return b"".join(self._parts) if self._chunks is None else self._chunks.body()
+        text = b"".join(self._parts) if self._chunks is None else self._chunks.body()
+        if self.claim is not None:
+            self.claim.whole(len(text))
+        return text
 
     def may_go_on(self, wake: Callable[[], object], now: float) -> bool:
         """Charge what came; whether to read on. If not, ``wake`` is called once it may: then call ``go_on``."""

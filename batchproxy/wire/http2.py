@@ -216,9 +216,9 @@ class Http2Connection(Frames):
     def _state(self) -> tuple[int, int, bool]:
         """What the short way needs to know: the next stream's id, the window left, and whether it may be taken."""
         requests = self.requests
-        intake = requests.intake
         fast = self.FAST and self.greeted and self.partial is None and requests.last_served is None
-        return requests.last + 2 if requests.last else 1, intake.credit, fast and not intake.budget.spent
+        fast = fast and not requests.budget.spent
+        return requests.last + 2 if requests.last else 1, requests.intake.credit, fast
 
     def output(self) -> bytes:
         """What is to be written now."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from batchproxy.wire import frames, grpc
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import HEADER, PREFACE, ConnectionFault, ErrorCode
 from batchproxy.wire.http2_client_calls import MAX_ID, Call, Calls
 from batchproxy.wire.http2_client_heads import RequestBlocks
@@ -50,6 +51,7 @@ class Http2Client(Frames):
         authority: whom calls are for, ``HOST:PORT``.
         now: monotonic seconds.
         scheme: ``http``, or ``https`` over TLS.
+        budget: of the process; left out, its own.
         limits: ``ping_s`` and ``patience_s`` are those of ``CLIENT_LIMITS``; so are the others.
 
     Attributes:
@@ -61,9 +63,15 @@ class Http2Client(Frames):
     requests: Calls
 
     def __init__(
-        self, authority: str, now: float, *, scheme: str = "http", limits: Http2Limits = CLIENT_LIMITS
+        self,
+        authority: str,
+        now: float,
+        *,
+        scheme: str = "http",
+        budget: Budget | None = None,
+        limits: Http2Limits = CLIENT_LIMITS,
     ) -> None:
-        super().__init__(limits, Calls(limits, now))
+        super().__init__(limits, Calls(limits, now, budget or Budget()))
         self.closing = False
         self.leaving = False
         self.reason = ""

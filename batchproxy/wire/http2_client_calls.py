@@ -7,13 +7,12 @@ call is a stream of the ``Outlet``, too; mostly it never gets there. Sections ar
 from __future__ import annotations
 
 import enum
-import sys
 from collections import deque
 from contextlib import suppress
 from typing import Any, Final
 
 from batchproxy.wire import frames, grpc
-from batchproxy.wire.budget import Budget
+from batchproxy.wire.budget import LARGE_BYTES, Budget, Claim
 from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, ConnectionFault, ErrorCode
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
 from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
@@ -109,6 +108,7 @@ class Calls:
     Args:
         limits: what the peer may cost.
         now: monotonic seconds.
+        budget: of the process: large answers are charged to it, and never wait.
 
     Attributes:
         now: when the bytes came that are being read.
@@ -121,10 +121,10 @@ class Calls:
         intake: the receiving windows.
     """
 
-    __slots__ = ("_heads", "allowance", "calls", "ended", "intake", "limits", "max_calls", "next", "now", "outlet",
-                 "waiting")  # fmt: skip
+    __slots__ = ("_budget", "_heads", "allowance", "calls", "ended", "intake", "limits", "max_calls", "next", "now",
+                 "outlet", "waiting")  # fmt: skip
 
-    def __init__(self, limits: Http2Limits, now: float) -> None:
+    def __init__(self, limits: Http2Limits, now: float, budget: Budget) -> None:
         self.limits = limits
         self.now = now
         self.calls: dict[int, Call] = {}
@@ -134,7 +134,8 @@ class Calls:
         self.next = 1
         self.allowance = Allowance(limits.allowance, limits.allowance_rate, now)
         self.outlet = Outlet(limits.window_bytes, lambda _: None, self.allowance.earn)
-        self.intake = Intake(limits, self.outlet.out, Budget(sys.maxsize))  # no answer may wait for room
+        self.intake = Intake(limits, self.outlet.out, None)
+        self._budget = budget
         self._heads = AnswerHeads(limits.fields, limits.list_bytes)
 
     def spend(self, cost: int, what: str) -> None:
@@ -266,12 +267,13 @@ class Calls:
             extra.compressed, length = grpc.PREFIX.unpack_from(begin)
             extra.wanted = grpc.PREFIX.size + length
             extra.parts = [begin[grpc.PREFIX.size :]]
+            if length > LARGE_BYTES:
+                extra.claim = Claim(self._budget)
+                extra.claim.resize(length)
             most = self.limits.message_bytes
             if length > most:
-                return (
-                    _RESOURCE_EXHAUSTED,
-                    f"Received message larger than max ({length} vs. {most})",
-                )  # grpc's own words
+                # grpc's own words
+                return _RESOURCE_EXHAUSTED, f"Received message larger than max ({length} vs. {most})"
             if extra.compressed and first.encoding not in {b"gzip", b"deflate"}:
                 name = first.encoding.decode("latin-1") or "no encoding"
                 return _INTERNAL, f"the answer is compressed in what is not known here: {name}"
@@ -386,6 +388,8 @@ class Calls:
             self.outlet.forget(call)
         if call.extra is not None:
             self.intake.release(call, call.extra)
+            if call.extra.claim is not None:
+                call.extra.claim.end()
 
     def __repr__(self) -> str:
         return f"<Calls {len(self.calls)} sent, {len(self.waiting)} waiting, the next is {self.next}>"

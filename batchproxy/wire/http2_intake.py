@@ -25,20 +25,19 @@ class Intake:
     Args:
         limits: ``window_bytes``, ``connection_window_bytes`` and ``promised_bytes`` are read.
         out: where window updates go.
-        budget: of the process.
+        budget: of the process; None where nothing ever waits for room.
 
     Attributes:
-        budget: of the process.
         on_room: called when it has let something go on.
         credit: what the peer may still send on the connection.
         paused: whether windows stay as they are for now.
         promised: what was granted to open streams beyond their first window.
     """
 
-    __slots__ = ("_favoured", "_limits", "_out", "_waiting", "budget", "credit", "on_room", "paused", "promised")
+    __slots__ = ("_budget", "_favoured", "_limits", "_out", "_waiting", "credit", "on_room", "paused", "promised")
 
-    def __init__(self, limits: Http2Limits, out: list[bytes | memoryview], budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, limits: Http2Limits, out: list[bytes | memoryview], budget: Budget | None) -> None:
+        self._budget = budget
         self.on_room: Callable[[], object] | None = None
         self._limits = limits
         self._out = out
@@ -115,9 +114,11 @@ class Intake:
 
     def _charged(self, stream: Stream, extra: Extra, charge: int) -> bool:
         """Whether the process has room for that, too."""
+        if self._budget is None:
+            return True
         before = extra.granted if stream.streamed else extra.received + extra.credit  # of a long message all counts
         if extra.claim is None:
-            extra.claim = Claim(self.budget, at_once=True)
+            extra.claim = Claim(self._budget, at_once=True)
         missing = before + charge - extra.claim.size
         return missing <= 0 or extra.claim.may_take(missing, self._room)
 
@@ -164,8 +165,8 @@ class Intake:
             self._favoured = None
         self.promised -= extra.granted
         extra.granted = 0
-        if extra.claim is not None:
-            self.budget.leave(extra.claim)
+        if self._budget is not None and extra.claim is not None:
+            self._budget.leave(extra.claim)
         self._serve()
 
     def pause(self, yes: bool) -> None:

@@ -47,6 +47,7 @@ class Requests:
         budget: of the process.
 
     Attributes:
+        budget: of the process.
         now: when the bytes came that are being read.
         last: the highest id of a stream that was opened.
         last_served: in the final GOAWAY; later streams are overlooked. None: there was no such GOAWAY.
@@ -58,12 +59,13 @@ class Requests:
     """
 
     __slots__ = (
-        "_gaps", "_resets", "allowance", "done", "heads", "intake", "last", "last_served", "limits", "now", "outlet",
-        "withdrawn",
+        "_gaps", "_resets", "allowance", "budget", "done", "heads", "intake", "last", "last_served", "limits", "now",
+        "outlet", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, limits: Http2Limits, now: float, budget: Budget) -> None:
         self.limits = limits
+        self.budget = budget
         self.now = now
         self.last = 0
         self.last_served: int | None = None
@@ -118,7 +120,7 @@ class Requests:
         if head.refusal is not None:
             self.refuse(stream, head.refusal, ends=ends)
             return
-        if self.intake.budget.spent and not ends:
+        if self.budget.spent and not ends:
             self.refuse(stream, no_room(head), ends=False)
             return
         if head.streamed:

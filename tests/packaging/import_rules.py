@@ -47,7 +47,7 @@ ROOMS = {
     "observe": Room(rooms=("core",)),
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
-    "backends": Room(rooms=("core", "codecs", "endpoints", "tasks"), packages=("numpy",)),
+    "backends": Room(rooms=("core", "codecs", "endpoints", "tasks", "wire.budget"), packages=("numpy",)),
     "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms"), packages=("grpc",)),
     "backends.grpc_terms": Room(rooms=("core",)),
     "backends.grpc_wire": Room(
@@ -85,7 +85,7 @@ ROOMS = {
     "pools": Room(
         rooms=(
             "core", "backends", "catalogue", "codecs.tfs_habits", "config", "endpoints", "engine",
-            "frontends.directory", "frontends.remote", "log", "observe",
+            "frontends.directory", "frontends.remote", "log", "observe", "wire.budget",
         )
     ),
     "cli": Room(
