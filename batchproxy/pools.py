@@ -19,6 +19,7 @@ from batchproxy.core.shapes import ModelInfo
 from batchproxy.endpoints import TfServingAddress
 from batchproxy.engine import Engine, build_engine
 from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.elsewhere import ask_where_served
 from batchproxy.frontends.remote import RemoteModel, RemotePool
 from batchproxy.log import Notices
 from batchproxy.observe import Observer
@@ -148,8 +149,7 @@ def _open_remote(
     others = options.pop(EVERY_OTHER, RemoteModel())
 
     async def fetch(model: str, version: Version) -> ModelInfo:
-        with engine.borrow() as server:
-            return await server.metadata(model, version)
+        return await ask_where_served(engine, lambda server: server.metadata(model, version))
 
     return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits)
 

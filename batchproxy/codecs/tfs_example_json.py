@@ -95,11 +95,20 @@ def _example(value: Value) -> bytes:
         feature = pb.Feature()
         for element in member if isinstance(member, list) else [member]:
             _add(name, feature, element)
+        _need_text(name)
         features[name] = feature  # the last one of a name counts, unlike everywhere else
     entries = []
     for name, feature in features.items():
         entries.append(_field(1, _field(1, name) + _field(2, feature.SerializeToString())))
     return _field(1, b"".join(entries)) if entries else b""
+
+
+def _need_text(name: bytes) -> None:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        shown = name.decode("utf-8", "surrogateescape")
+        raise DecodeError(f"Feature: {shown} has a name that is not UTF-8: gRPC cannot carry it") from None
 
 
 def _field(number: int, held: bytes) -> bytes:

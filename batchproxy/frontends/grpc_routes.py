@@ -17,6 +17,7 @@ from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_ANSWER
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
@@ -252,7 +253,8 @@ class GrpcRoutes:
         else:
             request = as_it_came(raw, deadline)
         record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
-        call = Call(form, respond, record, started)
+        asks = raw.method in self._documents
+        call = Question(form, respond, record, started, self._tasks) if asks else Call(form, respond, record, started)
         try:
             _need_a_door(pool)
         except BatchProxyError as error:

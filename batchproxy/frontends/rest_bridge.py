@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_calls, tfs_documents, tfs_example_json, tfs_examples, tfs_grpc, tfs_rest
-from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.errors import BatchProxyError, DecodeError
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
 from batchproxy.core.shapes import ModelInfo
@@ -77,12 +77,23 @@ def version_of(target: tfs_rest.Target) -> Version:
     return target.label if target.label is not None else target.version
 
 
+def can_carry(target: tfs_rest.Target) -> bool:
+    """Whether gRPC can name what a path names; no model is called what it cannot. Of a status the label counts not."""
+    try:
+        target.model.encode()
+        if target.label is not None and target.verb != "status":
+            target.label.encode()
+    except UnicodeEncodeError:  # escaped bytes that are no UTF-8
+        return False
+    return True
+
+
 def document_call(target: tfs_rest.Target) -> tuple[Request, StatusFormat | MetadataFormat]:
     """The gRPC call that answers a status or metadata path, and the format that writes its answer."""
     form: StatusFormat | MetadataFormat
     if target.verb == "status":
         method, form = tfs_grpc.GET_MODEL_STATUS, StatusFormat()
-        message = tfs_calls.encode_status_request(target.model, version_of(target))
+        message = tfs_calls.encode_status_request(target.model, target.version)  # a label changes nothing there
     else:
         method, form = tfs_grpc.GET_MODEL_METADATA, MetadataFormat()
         message = tfs_calls.encode_metadata_request(target.model, version_of(target))
@@ -117,7 +128,12 @@ def read_examples(verb: str, body: bytes) -> tuple[str, tfs_examples.MessageColu
         DecodeError: TF Serving's text.
     """
     envelope = tfs_rest.parse_body(body)
-    return envelope.signature_name, tfs_example_json.read_examples(verb, envelope.doc)
+    name, column = envelope.signature_name, tfs_example_json.read_examples(verb, envelope.doc)
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # gRPC cannot carry it, and no signature is called so
+        raise DecodeError(f"No signature was found with the name: {name}") from None
+    return name, column
 
 
 def examples_request(

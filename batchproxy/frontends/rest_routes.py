@@ -19,6 +19,7 @@ from batchproxy.engine import Engine
 from batchproxy.frontends import rest_bridge, rest_relay
 from batchproxy.frontends.call import Call, Format, Record
 from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
@@ -96,7 +97,10 @@ class RestRoutes:
             if plan is not None and (columns := plan.read(body)) is not None:
                 return self._predict_again(plan.value, columns, headers, started, respond)
         target, fault = _target(method, path)
-        pool = self._directory.default if target is None else self._directory.remote(target.model)
+        if target is None:  # without a slash it is no path on any server
+            pool = self._directory.default if path.startswith("/") else None
+        else:
+            pool = self._directory.remote(target.model)
         if pool is not None and pool.passes_on("" if target is None else target.verb):
             raw = RawCall(REST, method, path, passed_on(headers), body)
             return self._relayed(pool, target, raw, headers, started, respond)
@@ -110,7 +114,7 @@ class RestRoutes:
             self._ended("", "", started, fault.code)
             respond(our_error(fault))
             return None
-        if pool is not None:
+        if pool is not None and rest_bridge.can_carry(target):
             return self._bridged(pool, target, headers, body, started, respond)
         if target.verb == "predict":
             return self._predict(target, path, headers, body, started, respond)
@@ -248,7 +252,7 @@ class RestRoutes:
             deadline = self._deadline(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", target.verb, started, respond)
-        if target.verb in {"status", "metadata"}:
+        if target.verb in _DOCUMENTS:
             document, form = rest_bridge.document_call(target)
             document.deadline = deadline
             return self._start(pool.engine, document, form, target.verb, started, respond)
@@ -310,7 +314,11 @@ class RestRoutes:
         started: float,
         respond: Respond,
     ) -> Call[RestAnswer]:
-        call = self._call(form, request.key.model, verb, started, respond)
+        if verb in _DOCUMENTS:
+            record = partial(self._ended, request.key.model, verb)
+            call: Call[RestAnswer] = Question(form, respond, record, started, self._tasks)
+        else:
+            call = self._call(form, request.key.model, verb, started, respond)
         call.start(engine, request)
         return call
 
@@ -369,6 +377,7 @@ def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyE
         return None, error
 
 
+_DOCUMENTS = frozenset({"status", "metadata"})
 _NO_FAULT = DecodeError("")
 _RELAYED = RelayFormat()
 _ROWS = PredictFormat(row_form=True)  # until the body is read; errors have one form

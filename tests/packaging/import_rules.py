@@ -85,7 +85,7 @@ ROOMS = {
     "pools": Room(
         rooms=(
             "core", "backends", "catalogue", "codecs.tfs_habits", "config", "endpoints", "engine",
-            "frontends.directory", "frontends.remote", "log", "observe", "wire.budget",
+            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "observe", "wire.budget",
         )
     ),
     "cli": Room(

@@ -1,12 +1,13 @@
-"""What a pool's servers say of their models: asked once, kept per version, refreshed in the background."""
+"""What a pool's servers say of their models: asked once, kept per version, asked again in the background."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from batchproxy.catalogue import MAX_AGE_S, MAX_FETCHES, Catalogue
+from batchproxy.catalogue import KEPT_S, MAX_AGE_S, MAX_FETCHES, RENEW_S, Catalogue
 from batchproxy.core.errors import BackendRejected, BackendUnavailable, BatchProxyError, Code, UnknownModel
 from batchproxy.core.request import Version
 from batchproxy.core.shapes import UNDECLARED, ModelInfo
@@ -32,6 +33,48 @@ class Server:
         return ModelInfo(model, concrete, {"serving_default": UNDECLARED})
 
 
+class Alarm:
+    """A timer that rings when it is told to."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Stage:
+    """A catalogue whose time stands still."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.clock = ManualClock()
+        self.alarms: list[tuple[float, Alarm]] = []
+        self.catalogue = Catalogue(self.server.fetch, self.clock, self.later)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> Alarm:
+        alarm = Alarm(call)
+        self.alarms.append((self.clock() + delay_s, alarm))
+        return alarm
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass; what is due rings."""
+        end = self.clock() + seconds
+        while self.alarms and min(at for at, _ in self.alarms) <= end:
+            at, alarm = min(self.alarms, key=lambda one: one[0])
+            self.alarms.remove((at, alarm))
+            self.clock.advance(at - self.clock())
+            alarm.call()
+            await settle()
+        self.clock.advance(end - self.clock())
+
+    def version(self, asked: Version = None) -> int | None:
+        """The version that a look finds."""
+        info = self.catalogue.look("m", asked)
+        return None if info is None else info.version
+
+
 async def settle() -> None:
     """Let what is ready run."""
     for _ in range(3):
@@ -53,22 +96,111 @@ async def test_the_first_look_finds_nothing_and_asks_once() -> None:
     assert [("m", None)] == server.asked
 
 
-async def test_an_old_answer_is_used_while_it_is_asked_again() -> None:
-    """After a second, in the background."""
-    server, clock = Server(), ManualClock()
-    catalogue = Catalogue(server.fetch, clock)
-    await catalogue.find("m", None)
-    clock.advance(MAX_AGE_S)
-    server.version = 2
-    old = catalogue.look("m", None)
+async def test_a_name_in_use_is_asked_again_before_it_is_old() -> None:
+    """So that nobody has to wait, and no look finds what is older than a second."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.version = 2
+    await stage.advance(RENEW_S * 0.9)
+    before = stage.version()
+    await stage.advance(RENEW_S * 0.2)
+    after = stage.version()
+    await stage.catalogue.aclose()
+
+    assert (1, 2) == (before, after)
+    assert 2 == len(stage.server.asked)
+    assert all(alarm.cancelled for _, alarm in stage.alarms)
+
+
+async def test_while_a_server_does_not_answer_what_it_said_last_holds() -> None:
+    """A busy server is no reason not to batch; its refusal says nothing new, either."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.open.clear()
+    await stage.advance(3 * MAX_AGE_S)
+    waiting = stage.version()
+    stage.server.error = BackendUnavailable("busy")
+    stage.server.open.set()
     await settle()
-    new = catalogue.look("m", None)
+    refused = stage.version()
+    await stage.advance(RENEW_S)
+    asked = len(stage.server.asked)
+    await stage.catalogue.aclose()
+
+    assert (1, 1, 3) == (waiting, refused, asked)
+
+
+async def test_what_nobody_asked_for_in_a_while_is_not_used_before_it_is_asked_again() -> None:
+    """The servers are left in peace meanwhile; all looks until they answered find nothing."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    await stage.advance(2 * KEPT_S)
+    asked = len(stage.server.asked)
+    await stage.advance(2 * KEPT_S)
+    stage.server.version = 2
+    first, again = stage.version(), stage.version()
+    known = stage.catalogue.knows("m", None)
+    await settle()
+    then = stage.version()
+    await stage.catalogue.aclose()
+
+    assert (None, None, True, 2) == (first, again, known, then)
+    assert [asked + 1] == [len(stage.server.asked)]
+    assert asked <= KEPT_S / RENEW_S + 1
+
+
+async def test_a_version_that_answered_is_asked_for_by_its_number() -> None:
+    """The server that is asked may not have it as its newest yet. One that has come and gone is forgotten."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.catalogue.answered("m", None, 2)
+    await settle()
+    both = [stage.version()]
+    stage.catalogue.answered("m", None, 1)
+    both.append(stage.version())
+    stage.catalogue.answered("m", None, 2)
+    both.append(stage.version())
+    stage.server.error = BackendRejected("Servable not found", code=Code.NOT_FOUND)
+    stage.catalogue.answered("m", None, 3)
+    await settle()
+    known = stage.catalogue.knows("m", None)
+    await stage.catalogue.aclose()
+
+    assert [2, 1, 2] == both
+    assert [("m", None), ("m", 2), ("m", 3)] == stage.server.asked
+    assert not known
+
+
+async def test_an_answer_beats_what_was_asked_before_it() -> None:
+    """What a server said before the switch does not bring the old version back."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.open.clear()
+    await stage.advance(RENEW_S)
+    stage.catalogue.answered("m", None, 2)
+    stage.server.open.set()
+    await settle()
+    first = stage.version()
+    await settle()
+    then = stage.version()
+    await stage.catalogue.aclose()
+
+    assert (None, 2) == (first, then)
+    assert [("m", None), ("m", None), ("m", 2)] == stage.server.asked
+
+
+async def test_whoever_waits_is_told_of_a_bug() -> None:
+    """An error that nobody foresaw must not keep callers waiting for ever."""
+
+    async def broken(model: str, version: Version) -> ModelInfo:
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    catalogue = Catalogue(broken, ManualClock())
+    with pytest.raises(BatchProxyError, match="internal error: UnicodeEncodeError. This is a bug.") as caught:
+        await catalogue.find("m", None)
     await catalogue.aclose()
 
-    assert old is not None
-    assert new is not None
-    assert (1, 2) == (old.version, new.version)
-    assert 2 == len(server.asked)
+    assert Code.INTERNAL == caught.value.code
 
 
 async def test_an_answer_that_says_the_same_is_the_same_object() -> None:
@@ -127,29 +259,23 @@ async def test_made_up_names_are_not_kept_and_do_not_flood_the_servers() -> None
 
     assert MAX_FETCHES == flood
     assert not catalogue._infos
-    assert not catalogue._answering
+    assert not catalogue._known
     assert not catalogue._under_way
 
 
 async def test_a_model_that_is_gone_is_forgotten_but_an_outage_changes_nothing() -> None:
     """NOT_FOUND is an answer, UNAVAILABLE is none."""
-    server, clock = Server(), ManualClock()
-    catalogue = Catalogue(server.fetch, clock)
-    await catalogue.find("m", None)
-    clock.advance(MAX_AGE_S)
-    server.error = BackendUnavailable("down")
-    catalogue.look("m", None)
-    await settle()
-    during = catalogue.look("m", None)
-    server.error = UnknownModel("gone")
-    await settle()
-    catalogue.look("m", None)
-    await settle()
-    after = catalogue.look("m", None)
-    await catalogue.aclose()
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.error = BackendUnavailable("down")
+    await stage.advance(MAX_AGE_S)
+    during = stage.version()
+    stage.server.error = UnknownModel("gone")
+    await stage.advance(RENEW_S)
+    after = stage.version()
+    await stage.catalogue.aclose()
 
-    assert during is not None
-    assert after is None
+    assert (1, None) == (during, after)
 
 
 async def test_versions_and_labels_are_looked_up_on_their_own() -> None:
@@ -164,17 +290,20 @@ async def test_versions_and_labels_are_looked_up_on_their_own() -> None:
 
 
 async def test_a_version_that_nobody_uses_any_more_is_forgotten() -> None:
-    """Memory follows what is served now."""
-    server, clock = Server(), ManualClock()
-    catalogue = Catalogue(server.fetch, clock)
-    await catalogue.find("m", None)
-    clock.advance(MAX_AGE_S)
-    server.version = 2
-    catalogue.look("m", None)
-    await settle()
-    await catalogue.aclose()
+    """Memory follows what is served now, not at once: servers of a pool may be replaced one by one."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.version = 2
+    await stage.advance(RENEW_S)
+    two = list(stage.catalogue._infos)
+    for _ in range(round(KEPT_S / MAX_AGE_S)):
+        stage.version()
+        await stage.advance(MAX_AGE_S)
+    one = list(stage.catalogue._infos)
+    await stage.catalogue.aclose()
 
-    assert [("m", 2)] == list(catalogue._infos)
+    assert [("m", 1), ("m", 2)] == two
+    assert [("m", 2)] == one
 
 
 async def test_only_a_confirmed_model_is_known() -> None:

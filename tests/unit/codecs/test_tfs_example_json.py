@@ -109,6 +109,7 @@ def test_without_a_context_there_is_none() -> None:
             b'{"examples": [{"f": [1.5, 9223372036854775808]}]}',
             "Unexpected element type in feature: f expecting type: float",
         ),
+        (b'{"examples": [{"\xff": 1}]}', "Feature: \udcff has a name that is not UTF-8: gRPC cannot carry it"),
         (b'{"examples": [{"\xff": null}]}', "Feature: \udcff has element with unexpected JSON type: Null"),
     ],
 )

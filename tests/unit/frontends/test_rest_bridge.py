@@ -123,3 +123,24 @@ def test_examples_that_are_none_are_refused() -> None:
         rest_bridge.read_examples("classify", b'{"examples": [1]}')
 
     assert "Example must be JSON object but got JSON Number" == caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("target", "carried"),
+    [
+        (tfs_rest.Target("predict", "m"), True),
+        (tfs_rest.Target("predict", "\udcff"), False),
+        (tfs_rest.Target("metadata", "m", None, "\udcff"), False),
+        (tfs_rest.Target("status", "m", None, "\udcff"), True),
+        (tfs_rest.Target("status", "\udcff"), False),
+    ],
+)
+def test_names_that_grpc_cannot_carry(target: tfs_rest.Target, carried: bool) -> None:
+    """Bytes that are no UTF-8; a status is that of all versions, whatever the label."""
+    assert carried == rest_bridge.can_carry(target)
+
+
+def test_a_signature_that_grpc_cannot_carry_is_not_found() -> None:
+    """In the words of a server."""
+    with pytest.raises(DecodeError, match="No signature was found with the name: \udcff"):
+        rest_bridge.read_examples("regress", b'{"signature_name": "\xff", "examples": [{}]}')

@@ -213,3 +213,38 @@ async def test_examples_are_bridged_and_refused_like_the_server_does() -> None:
     assert [("half_plus_two", "regress", "rest", Code.OK), ("", "regress", "rest", Code.INVALID_ARGUMENT)] == (
         recorder.requests
     )
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("OPTIONS", "*", 404), ("GET", "x", 404), ("GET", "x%", 400)])
+@pytest.mark.parametrize("door", [GRPC, REST])
+async def test_what_is_no_path_reaches_no_server(door: str, method: str, path: str, status: int) -> None:
+    """It is answered as libevent does."""
+    server, recorder = FakeServer(), Recorder()
+    async with a_remote_pool(server, recorder, doors=[door]) as pool:
+        answer = await ask(in_front_of(pool), recorder, path, method=method)
+
+    assert (status, "text/html") == (answer.status, answer.headers["Content-Type"])
+    assert [] == server.relayed
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v1/models/%FF:predict", 404, "Servable not found for request: Latest(\udcff)"),
+        ("/v1/models/%FF/versions/3:predict", 404, "Servable not found for request: Specific(\udcff, 3)"),
+        ("/v1/models/m/labels/%FF:predict", 400, "Unrecognized servable version label: \udcff"),
+        ("/v1/models/m/labels/%FF:regress", 400, "Unrecognized servable version label: \udcff"),
+        ("/v1/models/%FF", 404, "Could not find any versions of model \udcff"),
+        ("/v1/models/%FF/metadata", 404, "Servable not found for request: Latest(\udcff)"),
+    ],
+)
+async def test_names_that_grpc_cannot_carry_are_nobodys(path: str, status: int, text: str) -> None:
+    """Bytes that are no UTF-8 come back as they came, in TF Serving's words."""
+    server, recorder = FakeServer(), Recorder()
+    async with a_remote_pool(server, recorder, doors=[GRPC]) as pool:
+        method = "POST" if path.endswith(("predict", "regress")) else "GET"
+        answer = await ask(in_front_of(pool), recorder, path, b'{"instances": [1]}', method=method)
+
+    assert status == answer.status
+    assert f'{{\n    "error": "{text}"\n}}'.encode(errors="surrogateescape") == answer.body
+    assert [] == server.relayed
