@@ -1,0 +1,162 @@
+"""What a batch costs: its time on an endpoint that has nothing else to do, learned from batches as they happen.
+
+Decides nothing and knows no clock: it is told how many rows took how many seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import deque
+
+HEAVIEST = 16.0
+"""Samples a bucket's mean may stand for: beyond it each new one counts a sixteenth, so that it follows a drift."""
+
+CROSS_TALK = 24
+"""A sample moves the means of the other sizes by its surprise over this: one kind of slowness hits all sizes."""
+
+SHRINKAGE = 0.02
+"""What the slope is told before any sample: that there is none, with this weight relative to the samples' own.
+Two noisy sizes next to each other would otherwise draw a line that is absurd at 64 rows."""
+
+RESIDUALS = 64
+"""Latest surprises that quantiles are read from."""
+
+MEAN_OVER = 16
+"""Batches that the mean size is taken over."""
+
+
+class Cost:
+    """``T(b) = alpha + beta*b`` of one kind of batch on one endpoint, both at least 0.
+
+    Means of the time by powers of two of the rows, and a line through them by least relative squares: sizes that were
+    last seen long ago still hold the line.
+
+    Attributes:
+        alpha: seconds that a batch takes whatever its rows.
+        beta: seconds that a row adds.
+        known: whether anything was learned yet; before, ``alpha`` and ``beta`` are 0.
+        samples: how many batches that had the endpoint to themselves were learned from.
+        noise: mean of the absolute logarithm of time over prediction; 0.08 is 8 %.
+        rows: rows of a batch, a running mean.
+    """
+
+    __slots__ = ("_alone", "_buckets", "_drift", "_residuals", "alpha", "beta", "known", "noise", "rows", "samples")
+
+    def __init__(self) -> None:
+        self.alpha = self.beta = 0.0
+        self.known = False
+        self.samples = 0
+        self.noise = 0.1
+        self.rows = 1.0
+        self._drift = 0.0
+        self._buckets: dict[int, list[float]] = {}  # bit length of the rows: mean rows, mean seconds, weight
+        self._alone: dict[int, int] = {}
+        self._residuals: deque[float] = deque(maxlen=RESIDUALS)
+
+    def seconds(self, rows: float) -> float:
+        """Predicted time of a batch of ``rows`` rows, in seconds."""
+        return self.alpha + self.beta * rows
+
+    def seen(self, rows: int) -> None:
+        """A batch of this size was answered, fast or slow."""
+        self.rows += (rows - self.rows) / MEAN_OVER
+
+    def learn(self, rows: int, seconds: float, turn: int) -> None:
+        """A batch had the endpoint to itself.
+
+        Args:
+            rows: of the batch.
+            seconds: it took; more than 0.
+            turn: a number that grows, which ``covers`` looks back by.
+        """
+        self._rescale(math.exp(-self._drift))
+        self._drift = 0.0
+        if self.known:
+            self._fit()
+            surprise = math.log(seconds / self.seconds(rows))
+            self._residuals.append(surprise)
+            surprise = max(-1.0, min(1.0, surprise))
+            self.noise += (abs(surprise) - self.noise) / MEAN_OVER
+            self._rescale(math.exp(surprise / CROSS_TALK))
+        self.samples += 1
+        self._alone[rows.bit_length()] = turn
+        self._add(rows, seconds, 1.0)
+
+    def shape(self, rows: float, seconds: float, weight: float) -> None:
+        """Batches of about ``rows`` rows took ``seconds`` on average: evidence beside that of lone ones."""
+        self._add(rows, seconds, weight)
+
+    def _add(self, rows: float, seconds: float, weight: float) -> None:
+        bucket = self._buckets.setdefault(int(rows).bit_length(), [rows, seconds, 0.0])
+        bucket[2] = min(bucket[2] + weight, HEAVIEST)
+        step = min(1.0, weight / bucket[2])
+        bucket[0] += (rows - bucket[0]) * step
+        bucket[1] += (seconds - bucket[1]) * step
+        self._fit()
+
+    def scale(self, factor: float) -> None:
+        """The endpoint is slower by this factor than was thought, at every size."""
+        self._drift = 0.0
+        self._rescale(factor)
+        self._fit()
+
+    def bend(self, factor: float) -> None:
+        """The same from weaker evidence: a little of it, within the noise, and forgotten when the next lone batch says."""
+        room = max(0.05, min(0.2, 0.75 * self.noise))
+        step = max(-room - self._drift, min(room - self._drift, 0.2 * math.log(factor)))
+        self._drift += step
+        self._rescale(math.exp(step))
+        self._fit()
+
+    def _rescale(self, factor: float) -> None:
+        for bucket in self._buckets.values():
+            bucket[1] *= factor
+
+    def _fit(self) -> None:
+        weights = x_mean = y_mean = 0.0
+        for rows, seconds, weight in self._buckets.values():
+            relative = weight / (seconds * seconds)
+            weights += relative
+            x_mean += relative * rows
+            y_mean += relative * seconds
+        x_mean /= weights
+        y_mean /= weights
+        xx = SHRINKAGE * weights * max(1.0, x_mean) ** 2
+        xy = 0.0
+        for rows, seconds, weight in self._buckets.values():
+            relative = weight / (seconds * seconds)
+            xx += relative * (rows - x_mean) ** 2
+            xy += relative * (rows - x_mean) * (seconds - y_mean)
+        beta = max(0.0, xy / xx)
+        alpha = y_mean - beta * x_mean
+        if alpha < 0.0:
+            alpha, beta = 0.0, y_mean / x_mean
+        self.alpha, self.beta, self.known = alpha, beta, True
+
+    def covers(self, rows: float, since: int) -> bool:
+        """Whether lone batches of about this size were seen at or after turn ``since``: smaller ones and larger ones."""
+        sizes = [self._buckets[size][0] for size, turn in self._alone.items() if turn >= since]
+        return any(size >= 0.6 * rows for size in sizes) and any(size <= 1.7 * rows for size in sizes)
+
+    @property
+    def unshared(self) -> float:
+        """The part of a lone row's time that merging cannot save: 0 on an accelerator, near 1 on a busy CPU."""
+        whole = self.alpha + self.beta
+        return self.beta / whole if whole > 0.0 else 0.0
+
+    def gain(self, rows: float) -> float:
+        """Rows a second in batches of ``rows``, over rows a second one by one; 1 where nothing is known."""
+        return self.seconds(1) * rows / self.seconds(rows) if self.known else 1.0
+
+    def quantile(self, share: float) -> float:
+        """Time over prediction that a ``share`` of the batches stays under; 1 until four surprises are known."""
+        if len(self._residuals) < 4:  # noqa: PLR2004 - of three, none says anything about a tail
+            return 1.0
+        ordered: list[float] = []
+        for surprise in self._residuals:
+            insort(ordered, surprise)
+        return math.exp(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+    def __repr__(self) -> str:
+        return f"Cost({self.alpha * 1e3:.3f} ms + {self.beta * 1e3:.4f} ms a row, noise={self.noise:.0%})"

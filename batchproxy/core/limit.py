@@ -1,0 +1,348 @@
+"""How many batches an endpoint may have at once, and how far apart: learned from the work it gets done. Sends nothing.
+
+Three ideas, each held against others in simulation (docs/simulation.md):
+
+**The speed ceiling.** A clock runs at 1/n while n batches are in flight: each batch has its fair share of the
+endpoint's time, and the shares add up to the busy time. Over a window of batches ``N`` is the mean number in flight
+and ``S`` the work done (the time each would take alone) by busy time. While ``S`` keeps up with ``N`` nobody slows
+anybody, and more may be tried; where it falls behind, ``S`` is the ceiling.
+
+**Full batches do not wait.** They gain nothing by it, so they may go beyond the limit for partial ones.
+
+**Pacing.** Partial batches that leave whenever a place is free bunch up: places that become free together give one
+large batch and a tiny one. They are spaced instead, at the pace at which the endpoint works them off, once half of
+its places are taken. Evenly spaced batches are evenly filled, and the mean and the tail of the latency fall below
+those of the best fixed limit. An idle endpoint is never waited for.
+"""
+
+from __future__ import annotations
+
+import math
+
+from batchproxy.core.cost import Cost
+from batchproxy.core.window import Window
+
+FIRST = 2
+"""Partial batches in flight before anything is known: the least that overlaps at all, hence teaches."""
+
+HARD_CAP = 64
+"""Batches in flight at most, whatever was learned: what an endpoint is asked to hold in memory has a bound."""
+
+OPENING = 24
+"""Full batches in flight while nothing is known."""
+
+PAUSE = 12
+"""Windows after a ceiling was seen before it is looked for again: a look costs 1-2 % on a single lane."""
+
+PROBE = 1.3
+"""A look above the limit, as a factor: beyond a true ceiling S/N falls to 0.77, far outside the noise of a window."""
+
+GUARD = (0.13, 0.4)
+"""How far S/N must fall below 1 for a ceiling to be seen: at least, in little noise, and at most."""
+
+PACE = 0.75
+"""Share of the endpoint's time that the fixed part of partial batches may fill; the rest takes what comes unevenly."""
+
+CLEAR = 0.6
+"""Growth of ln S over growth of ln N above which two windows lie below the ceiling: it is 1 below and 0 above."""
+
+FULLISH = 0.8
+"""Mean rows over the cap from which a look above the limit must not thin the batches out: capacity is short then."""
+
+ROUND = 0.4
+"""Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
+
+TINY = 1e-9
+
+
+class Flight:
+    """What the limit remembers of a batch in flight: when it left, the clock then, and how many others there were."""
+
+    __slots__ = ("clock", "others", "sent")
+
+    def __init__(self, sent: float, clock: float, others: int) -> None:
+        self.sent = sent
+        self.clock = clock
+        self.others = others
+
+
+class Limit:
+    """The limit of one endpoint.
+
+    Args:
+        fixed: batches in flight at most, where a user knows better: nothing is spaced or tried then, but costs are
+            learned all the same.
+
+    Attributes:
+        in_flight: batches sent and not yet ended.
+        ceiling: work done at once at most: lanes, cores, and what hides the way there and back.
+        partial: batches in flight up to which partial ones may go.
+        full: the same for full ones.
+        draining: whether nothing is sent until the endpoint is empty, so that one batch can be timed alone.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self.fixed = fixed
+        self.in_flight = 0
+        self.ceiling = float(fixed or FIRST)
+        self.partial = self._base = fixed or FIRST
+        self.full = fixed or OPENING
+        self.draining = False
+        self._clock = 0.0
+        self._ticked = 0.0
+        self._last_sent = -math.inf
+        self._turn = 0
+        self._window = Window()
+        self._before: Window | None = None
+        self._starting = True
+        self._probing = False
+        self._probed = 0
+        self._pause = 0
+        self._timing = False
+        self._in_doubt: Window | None = None
+        self._was_covered = False
+        self._timed_at = -(10**9)
+        self._backoff = 1
+        self._lows = 0
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def opens(self, cost: Cost, rows: int, cap: int, now: float) -> float:
+        """From when a batch may be sent: ``now`` for at once, ``inf`` for not before another has ended.
+
+        Args:
+            cost: of its kind of batch.
+            rows: that wait.
+            cap: rows a batch has at most.
+            now: the engine's clock, in seconds.
+        """
+        count = self.in_flight
+        if not count:
+            return now
+        if self.draining:
+            return math.inf
+        if rows >= cap and count < self.full:
+            return now
+        if count >= self.partial:
+            return math.inf
+        if self.fixed is not None or not cost.known:
+            return now
+        return max(now, self._last_sent + self._gap(cost, rows, cap))
+
+    def _gap(self, cost: Cost, rows: int, cap: int) -> float:
+        """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy."""
+        company = min(1.0, cost.rows - 1.0)  # nobody waits for company that never comes
+        places = self.ceiling
+        if cost.rows < FULLISH * cap:
+            places *= self.partial / self._base
+        busy = min(1.0, 2.0 * (self.in_flight + 1) / max(places, 1.0) - 1.0)
+        if company <= 0.0 or busy <= 0.0:
+            return 0.0
+        saved = 1.0 - _unsaved(cost)
+        return (cost.alpha / PACE + cost.beta * rows) / places * busy * saved * company
+
+    def at_most(self, cap: int) -> int:
+        """Rows of the next batch at most: a batch that is timed alone is as large as those that raised the doubt."""
+        return min(cap, max(1, round(self._in_doubt.mean_rows))) if self.draining and self._in_doubt else cap
+
+    def finish(self, cost: Cost, rows: int) -> float:
+        """Seconds until a batch sent now would be answered; 0 where nothing is known."""
+        return cost.seconds(rows) * max(1.0, (self.in_flight + 1) / self.ceiling)
+
+    def depart(self, now: float) -> Flight:
+        """A batch leaves."""
+        self._tick(now)
+        if self.draining:
+            self._timing = True
+        flight = Flight(now, self._clock, self.in_flight)
+        self.in_flight += 1
+        self._last_sent = now
+        return flight
+
+    def _tick(self, now: float) -> None:
+        if self.in_flight:
+            self._clock += (now - self._ticked) / self.in_flight
+        self._ticked = now
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def drop(self, now: float) -> None:
+        """A batch ended in a way that says nothing of what it costs."""
+        self._tick(now)
+        self.in_flight -= 1
+        if self._timing and not self.in_flight:
+            self.draining = self._timing = False
+
+    def arrive(self, flight: Flight, cost: Cost, rows: int, cap: int, now: float) -> None:
+        """A batch was answered: learn from it.
+
+        Args:
+            flight: what ``depart`` gave.
+            cost: of its kind.
+            rows: it had.
+            cap: rows it could have had.
+            now: the engine's clock, in seconds.
+        """
+        self._tick(now)
+        self.in_flight -= 1
+        self._turn += 1
+        seconds = max(TINY, now - flight.sent)
+        share = max(TINY, self._clock - flight.clock)
+        crowd = seconds / share
+        cost.seen(rows)
+        if not flight.others and (crowd < 2.0 or not cost.known):  # noqa: PLR2004 - it started alone and mostly stayed so
+            self._learn_alone(cost, rows, seconds, share)
+        elif not cost.known:
+            cost.shape(rows, seconds * min(1.0, self.ceiling / crowd), 1.0)
+        if self.fixed is not None:
+            return
+        if self.draining:
+            self._drained()
+            return
+        if self._probing and not self._starting:
+            self._probed += 1
+            if self._probed > 6 * self.partial:  # the limit does not bind: nothing to be seen
+                self._end_probe(PAUSE // 2)
+                self._settle(cost)
+                self._window = Window()
+                return
+        if self.partial > 1 and crowd < max(1.25, 0.6 * self.partial):
+            return  # half idle: says nothing about the limit
+        self._window.add(cost, rows, cap, share, seconds)
+        if self._window.count >= max(Window.LEAST, self.partial):
+            window, self._window = self._window, Window()
+            self._judge(window, cost)
+
+    def _learn_alone(self, cost: Cost, rows: int, seconds: float, share: float) -> None:
+        if seconds > 1.1 * share and self.ceiling < 1.5:  # noqa: PLR2004 - one lane: who came later slowed its end
+            seconds -= (seconds - share) / 4
+        if self._timing and cost.known:
+            surprise = seconds / cost.seconds(rows)
+            if self._was_covered and not 1 / 1.35 <= surprise <= 1.35:  # noqa: PLR2004 - it did not change by noise
+                cost.scale(surprise)
+                self._backoff = 1
+            steady = 0.8 < surprise < 1.25  # noqa: PLR2004 - nothing new was learned by asking
+            self._backoff = min(16, 2 * self._backoff) if steady else 1
+        cost.learn(rows, seconds, self._turn)
+
+    def _drained(self) -> None:
+        """The endpoint is empty, or the batch that had it to itself was answered: judge again what raised the doubt."""
+        if self._timing:
+            self.draining = self._timing = False
+            window, self._in_doubt = self._in_doubt, None
+            self._window = Window()
+            if window is not None:
+                self._judge(window, window.main)
+
+    # -- judging -----------------------------------------------------------------------------------
+
+    def _judge(self, window: Window, cost: Cost) -> None:
+        crowd, speed = window.crowd, window.speed
+        kept = speed / crowd
+        sure = 1.0 - _guard(window)
+        if kept < sure and crowd > 1.25:  # noqa: PLR2004 - less is one batch and the tail of another
+            if self._doubts(window, speed):
+                return
+        if kept > 0.93 and crowd < self.ceiling + 0.5:  # noqa: PLR2004 - nobody slowed anybody: the sizes tell the line
+            window.teach_shapes(kept)
+        before = self._before
+        self._before = None if self._probing and not self._starting else window
+        if kept < sure and crowd > 1.25:  # noqa: PLR2004
+            self._below(window, before, speed, crowd, kept < sure - 0.07)
+        else:
+            self._up_to(window, speed, crowd)
+        self._settle(cost)
+
+    def _doubts(self, window: Window, speed: float) -> bool:
+        """Whether the endpoint must be seen empty before this window can be judged; if so, it is being emptied."""
+        cost = window.main
+        since = self._turn - self._timed_at
+        self._lows = self._lows + 1 if speed < 0.75 * self.ceiling else 0
+        small = self.ceiling < 3.0  # noqa: PLR2004 - emptying a large endpoint costs too much once it is at work
+        covered = cost.covers(window.mean_rows, self._turn - 256 * self.partial - 64)
+        unknown = not covered and (self._starting or small) and since > 8 * self.partial * self._backoff
+        lower = small and self._lows > 1 and since > 32 * self.partial
+        if not (unknown or lower or (speed < 0.85 and since > 8 * self.partial)):  # noqa: PLR2004 - below one: absurd
+            return False
+        self.draining, self._in_doubt, self._timed_at = True, window, self._turn
+        self._was_covered = covered and speed > 0.85  # noqa: PLR2004
+        self._lows = 0
+        return True
+
+    def _below(self, window: Window, before: Window | None, speed: float, crowd: float, clearly: bool) -> None:
+        """S fell behind N: a ceiling, or a cost that is out of date. A window above and one below tell them apart."""
+        if self._probing and not self._starting and before is not None and crowd > 1.12 * before.crowd:
+            growth = math.log(speed / before.speed) / math.log(crowd / before.crowd)
+            if growth > CLEAR:
+                window.rescale(crowd / speed)
+                self.ceiling = max(self.ceiling * crowd / speed, crowd)
+                self._probed = 0
+                return
+        fast = self._starting or speed > 1.25 * self.ceiling
+        self.ceiling += (speed - self.ceiling) * (0.7 if fast else 0.3)
+        if clearly:
+            self._starting = False
+        if self._probing:
+            self._end_probe(PAUSE)
+            return
+        self._pause -= 1
+        if self._pause <= 0 and crowd > 0.75 * self.partial:
+            self._start_probe()
+
+    def _up_to(self, window: Window, speed: float, crowd: float) -> None:
+        """S kept up with N: the ceiling is no lower."""
+        kept = speed / crowd
+        if kept > 1.12:  # noqa: PLR2004 - nothing is faster than alone
+            window.rescale(kept**-0.5)
+        elif 1.5 < crowd <= self.ceiling + 0.05:
+            window.bend(1.0 / kept)
+        reached = speed if kept < 0.97 else crowd  # noqa: PLR2004
+        if reached > self.ceiling:
+            fast = self._starting or reached > 1.15 * self.ceiling
+            self.ceiling += (reached - self.ceiling) * (1.0 if fast else 0.3)
+        elif crowd > self.ceiling:
+            self.ceiling += (reached - self.ceiling) * 0.3
+        if crowd <= 0.75 * min(self.partial, self.ceiling):
+            return
+        if self._pause > 0:
+            self._pause -= 1
+            self._probing = False
+        elif self._probing and kept < 0.93 and not self._starting:  # noqa: PLR2004
+            self._end_probe(PAUSE // 2)
+        else:
+            self._start_probe()
+
+    def _start_probe(self) -> None:
+        self._probing = True
+        self._probed = 0
+
+    def _end_probe(self, pause: int) -> None:
+        self._probing = False
+        self._pause = pause
+
+    def _settle(self, cost: Cost) -> None:
+        self.ceiling = max(1.0, min(self.ceiling, float(HARD_CAP)))
+        self._base = max(1, int(self.ceiling * (1.0 + _unsaved(cost)) + ROUND))
+        self.partial = self._base
+        if self._probing:
+            self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
+        self.partial = min(HARD_CAP, self.partial)
+        self.full = OPENING if self._starting else min(HARD_CAP, 2 * self.partial + 1)
+
+    def __repr__(self) -> str:
+        return f"Limit({self.in_flight} of {self.partial}, full {self.full}, ceiling={self.ceiling:.2f})"
+
+
+def _unsaved(cost: Cost) -> float:
+    """The part of a batch's time that merging with more rows cannot save, at the sizes that come.
+
+    Where merging saves little, rows are better off side by side than in one batch, until so many come that they
+    must share: then batches grow, and this shrinks.
+    """
+    return cost.unshared * min(1.0, 2.0 / cost.rows)
+
+
+def _guard(window: Window) -> float:
+    """How far below 1 S/N must be: 2.5 standard errors, of the window and of the lone batches it is held against."""
+    error = 1.25 * window.main.noise * math.sqrt(1.0 / max(1, min(16, window.main.samples)) + 1.0 / window.count)
+    return max(GUARD[0], min(GUARD[1], 2.5 * error))

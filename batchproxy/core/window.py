@@ -1,0 +1,96 @@
+"""A window: batches that ended one after another while their endpoint was busy, summed up. Judges nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from batchproxy.core.cost import Cost
+
+
+class _Part:
+    """One kind of batch within a window."""
+
+    __slots__ = ("count", "rows", "sizes")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows = 0
+        self.sizes: dict[int, list[float]] = {}  # bit length of the rows: batches, rows, seconds
+
+
+class Window:
+    """Sums over batches.
+
+    Attributes:
+        count: batches.
+        rows: rows of all.
+        room: rows they could have had.
+        share: fair shares of the endpoint's time, in seconds: together the time it was busy for them.
+        seconds: time from sending to answer, of all.
+    """
+
+    LEAST: ClassVar[int] = 8
+    """Batches a window has at least: their mean is good to 3 % where a single one is good to 8 %."""
+
+    __slots__ = ("_parts", "count", "room", "rows", "seconds", "share")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rows = 0
+        self.room = 0
+        self.share = 0.0
+        self.seconds = 0.0
+        self._parts: dict[Cost, _Part] = {}
+
+    def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float) -> None:
+        """A batch of ``rows`` rows, of at most ``cap``, took ``seconds`` and had ``share`` of them to itself."""
+        self.count += 1
+        self.rows += rows
+        self.room += cap
+        self.share += share
+        self.seconds += seconds
+        part = self._parts.get(cost)
+        if part is None:
+            part = self._parts[cost] = _Part()
+        part.count += 1
+        part.rows += rows
+        size = part.sizes.setdefault(rows.bit_length(), [0, 0, 0.0])
+        size[0] += 1
+        size[1] += rows
+        size[2] += seconds
+
+    @property
+    def crowd(self) -> float:
+        """N: batches in flight, over time."""
+        return self.seconds / self.share
+
+    @property
+    def speed(self) -> float:
+        """S: work done by busy time, as the costs are known now."""
+        return sum(cost.alpha * part.count + cost.beta * part.rows for cost, part in self._parts.items()) / self.share
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows of a batch."""
+        return self.rows / self.count
+
+    @property
+    def main(self) -> Cost:
+        """The cost of the kind that most batches were of."""
+        return max(self._parts, key=lambda cost: self._parts[cost].count)
+
+    def teach_shapes(self, kept: float) -> None:
+        """Tell each cost what its sizes took; ``kept`` is S/N, by which all of them were slower than alone."""
+        for cost, part in self._parts.items():
+            for count, rows, seconds in part.sizes.values():
+                cost.shape(rows / count, seconds / count * kept, min(4.0, count / 4.0))
+
+    def rescale(self, factor: float) -> None:
+        """All costs of this window were wrong by ``factor``."""
+        for cost in self._parts:
+            cost.scale(factor)
+
+    def bend(self, factor: float) -> None:
+        """All costs of this window may be wrong by ``factor``."""
+        for cost in self._parts:
+            cost.bend(factor)
