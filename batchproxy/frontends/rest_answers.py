@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from multidict import CIMultiDict
 
 from batchproxy.codecs import tfs_json, tfs_rest, tfs_splice
-from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, DeadlineExceeded, Unavailable
 from batchproxy.core.raw import Header, RawReply
 from batchproxy.core.request import Reply, Share
 from batchproxy.frontends.call import TooLong
@@ -18,6 +18,10 @@ from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
 _JSON = {"Content-Type": "application/json"}
 _PAGE = {"Content-Type": "text/html", "Connection": "close"}  # libevent's own, and so is the next
 _UNTYPED = {"Content-Type": "text/html; charset=ISO-8859-1"}
+
+
+TIMED_OUT = "Timed out waiting for notification"
+"""What ``--rest_api_timeout_in_ms`` makes TensorFlow say (``common_runtime/direct_session.cc``)."""
 
 
 class RestAnswer(NamedTuple):
@@ -110,7 +114,9 @@ def _fields(headers: Sequence[Header]) -> CIMultiDict[str]:
 
 
 def our_error(error: BatchProxyError) -> RestAnswer:
-    """TF Serving's error document."""
+    """TF Serving's error document; a call whose time was up, here or on its way, is told in TF Serving's words."""
+    if error.code is Code.DEADLINE_EXCEEDED and not (isinstance(error, BackendError) and error.raw is not None):
+        error = DeadlineExceeded(TIMED_OUT)
     status, body = tfs_rest.encode_error(error)
     after_s = error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
     retry = {"Retry-After": str(after_s)} if error.code is Code.UNAVAILABLE else {}

@@ -221,7 +221,7 @@ def test_the_expired_and_the_departed_leave_the_queue_and_are_never_sent(proxy: 
     for holder in holders:
         holder.join()
 
-    assert (504, {"error": "Deadline Exceeded"}) == (expired[0], json.loads(expired[1]))
+    assert (504, {"error": "Timed out waiting for notification"}) == (expired[0], json.loads(expired[1]))
     assert grpc.StatusCode.DEADLINE_EXCEEDED is late.value.code()
     assert (200, {"predictions": [8.0]}) == (answer[0], json.loads(answer[1]))
     assert 3 == proxy.metric("batchproxy_batch_rows_sum", model="gated")  # two holders and the stayer

@@ -7,7 +7,14 @@ import pytest
 
 from batchproxy.codecs import tfs_splice
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.errors import BackendRejected, BackendUnavailable, BatchProxyError, Code, QueueFull
+from batchproxy.core.errors import (
+    BackendRejected,
+    BackendUnavailable,
+    BatchProxyError,
+    Code,
+    DeadlineExceeded,
+    QueueFull,
+)
 from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Reply, Share
 from batchproxy.frontends.heavy import Heavy
@@ -90,6 +97,21 @@ def test_errors_of_ours_say_when_to_come_again() -> None:
     assert (503, {**JSON, "Retry-After": "1"}, None) == (full.status, full.headers, full.reason)
     assert (503, {**JSON, "Retry-After": "1"}) == (gone.status, gone.headers)
     assert (504, JSON, "Gateway Time-out") == (bad.status, bad.headers, bad.reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (DeadlineExceeded("Deadline Exceeded"), "Timed out waiting for notification"),
+        (BackendRejected("s: no answer in time", code=Code.DEADLINE_EXCEEDED), "Timed out waiting for notification"),
+        (BackendRejected("so says it", code=Code.DEADLINE_EXCEEDED, raw=RawReply(4, "so", (), b"")), "so says it"),
+    ],
+)
+def test_a_callers_time_is_up_in_tf_servings_words(error: BatchProxyError, text: str) -> None:
+    """Wherever we noticed; a server that says so itself has its own."""
+    answer = our_error(error)
+
+    assert (504, f'{{\n    "error": "{text}"\n}}'.encode()) == (answer.status, answer.body)
 
 
 @pytest.mark.parametrize(
