@@ -2,7 +2,8 @@
 
 ``onnx:PATH`` is a model run by onnxruntime in this process; ``python:MODULE:FUNCTION`` a function of an
 importable module. A path or a module is looked for from the current directory. ``grpc://HOST:PORT`` and
-``http://HOST:PORT`` are the doors of a TF Serving process; a comma joins the two doors of one server.
+``http://HOST:PORT`` are the doors of a TF Serving process, ``grpcs://`` and ``https://`` within TLS; a comma joins the
+two doors of one server.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
 KNOWN = "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT"
-SCHEMES = ("onnx", "python", "grpc", "http")
-NOT_YET = frozenset({"grpcs", "https", "v2+grpc", "v2+grpcs", "v2+http", "v2+https"})
-"""Schemes that are planned, TLS and the Open Inference Protocol, so that their error is another than that of a typo."""
+SCHEMES = ("onnx", "python", "grpc", "http", "grpcs", "https")
+NOT_YET = frozenset({"v2+grpc", "v2+grpcs", "v2+http", "v2+https"})
+"""Schemes that are planned, of the Open Inference Protocol, so that their error is another than that of a typo."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _HOST_PORT = re.compile(r"(?:\[([\dA-Fa-f:.]+(?:%[\w.-]+)?)\]|([\w.-]+)):(\d{1,5})", re.ASCII)
 _UNIX = re.compile(r"unix:/[^\s,]+")
-_DOORS = {"grpc": "grpc", "http": "rest"}
+_DOORS = {"grpc": "grpc", "http": "rest", "grpcs": "grpc", "https": "rest"}
 """A scheme, and the door that it leads to."""
+
+_SECURE = {"grpc": "grpcs://", "rest": "https://"}
+"""A door, and what its address begins with where it is within TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,14 @@ class TfServingAddress:
     Args:
         grpc: ``host:port`` or ``unix:/path``; ``None``: it has no such door, or we may not use it.
         rest: ``host:port``, or ``None``.
+        grpc_tls: whether the gRPC door is within TLS.
+        rest_tls: whether the REST door is.
     """
 
     grpc: str | None = None
     rest: str | None = None
+    grpc_tls: bool = False
+    rest_tls: bool = False
 
     @property
     def name(self) -> str:
@@ -71,7 +79,7 @@ class TfServingAddress:
         >>> TfServingAddress("tf:8500", "tf:8501").name
         'grpc://tf:8500,http://tf:8501'
         """
-        doors = (("grpc", self.grpc), ("http", self.rest))
+        doors = (("grpcs" if self.grpc_tls else "grpc", self.grpc), ("https" if self.rest_tls else "http", self.rest))
         return ",".join(f"{scheme}://{place}" for scheme, place in doors if place is not None)
 
 
@@ -129,15 +137,19 @@ def _parse_server(text: str) -> TfServingAddress:
             raise ConfigError(f"{part!r} is not grpc://HOST:PORT or http://HOST:PORT")
         if _DOORS[scheme] in doors:
             raise ConfigError(
-                f"two {scheme} doors; a comma joins the grpc and the http door of one server, "
+                f"two {scheme.removesuffix('s')} doors; a comma joins the grpc and the http door of one server, "
                 "another server is another endpoint"
             )
-        doors[_DOORS[scheme]] = place
+        doors[_DOORS[scheme]] = part if scheme.endswith("s") else place
     return server(doors.get("grpc"), doors.get("rest"))
 
 
 def server(grpc: str | None, rest: str | None) -> TfServingAddress:
-    """The server with these doors, each without its scheme, as in a mapping of the configuration.
+    """The server with these doors, as in a mapping of the configuration.
+
+    Args:
+        grpc: without its scheme, or ``grpcs://host:port``.
+        rest: without its scheme, or ``https://host:port``.
 
     Raises:
         ConfigError: there is no door, or one is not ``host:port`` (gRPC: or ``unix:/path``).
@@ -151,10 +163,13 @@ def server(grpc: str | None, rest: str | None) -> TfServingAddress:
     return TfServingAddress(
         None if grpc is None else grpc if _UNIX.fullmatch(grpc) else _checked_door("grpc", grpc, "tf-0:8500"),
         None if rest is None else _checked_door("rest", rest, "tf-0:8501"),
+        grpc is not None and grpc.startswith(_SECURE["grpc"]),
+        rest is not None and rest.startswith(_SECURE["rest"]),
     )
 
 
 def _checked_door(door: str, text: str, example: str) -> str:
+    text = text.removeprefix(_SECURE[door])
     if text.startswith("unix:"):
         fix = "write unix:/PATH, from the root" if door == "grpc" else "TF Serving has no Unix socket for REST"
         raise ConfigError(f"the {door} door {text!r} is not supported; {fix}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from batchproxy.backends import Embedded, Remote, open_backend
 from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.backends.tls import ClientTls
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
@@ -131,10 +132,13 @@ def _open_remote(
     doors = _doors(pool, addresses)
     static = tuple(pool.static_headers.items())
     habits = Habits(Notices(logger))
+    tls = ClientTls(pool.tls.ca_file, pool.tls.cert_file, pool.tls.key_file, pool.tls.server_name)
     backends = {
         address.name: TfServingBackend(
             grpc=address.grpc,
-            rest=address.rest,
+            rest=f"https://{address.rest}" if address.rest_tls else address.rest,
+            grpc_tls=tls if address.grpc_tls else None,
+            rest_tls=tls,
             static_headers=static,
             grpc_client=pool.grpc_client,
             habits=habits,

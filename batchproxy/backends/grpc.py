@@ -19,6 +19,7 @@ import grpc.aio
 from grpc._cython import cygrpc
 
 from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
+from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendError, BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.tasks import Tasks
@@ -58,11 +59,13 @@ class GrpcDoor:
 
     Args:
         target: ``HOST:PORT`` or ``unix:/PATH``.
+        tls: None for plain text.
     """
 
-    def __init__(self, target: str) -> None:
-        self.name = f"{GRPC}://{target}"
+    def __init__(self, target: str, tls: ClientTls | None = None) -> None:
+        self.name = f"{GRPC}{'' if tls is None else 's'}://{target}"
         self._target = target
+        self._tls = tls
         self._channel: grpc.aio.Channel | None = None  # made on the loop that uses it
         self._closed = False
         self._tasks = Tasks()
@@ -71,7 +74,13 @@ class GrpcDoor:
         if self._closed:
             raise BackendUnavailable(f"{self.name}: the connection was closed on our side")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
+            if self._tls is None:
+                self._channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
+            else:
+                name = self._tls.server_name
+                options = OPTIONS if name is None else (*OPTIONS, ("grpc.ssl_target_name_override", name))
+                trust = grpc.ssl_channel_credentials(*self._tls.pem())
+                self._channel = grpc.aio.secure_channel(self._target, trust, options=options)
         return self._channel
 
     async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply:

@@ -7,7 +7,6 @@ grpcio, which takes a tenth of a second, once.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -15,6 +14,7 @@ from typing import Protocol
 from batchproxy.backends.base import Stream
 from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError
+from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.wire.budget import Budget
@@ -35,15 +35,21 @@ class GrpcWireDoor:
 
     Args:
         target: ``HOST:PORT`` or ``unix:/PATH``.
-        tls: for TLS, with ``h2`` as its ALPN protocol; None for plain text.
+        tls: None for plain text.
         budget: of the process, for large answers; left out, its own.
+
+    Raises:
+        ConfigError: a file of ``tls`` is not what it should be.
     """
 
-    def __init__(self, target: str, tls: ssl.SSLContext | None = None, budget: Budget | None = None) -> None:
-        self.name = f"{GRPC}://{target}"
-        self._channel = Channel(target, tls, budget)
+    def __init__(self, target: str, tls: ClientTls | None = None, budget: Budget | None = None) -> None:
+        self.name = f"{GRPC}{'' if tls is None else 's'}://{target}"
+        if tls is None:
+            self._channel = Channel(target, budget=budget)
+        else:
+            self._channel = Channel(target, tls.context(["h2"]), tls.server_name, budget=budget)
         self._target = target
-        self._has_streams = tls is None
+        self._tls = tls
         self._streams: StreamDoor | None = None  # opened by the first streamed call
         self._closed = False
 
@@ -104,16 +110,13 @@ class GrpcWireDoor:
 
         Raises:
             BackendUnavailable: the door is closed.
-            BackendRejected: UNIMPLEMENTED, over TLS.
         """
-        if not self._has_streams:
-            raise BackendRejected(f"{self.name}: no streamed calls over TLS yet", code=Code.UNIMPLEMENTED)
         if self._closed:
             raise BackendUnavailable(f"{self.name}: {CLOSED}")
         if self._streams is None:
             from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which few need
 
-            self._streams = GrpcDoor(self._target)
+            self._streams = GrpcDoor(self._target, self._tls)
         return self._streams.stream(method, headers, messages, timeout_s)
 
     async def aclose(self) -> None:

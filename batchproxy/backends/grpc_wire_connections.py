@@ -186,15 +186,24 @@ class Channel:
     Args:
         target: ``HOST:PORT`` or ``unix:/PATH``.
         tls: for TLS, with ``h2`` as its ALPN protocol; None for plain text.
+        server_name: within TLS, of whom the server is to be, and whom calls are for; None: the target's host.
         budget: of the process, for answers; left out, its own.
     """
 
-    def __init__(self, target: str, tls: ssl.SSLContext | None = None, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        *,
+        budget: Budget | None = None,
+    ) -> None:
         self._budget = budget
         self._path = target.removeprefix("unix:") if target.startswith("unix:") else ""
         host, _, port = target.rpartition(":")
         self._host, self._port = host.strip("[]"), 0 if self._path else int(port)
-        self._authority = "localhost" if self._path else target  # as grpcio for Unix sockets
+        self._authority = server_name or ("localhost" if self._path else target)  # as grpcio, both
+        self._server_name = None if tls is None else server_name or ("localhost" if self._path else self._host)
         self._tls = tls
         self._tasks = Tasks()
         self._all: set[Connection] = set()
@@ -241,9 +250,13 @@ class Channel:
         try:
             async with asyncio.timeout(CONNECT_S):  # noqa: TID251 - once a connection, not once a call
                 if self._path:
-                    await loop.create_unix_connection(lambda: connection, self._path, ssl=self._tls)
+                    await loop.create_unix_connection(
+                        lambda: connection, self._path, ssl=self._tls, server_hostname=self._server_name
+                    )
                 else:
-                    await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
+                    await loop.create_connection(
+                        lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=self._server_name
+                    )
                 why = await connection.ready
         except TimeoutError:
             why = f"no connection within {CONNECT_S:g} s"

@@ -8,11 +8,11 @@ added or followed. Header text is Latin-1, a character for each byte. Equal head
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from batchproxy.backends.http_connections import BrokenError, Connections, NotConnectedError
+from batchproxy.backends.tls import ClientTls
 from batchproxy.codecs.tfs_calls import decode_error_document
 from batchproxy.core.errors import (
     BackendError,
@@ -68,10 +68,14 @@ class RestDoor:
     """Connections to one server, as many as there are calls under way.
 
     Args:
-        base: ``http://HOST:PORT``, or just ``HOST:PORT``.
+        base: ``http://HOST:PORT`` or ``https://HOST:PORT``, or just ``HOST:PORT``.
+        tls: for ``https``; left out, the system's CAs are trusted.
+
+    Raises:
+        ConfigError: a file of ``tls`` is not what it should be.
     """
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, tls: ClientTls | None = None) -> None:
         url = urlsplit(base if "://" in base else f"http://{base}")
         if url.scheme not in _DEFAULT_PORTS or not url.hostname:
             raise ValueError(f"{base!r} is not an address like http://HOST:PORT")
@@ -80,9 +84,9 @@ class RestDoor:
         host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
         self._host = host if port == usual else f"{host}:{port}"
         self.name = f"{url.scheme}://{self._host}"
-        self._connections = Connections(
-            url.hostname, port, ssl.create_default_context() if url.scheme == "https" else None
-        )
+        tls = tls or ClientTls()
+        context = tls.context(["http/1.1"]) if url.scheme == "https" else None
+        self._connections = Connections(url.hostname, port, context, tls.server_name)
         self._closed = False
         self._heads: dict[tuple[str, Sequence[Header]], bytes] = {}
         self._fields: dict[tuple[tuple[bytes, bytes], ...], tuple[tuple[str, str], ...]] = {}

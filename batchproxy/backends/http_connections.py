@@ -157,10 +157,12 @@ class Connections:
         host: name or address.
         port: of TCP.
         tls: for TLS; None for plain text.
+        server_name: within TLS, of whom the server is to be; None: the host.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None) -> None:
         self._host, self._port, self._tls = host, port, tls
+        self._server_name = None if tls is None else server_name or host
         self._all: set[Connection] = set()
         self._idle: list[Connection] = []  # by the time they were given back; closed ones are found out when taken
         self._sweep: asyncio.TimerHandle | None = None
@@ -190,7 +192,7 @@ class Connections:
         try:
             async with asyncio.timeout(limit):  # noqa: TID251 - once a connection, not once a call
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
                 )
         except TimeoutError:
             if limit < CONNECT_S:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from batchproxy.backends.base import Stream
 from batchproxy.backends.grpc_wire import GrpcWireDoor, StreamDoor
 from batchproxy.backends.http import RestDoor
+from batchproxy.backends.tls import ClientTls
 from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
@@ -55,11 +56,16 @@ class TfServingBackend:
 
     Args:
         grpc: ``HOST:PORT`` or ``unix:/PATH``; None for no such door.
-        rest: ``HOST:PORT``, or ``http://HOST:PORT``; None for no such door.
+        rest: ``HOST:PORT``, or ``http://HOST:PORT`` or ``https://HOST:PORT``; None for no such door.
         static_headers: sent with each call, as (name, value) pairs; a caller's own of that name count more.
         grpc_client: ``AIO`` or ``WIRE``.
         habits: learns from its answers how it was started.
         budget: of the process, for large answers; left out, its own.
+        grpc_tls: for gRPC within TLS; None for plain text.
+        rest_tls: for ``https``; left out, the system's CAs are trusted.
+
+    Raises:
+        ConfigError: a file of those is not what it should be.
     """
 
     def __init__(
@@ -71,9 +77,11 @@ class TfServingBackend:
         grpc_client: str = WIRE,
         habits: Habits | None = None,
         budget: Budget | None = None,
+        grpc_tls: ClientTls | None = None,
+        rest_tls: ClientTls | None = None,
     ) -> None:
-        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client, budget)
-        self._rest = None if rest is None else RestDoor(rest)
+        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client, grpc_tls, budget)
+        self._rest = None if rest is None else RestDoor(rest, rest_tls)
         self._static = tuple(static_headers)
         self._habits = habits or Habits()
         self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
@@ -212,12 +220,14 @@ def _by_rest(columns: Columns) -> _RestCall | None:
     return _RestCall("predict", body, partial(read_answer, row_form=row_form))
 
 
-def _open_grpc(target: str, client: str, budget: Budget | None) -> _GrpcDoor:
+def _open_grpc(target: str, client: str, tls: ClientTls | None, budget: Budget | None) -> _GrpcDoor:
     if client == WIRE:
-        return GrpcWireDoor(target, budget=budget)
+        return GrpcWireDoor(target, tls, budget)
     from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which the other client does without
 
-    return GrpcDoor(target)
+    if tls is not None:
+        tls.context(["h2"])  # says what is wrong with its files, which grpcio does not
+    return GrpcDoor(target, tls)
 
 
 def _alive(error: BackendError) -> None:

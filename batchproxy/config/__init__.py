@@ -21,6 +21,7 @@ from batchproxy.config.tree import (
     PoolConfig,
     Port,
     Seconds,
+    Tls,
     name_problem,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "PoolConfig",
     "Port",
     "Seconds",
+    "Tls",
     "checked",
     "load",
     "name_problem",

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from batchproxy import documents
-from batchproxy.config.tree import Config, Doors, Listen, ModelConfig, PoolConfig
+from batchproxy.config.tree import Config, Doors, Listen, ModelConfig, PoolConfig, Tls
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
@@ -22,6 +22,7 @@ _STRUCTS: dict[str, type[Struct]] = {
     "$.listen": Listen,
     "$.pools[]": PoolConfig,
     "$.pools[].endpoints[]": Doors,
+    "$.pools[].tls": Tls,
     "$.models[]": ModelConfig,
 }
 

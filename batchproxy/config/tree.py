@@ -54,6 +54,22 @@ class Doors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rest: str | None = None
 
 
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a pool's ``grpcs://`` and ``https://`` endpoints are reached; see `batchproxy.backends.tls.ClientTls`.
+
+    Args:
+        ca_file: PEM certificates of who may vouch for the servers; ``None``: the system's.
+        cert_file: our own certificate, for servers that ask for one; ``None``: none.
+        key_file: its key.
+        server_name: the name in the servers' certificates, where it is not the endpoint's host.
+    """
+
+    ca_file: Name | None = None
+    cert_file: Name | None = None
+    key_file: Name | None = None
+    server_name: Name | None = None
+
+
 class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Endpoints that serve the same models: servers, or models in this process, never both.
 
@@ -65,6 +81,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
             and it is in ``partition_by``, theirs is sent.
         grpc_client: what carries unary calls to servers by gRPC: our own client, or ``grpc.aio``.
+        tls: for endpoints within TLS.
     """
 
     name: Name
@@ -74,6 +91,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_queued_bytes: Bytes = 256 * 2**20
     static_headers: dict[str, str] = msgspec.field(default_factory=dict)
     grpc_client: Literal["aio", "wire"] = "wire"
+    tls: Tls = Tls()
 
     def addresses(self) -> tuple[Address, ...]:
         """The endpoints, parsed; all servers or all embedded."""
@@ -204,6 +222,13 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
             yield f"{path}.static_headers", problem
         if not (value.isascii() and value.isprintable() and value == value.strip()):  # which is not shown: a secret?
             yield f"{path}.static_headers.{name}", "the value is not one line of ASCII without spaces around it"
+    addresses = pool.addresses()
+    if pool.tls != Tls() and not any(
+        isinstance(address, TfServingAddress) and (address.grpc_tls or address.rest_tls) for address in addresses
+    ):
+        yield f"{path}.tls", "no endpoint is within TLS; write grpcs://HOST:PORT or https://HOST:PORT, or leave it away"
+    if (pool.tls.cert_file is None) is not (pool.tls.key_file is None):
+        yield f"{path}.tls", "cert_file and key_file go together; give both or neither"
     if pool.static_headers and not pool.remote:
         yield f"{path}.static_headers", "models in this process see no headers; leave it away"
 

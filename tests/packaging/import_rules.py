@@ -48,16 +48,18 @@ ROOMS = {
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks", "wire.budget"), packages=("numpy",)),
-    "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms"), packages=("grpc",)),
+    "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms", "backends.tls"), packages=("grpc",)),
     "backends.grpc_terms": Room(rooms=("core",)),
     "backends.grpc_wire": Room(
         rooms=(
             "core", "wire", "backends.base", "backends.grpc", "backends.grpc_terms", "backends.grpc_wire_connections",
+            "backends.tls",
         )
     ),
     "backends.grpc_wire_connections": Room(rooms=("tasks", "wire")),
-    "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections")),
+    "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections", "backends.tls")),
     "backends.http_connections": Room(rooms=("wire",)),
+    "backends.tls": Room(rooms=("core.errors",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from batchproxy.cli import main
-from batchproxy.config import EVERY_OTHER, Config, Doors, Listen, ModelConfig, PoolConfig, load
+from batchproxy.config import EVERY_OTHER, Config, Doors, Listen, ModelConfig, PoolConfig, Tls, load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -22,6 +22,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "listen.": Listen,
     "pools[].": PoolConfig,
     "pools[].endpoints[].": Doors,
+    "pools[].tls.": Tls,
     "models[].": ModelConfig,
 }
 
@@ -50,6 +51,7 @@ def test_annotated_has_every_key() -> None:
         "models[].": model,
         "pools[].": pool,
         "pools[].endpoints[].": endpoint,
+        "pools[].tls.": pool["tls"],
     }
 
     for place, struct in STRUCTS.items():

@@ -18,6 +18,8 @@ from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, TfServingA
         ("python:package.module:predict", PythonAddress("package.module", "predict")),
         ("grpc://tf-0:8500", TfServingAddress(grpc="tf-0:8500")),
         ("http://tf-0:8501", TfServingAddress(rest="tf-0:8501")),
+        ("grpcs://tf:8500,http://tf:8501", TfServingAddress("tf:8500", "tf:8501", grpc_tls=True)),
+        ("https://tf:8501", TfServingAddress(rest="tf:8501", rest_tls=True)),
         ("grpc://[::1]:8500,http://10.0.0.1:80", TfServingAddress(grpc="[::1]:8500", rest="10.0.0.1:80")),
         ("grpc://unix:/run/tf,http://a_b.c:1".replace("tf,", "t:f,"), TfServingAddress("unix:/run/t:f", "a_b.c:1")),
     ],
@@ -37,6 +39,7 @@ def test_the_doors_of_a_server_have_one_order() -> None:
     assert "grpc://tf:8500,http://tf:8501" == address.name
     assert server("tf:8500", "tf:8501") == address
     assert server(None, "tf:8501") == parse("http://tf:8501")
+    assert server("grpcs://tf:8500", "https://tf:8501") == parse("https://tf:8501,grpcs://tf:8500")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,10 @@ def test_the_doors_of_a_server_have_one_order() -> None:
         ("grpc:tf:8500", "'grpc:tf:8500' is not grpc://HOST:PORT or http://HOST:PORT"),
         ("grpc://tf:8500,", "'' is not grpc://HOST:PORT or http://HOST:PORT"),
         ("grpc://tf:8500,tf:8501", "'tf:8501' is not grpc://HOST:PORT or http://HOST:PORT"),
-        ("grpc://tf:8500,https://tf:8501", "https is not supported yet; known now: grpc://HOST:PORT, http://HOST:PORT"),
+        ("grpc://tf:8500,v2+http://tf:8501", "v2+http is not supported yet; known now: grpc://HOST:PORT, http"),
+        ("grpc://tf:8500,grpcs://tf:8500", "two grpc doors"),
+        ("grpcs://unix:/run/tf.sock", "write unix:/PATH, from the root"),
+        ("https://tf", "the rest door: expected host:port such as 'tf-0:8501', got 'tf'"),
         ("grpc://a:1,grpc://b:1", "two grpc doors; a comma joins the grpc and the http door of one server"),
         ("http://a:1,http://b:1,grpc://a:2", "two http doors"),
         ("grpc://tf", "the grpc door: expected host:port such as 'tf-0:8500', got 'tf'"),
@@ -109,7 +115,7 @@ def test_wrong_doors(grpc: str | None, rest: str | None, expected: str) -> None:
     assert expected == caught.value.message
 
 
-PIECES = st.sampled_from(["grpc", "http", "onnx", "://", ":", ",", "unix:/", "tf", "8500", "[::1]", "/", "@", " "])
+PIECES = st.sampled_from(["grpc", "http", "s", "onnx", "://", ":", ",", "unix:/", "tf", "8500", "[::1]", "/", "@", " "])
 
 
 @given(st.text() | st.lists(PIECES, max_size=12).map("".join))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from concurrent import futures
@@ -198,25 +197,6 @@ async def test_what_cannot_be_sent_is_refused_here() -> None:
     server.stop()
 
     assert b"x" == reply.body
-
-
-async def test_over_tls() -> None:
-    """With a context that knows the server's certificate; streams need grpc.aio, which has no such context."""
-    pair = ((TLS / "key.pem").read_bytes(), (TLS / "cert.pem").read_bytes())
-    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=(Stranger(),))
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
-    server.start()
-    context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
-    context.check_hostname = False
-    context.set_alpn_protocols(["h2"])
-    door = GrpcWireDoor(f"127.0.0.1:{port}", context)
-    reply = await door.call("/s/echo", (), bytes(300_000), 5.0)
-    with pytest.raises(BackendRejected, match="no streamed calls over TLS"):
-        door.stream("/s/chat", (), a_message())
-    await door.aclose()
-    server.stop(0).wait()
-
-    assert bytes(300_000) == reply.body
 
 
 async def a_message() -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchproxy.config import EVERY_OTHER, Config, Listen, ModelConfig, PoolConfig, load
+from batchproxy.config import EVERY_OTHER, Config, Listen, ModelConfig, PoolConfig, Tls, load
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import Policy
 from batchproxy.endpoints import OnnxAddress, PythonAddress, TfServingAddress
@@ -216,3 +216,30 @@ def test_made_by_hand_the_rules_hold_too() -> None:
     """The library's way in has the same cross-field rules as the file's."""
     with pytest.raises(ConfigError, match=r"\$\.models\[0\]\.pool: no pool is named 'p'"):
         Config(models=(ModelConfig(name="m", pool="p"),))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tls", "expected"),
+    [
+        ("http://a:1", "{ca_file: ca.pem}", "$.pools[0].tls: no endpoint is within TLS; write grpcs://HOST:PORT or"),
+        ("grpcs://a:1", "{cert_file: c.pem}", "$.pools[0].tls: cert_file and key_file go together; give both or"),
+        ("grpcs://a:1", "{insecure: true}", "$.pools[0].tls.insecure: unknown key; known here: ca_file, cert_file,"),
+        ("grpcs://a:1", "{ca_file: ''}", "$.pools[0].tls.ca_file: expected text of length >= 1, got ''"),
+    ],
+)
+def test_tls_that_does_not_fit(tmp_path: Path, endpoint: str, tls: str, expected: str) -> None:
+    """Files without use, half of a pair, and no way to leave a certificate unchecked."""
+    assert fault(tmp_path, servers(f"'{endpoint}'", keys=f"tls: {tls}")).startswith(expected)
+
+
+def test_tls(tmp_path: Path) -> None:
+    """Doors are within TLS as their schemes say; the rest is the pool's."""
+    path = tmp_path / "a.yaml"
+    path.write_text(servers("'grpcs://a:1,http://a:2'", "{rest: 'https://b:2', grpc: 'b:1'}", keys="tls: {ca_file: x}"))
+    [pool] = load(path).pools
+
+    assert (Tls(ca_file="x"), True) == (pool.tls, pool.remote)
+    assert (
+        TfServingAddress("a:1", "a:2", grpc_tls=True),
+        TfServingAddress("b:1", "b:2", rest_tls=True),
+    ) == pool.addresses()
