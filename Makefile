@@ -34,7 +34,7 @@ check: $(VENV)/.test ## style, types, import rules, docs in sync (under a minute
 	@echo "== Import rules, file twins, sizes, docs"
 	@$(BIN)/python -m pytest tests/packaging -q
 
-quick: $(VENV)/.test ## unit and property tests (under a minute)
+quick: $(VENV)/.test ## unit and property tests, simulated worlds (under a minute)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
 
 test: debian check ## everything: what CI runs

@@ -11,6 +11,7 @@ from pathlib import Path
 from batchproxy.simulation.arrivals import Callers
 from batchproxy.simulation.oracle import Setting
 from batchproxy.simulation.rivals import INF
+from batchproxy.simulation.scenario import MAX_ROWS as MAX_ROWS
 from batchproxy.simulation.scenario import Backend, Scenario
 from batchproxy.simulation.servers import kneed, padded
 
@@ -71,8 +72,10 @@ def _others() -> Iterator[Backend]:
 
 
 OTHERS = {backend.name: backend for backend in _others()}
-"""PS: cores, shared. PSB: the same with rows that cost. PST: cores that thrash, 10 % a call too many. N: noise of 25 %.
-P: padded to powers of two. K: 1 ms more a row from 16 on. C: each new row count is compiled for 200 ms."""
+OTHERS_TEXT = """\
+PS: 1, 2, 4 cores that share their calls, A's times; PSB: B's times. PST: each call more than cores makes all slower by
+10 %. N: noise of 25 %. P: padded to powers of two. K: 1 ms more for each row above 16. C: the first call of each row
+count takes 200 ms more. Then days (the load swings between 0.1 and 1.9 of its mean) and closed loops."""
 
 OTHER_LOADS = (0.30, 0.70, 0.95)
 

@@ -100,6 +100,11 @@ def _followed(log: Log) -> float:
     return min(done[FOLLOWED_CALLS], END_S - LEFT_S) if len(done) > FOLLOWED_CALLS else END_S - LEFT_S
 
 
+CHANGES_TEXT = f"""\
+What changes 10 s into a run of 20, and the mean latency before and after it. From {FOLLOWED_CALLS} calls after the
+change on, we are compared with the static setting that is best for that very stretch."""
+
+
 def changes_table(map_: Map, seeds: Sequence[int]) -> str:
     """A line a change: mean latency before and after it, and the distance to the static setting that suits the end."""
     jobs = [(shift, seed) for shift in SHIFTS for seed in seeds]
@@ -122,6 +127,12 @@ def changes_table(map_: Map, seeds: Sequence[int]) -> str:
 
 OBJECTIVES = (("A1", 0.06), ("A4", 0.04), ("A8", 0.04), ("B1", 0.2), ("D1", 0.006))
 OBJECTIVE_LOADS = ((0.7, "poisson"), (0.95, "poisson"), (1.2, "poisson"), (1.5, "poisson"), (0.5, "bursty"))
+
+
+OBJECTIVES_TEXT = """\
+Callers that wait no longer than the objective, with their deadline on each request; part of all requests that were
+answered within it. *Bound*: what could be served at all in full batches without a round trip. Rivals but BentoML-like
+know of no deadline. *Fixed, k=lanes* has any number of full batches above it."""
 
 
 def _goodput(job: tuple[Scenario, int]) -> list[float]:
@@ -168,6 +179,11 @@ POOL_LOADS = (0.3, 0.7, 0.9)
 POOL_S = 15.0
 
 
+POOLS_TEXT = """\
+One scheduler before several servers, and the best of static settings whose balancer takes the server with the least
+in flight, divided by its true speed or not, each held to its lanes or not. Loads are of what the pool can do."""
+
+
 def _speed(backend: Backend) -> float:
     """Rows a second at the end of a run."""
     slower = backend.changes[-1].slower if backend.changes else None
@@ -209,6 +225,10 @@ def pools_table(map_: Map, seeds: Sequence[int]) -> str:
 LIGHT_LOAD = 0.05
 
 
+SHARING_TEXT = """\
+Two models on an A4, one of them with little to do: what its callers see beside the other, and without it."""
+
+
 def _shared(job: tuple[float, int]) -> tuple[float, float, float, float]:
     """The light one's mean and p99 beside a heavy one, and alone."""
     heavy, seed = job
@@ -246,6 +266,11 @@ ENDPOINTS = (1, 10, 100, 1000)
 REQUESTS = 30_000
 RATE = 1000.0
 """Rows a second for each endpoint: 1,000 endpoints take a million."""
+
+
+COST_TEXT = """\
+Microseconds for everything that the scheduler is asked, with 1,000 rows/s for each endpoint (A1): figures of one
+machine and hour, so that only how they grow means something."""
 
 
 def cost_table() -> str:

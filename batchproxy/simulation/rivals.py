@@ -268,7 +268,9 @@ def drive(
                     for _ in arrived:
                         pause = think.expovariate(1 / callers.think_s) if think and callers.think_s else 0.0
                         heappush(returning, now + pause)
-        while returning and returning[0] <= now and now < horizon_s:
+        if now >= horizon_s:
+            returning.clear()
+        while returning and returning[0] <= now:
             own.append(heappop(returning))
     log.requests, log.late = len(times), refused
     return log

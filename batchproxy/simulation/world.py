@@ -157,12 +157,12 @@ class World:
                         asked = True
                 except BatchProxyError:
                     log.refused += 1
-            while returning and returning[0] <= now and now < horizon_s:
+            if now >= horizon_s:
+                returning.clear()
+            while returning and returning[0] <= now:
                 heappop(returning)
                 log.requests += 1
                 asked |= submit(Entry(self._request(0, 1, now), caller, now), now)
-            if now >= horizon_s:
-                returning.clear()
             if hurried:
                 if sweep <= now or late():
                     self._sweep(now)

@@ -93,7 +93,7 @@ ROOMS = {
     "cli": Room(
         rooms=(
             "core", "app", "backends", "config", "flags", "batching_parameters", "documents", "endpoints", "demo",
-            "__version__",
+            "simulation", "__version__",
         ),
         packages=("msgspec",),
     ),
