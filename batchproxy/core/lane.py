@@ -1,4 +1,9 @@
-"""A Lane: the FIFO of entries that may ride together, and what a lane remembers of its bad batches.
+"""A Lane: the queue of entries that may ride together, and what a lane remembers of its bad batches.
+
+Entries leave by urgency: ``min(deadline, arrival + AGING_S) + AGING_S * priority``, the lowest first, then who came
+first. So within a priority the earliest deadline goes first, a level of priority is worth ``AGING_S`` of waiting, and
+whoever comes more than ``AGING_S * (priority + 1)`` after an entry never overtakes it: nobody starves. The number
+never changes, so entries that come in its order, as nearly all do, need no sorting; others are sorted at the next take.
 
 Cancelled entries stay in the deque as tombstones (their state says so) and are skipped when reached;
 when they outnumber the living, the deque is swept. Counts never include them.
@@ -8,9 +13,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from math import inf
+from operator import attrgetter
 
 from batchproxy.core.policy import Policy
+from batchproxy.core.raw import REST
 from batchproxy.core.request import BatchKey, Entry, State
+
+AGING_S = 5.0
+"""Waiting that makes up for one level of priority, and how far off a deadline is that presses on nobody.
+
+Three levels are 15 s, half the time that TF Serving gives a REST call (``--rest_api_timeout_in_ms``, 30 s): a request
+of low priority is answered, too. Most deadlines of gRPC callers are nearer than 5 s, so they are told apart.
+"""
+
+MAX_TEXT_BYTES = 8 << 20
+"""Bytes of a merged call that is JSON (R7): larger ones would keep the loop for too long."""
 
 MEMORY_BATCHES = 32
 """How many batches back a lane remembers bad ones, and how many clean ones restore it (R3)."""
@@ -37,10 +55,11 @@ class Book:
         waiting: the pool's totals; left out, its own.
     """
 
-    __slots__ = ("policy", "rows", "waiting")
+    __slots__ = ("max_rows", "policy", "rows", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.policy = policy
+        self.max_rows = policy.max_queued_rows
         self.rows = 0
         self.waiting = waiting or Waiting()
 
@@ -52,37 +71,75 @@ class Book:
 
 
 class Lane:
-    """FIFO of the entries with one BatchKey.
+    """Queue of the entries with one BatchKey.
 
     Attributes:
         rows: rows of the live entries.
+        nbytes: their bytes.
         live: the live entries.
         cap: rows a merged call may have now; halved while the lane is in quarantine.
+        max_bytes: bytes it may have.
+        order: how urgent the lane is: that of its most urgent entry, or less if that one was cancelled.
         ticket: the scheduler's: which heap item speaks for this lane.
     """
 
-    __slots__ = ("_clean_left", "_entries", "_history", "book", "cap", "key", "live", "rows", "ticket")
+    __slots__ = (
+        *("_clean_left", "_entries", "_fifo", "_handicap", "_history", "_last", "_sorted", "book", "cap", "key"),
+        *("live", "max_bytes", "nbytes", "order", "rows", "ticket"),
+    )
 
     def __init__(self, key: BatchKey, book: Book) -> None:
         self.key = key
         self.book = book
-        self.cap = book.policy.max_batch_rows
+        policy = book.policy
+        self.cap = policy.max_batch_rows
+        self.max_bytes = policy.max_batch_bytes
         self.rows = 0
+        self.nbytes = 0
         self.live = 0
+        self.order = inf
         self.ticket = -1
         self._entries: deque[Entry] = deque()
+        self._handicap = AGING_S * policy.priority
+        self._last = -inf  # the least urgent entry's order
+        self._sorted = True  # the entries are in order of leaving
+        self._fifo = True  # and that is the order of arrival, too
         self._history = 0
         self._clean_left = 0
 
-    def push(self, entry: Entry) -> None:
-        """Append a live entry."""
+    def push(self, entry: Entry) -> bool:
+        """Add a live entry; returns whether the lane became full or more urgent by it."""
         request = entry.request
-        rows = request.rows or 0
+        deadline = request.deadline
+        order = entry.arrival + AGING_S
+        if deadline is not None and deadline < order:
+            order = deadline
+        order += self._handicap if request.priority is None else AGING_S * request.priority
+        entry.order = order
         entry.home = self
         self._entries.append(entry)
+        if order >= self._last:
+            self._last = order
+        else:
+            self._sorted = self._fifo = False
+        rows = request.rows or 0
+        nbytes = request.nbytes
         self.live += 1
-        self.rows += rows
-        self.book.add(rows, request.nbytes)
+        self.rows = all_rows = self.rows + rows
+        self.nbytes = all_bytes = self.nbytes + nbytes
+        book = self.book  # as its add(): this is done for every request
+        book.rows += rows
+        waiting = book.waiting
+        waiting.rows += rows
+        waiting.nbytes += nbytes
+        if order < self.order:
+            self.order = order
+            if request.raw is not None and request.raw.protocol == REST:
+                self.max_bytes = min(book.policy.max_batch_bytes, MAX_TEXT_BYTES)
+            return True
+        if all_rows < self.cap and all_bytes < self.max_bytes:
+            return False
+        return all_rows - rows < self.cap and all_bytes - nbytes < self.max_bytes
 
     def remove(self, entry: Entry) -> None:
         """Take an entry off the books; in the deque it stays as a tombstone."""
@@ -94,67 +151,100 @@ class Lane:
     def _write_off(self, entries: int, rows: int, nbytes: int) -> None:
         self.live -= entries
         self.rows -= rows
+        self.nbytes -= nbytes
         self.book.add(-rows, -nbytes)
+        if not self.live:
+            self._entries.clear()
+            self.order, self._last = inf, -inf
+            self._sorted = self._fifo = True
 
     def __iter__(self) -> Iterator[Entry]:
-        """The live entries, oldest first."""
+        """The live entries: in order of leaving, but for those that came out of order since the last ``head``."""
         return (entry for entry in self._entries if entry.home is self)
 
     def head(self) -> Entry | None:
-        """The oldest live entry."""
+        """The most urgent live entry."""
+        if not self._sorted:
+            self._entries = deque(sorted(self, key=attrgetter("order")))
+            self._last = self._entries[-1].order
+            self._sorted = True
         entries = self._entries
         while entries and entries[0].home is not self:
             entries.popleft()
         return entries[0] if entries else None
 
+    def in_order(self) -> bool:
+        """Whether ``order`` is that of its most urgent entry; if not, it is from now on."""
+        head = self.head()
+        assert head is not None, "in_order() of an empty lane. This is a bug."
+        before, self.order = self.order, head.order
+        return before == head.order
+
     def full(self) -> bool:
         """Whether waiting for more company is pointless."""
-        return self.rows >= self.cap
+        return self.rows >= self.cap or self.nbytes >= self.max_bytes
+
+    def ripe(self, now: float) -> bool:
+        """Whether it has waited long enough."""
+        return not self.book.policy.max_delay_s or self.full() or self.due() <= now
 
     def due(self) -> float:
-        """When the head has waited long enough for company; at once where the lane is full."""
+        """When the oldest entry has waited long enough for company; at once where the lane is full."""
         head = self.head()
         assert head is not None, "due() of an empty lane. This is a bug."
-        return head.arrival if self.full() else head.arrival + self.book.policy.max_delay_s
+        oldest = head.arrival if self._fifo else min(entry.arrival for entry in self)
+        return oldest if self.full() else oldest + self.book.policy.max_delay_s
 
-    def take(self, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
+    def take(self, now: float, cap: int) -> tuple[list[Entry], list[Entry]]:
         """Remove the next batch: (entries to send, entries found too late). Both are owed an answer.
 
-        Entries leave in order of arrival, as many as fit under the cap; one that is larger goes alone.
+        Entries leave in order of urgency, as many as fit under the caps; one that is larger goes alone.
 
         Args:
             now: the engine's clock, in seconds.
-            alone: one entry at most.
+            cap: rows to take at most; 0: one entry.
         """
-        cap = 0 if alone else self.cap
+        max_bytes = self.max_bytes
         taken: list[Entry] = []
         late: list[Entry] = []
-        entries = self._entries
-        rows = left = left_rows = nbytes = 0
-        while entries:
-            entry = entries[0]
+        self.head()  # puts them in order
+        self.order = inf
+        rows = nbytes = seen = dead = dead_rows = dead_bytes = 0
+        for entry in self._entries:
             if entry.home is not self:  # a tombstone
-                entries.popleft()
+                seen += 1
                 continue
             request = entry.request
             size = request.rows or 0
-            if entry.waiter.done():
+            gone = entry.waiter.done()
+            if gone or (request.deadline is not None and request.deadline <= now):
                 entry.state = State.DONE
-            elif request.deadline is not None and request.deadline <= now:
-                entry.state = State.DONE
-                late.append(entry)
-            elif taken and rows + size > cap:
+                if not gone:
+                    late.append(entry)
+                dead += 1
+                dead_rows += size
+                dead_bytes += request.nbytes
+            elif taken and (rows + size > cap or nbytes + request.nbytes > max_bytes):
+                self.order = entry.order
                 break
             else:
                 taken.append(entry)
                 rows += size
-            entries.popleft()
+                nbytes += request.nbytes
             entry.home = None
-            left += 1
-            left_rows += size
-            nbytes += request.nbytes
-        self._write_off(left, left_rows, nbytes)
+            seen += 1
+        self._drop(seen)
+        self._write_off(len(taken) + dead, rows + dead_rows, nbytes + dead_bytes)
         return taken, late
+
+    def _drop(self, count: int) -> None:
+        """Forget the first ``count`` items of the deque."""
+        entries = self._entries
+        if count == len(entries):
+            entries.clear()
+        else:
+            for _ in range(count):
+                entries.popleft()
 
     def note(self, bad: bool) -> bool:
         """Remember how a merged call of this lane ended; returns whether that lowered the cap.

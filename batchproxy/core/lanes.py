@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping
+from math import inf
 
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.lane import Book, Lane, Waiting
 from batchproxy.core.policy import Policy
+from batchproxy.core.ranking import Ranking
 from batchproxy.core.request import BatchKey, Entry, Request
+from batchproxy.core.turns import Turns
 
 MAX_LANES = 10_000
 """Distinct batch keys that may be known at once (R7)."""
 
 
 class Lanes:
-    """The lanes by key, and a heap of them by the time their head is due: the one that is due longest goes first.
-
-    Heap items that no longer speak for their lane (its ``ticket`` moved on) are skipped when met, never searched for.
+    """The lanes by key; those that still wait for company by the time when they are due, the ripe
+    and the full ones in `turns`.
 
     Args:
         policies: model name to policy.
@@ -30,11 +31,13 @@ class Lanes:
         self._policies = policies
         self._max_queued_bytes = max_queued_bytes
         self._lanes: dict[BatchKey, Lane] = {}
-        self._ripe: list[tuple[float, int, Lane]] = []
+        self._unripe: Ranking[float, Lane] = Ranking()
+        self._turns = Turns()
+        self._full = Turns()
         self._tickets = 0
 
-    def push(self, entry: Entry) -> None:
-        """Let an entry wait.
+    def push(self, entry: Entry) -> Lane:
+        """Let an entry wait; returns where.
 
         Raises:
             QueueFull: a bound on rows, bytes or lanes is reached. A bound never refuses the only one that waits.
@@ -43,17 +46,21 @@ class Lanes:
         key = request.key
         lane = self._lanes.get(key)
         book = self._book(key.model) if lane is None else lane.book
-        self._check_bounds(book, request)
+        if (
+            book.rows + (request.rows or 0) > book.max_rows
+            or self.waiting.nbytes + request.nbytes > self._max_queued_bytes
+        ):
+            self._check_bounds(book, request)
         if lane is None:
             self._make_room(key)
             lane = self._lanes[key] = Lane(key, book)
-        was_full = lane.rows >= lane.cap
-        lane.push(entry)
-        if lane.live == 1 or (not was_full and lane.rows >= lane.cap):
+        if lane.push(entry):
             self.rank(lane)
+        return lane
 
     def _check_bounds(self, book: Book, request: Request) -> None:
-        model, rows, limit = request.key.model, request.rows or 0, book.policy.max_queued_rows
+        """Of what would pass a bound, refuse all but the only one that waits."""
+        model, rows, limit = request.key.model, request.rows or 0, book.max_rows
         if book.rows and book.rows + rows > limit:
             raise QueueFull(
                 f"model {model!r}: {book.rows} rows are waiting and {rows} more would pass "
@@ -95,28 +102,62 @@ class Lanes:
         if lane.live:
             self._tickets += 1
             lane.ticket = self._tickets
-            heapq.heappush(self._ripe, (lane.due(), self._tickets, lane))
+            full = lane.full()
+            if full:
+                self._full.add(lane)
+            if full or not lane.book.policy.max_delay_s:
+                self._turns.add(lane)
+            else:
+                self._unripe.push(lane.due(), lane)
             return
         lane.ticket = -1
         if lane.forgettable and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
     def next_ripe(self, now: float) -> Lane | None:
-        """The lane whose head has been due longest, or None where none is due."""
-        while (due := self.next_due()) is not None and due <= now:
-            lane = self._ripe[0][2]
-            if lane.due() <= now:
+        """The lane whose turn it is, or None where none is due; asked again, the same until something changes."""
+        while True:
+            self._ripen(now)
+            lane = self._turns.first()
+            if lane is None or (lane.in_order() and lane.ripe(now)):
                 return lane
-            heapq.heappop(self._ripe)  # its head was cancelled, and the next one may still wait
+            self.rank(lane)  # its most urgent entry was cancelled, and what is left may have to wait
+
+    def next_full(self) -> Lane | None:
+        """Of the lanes that are full, the one whose turn it is among them."""
+        while (lane := self._full.first()) is not None:
+            if lane.in_order() and lane.full():
+                return lane
             self.rank(lane)
         return None
 
+    def _ripen(self, now: float) -> None:
+        """Give a turn to the lanes that are due."""
+        while (item := self._unripe.first()) is not None and item[0] <= now:
+            self._unripe.pop()
+            lane = item[2]
+            if lane.due() <= now:
+                self._turns.add(lane)
+            else:  # its oldest entry was cancelled
+                self.rank(lane)
+
+    def charge(self, lane: Lane, rows: int, seconds: float | None = None) -> None:
+        """A batch of this lane leaves: its model and tenant pay for it with later turns.
+
+        Args:
+            lane: which ``next_ripe`` or ``next_full`` gave.
+            rows: of the batch.
+            seconds: what it is predicted to cost; None: unknown.
+        """
+        self._turns.charge(lane, rows, seconds)
+        self._full.charge(lane, rows, seconds)
+
     def next_due(self) -> float | None:
-        """When the next lane may be due."""
-        ripe = self._ripe
-        while ripe and ripe[0][1] != ripe[0][2].ticket:
-            heapq.heappop(ripe)
-        return ripe[0][0] if ripe else None
+        """When the next lane may be due; ``-inf``: one is."""
+        if self._turns.first() is not None:
+            return -inf
+        item = self._unripe.first()
+        return None if item is None else item[0]
 
     @property
     def rows(self) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+"""Levels by the names that people write. A level is worth so many ``lane.AGING_S`` of waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -12,6 +15,7 @@ class Policy:
 
     Args:
         max_batch_rows: rows of a merged call at most; a larger request goes alone. TF Serving: ``max_batch_size``.
+        max_batch_bytes: bytes of a merged call at most (R7); one of JSON takes 8 MiB at most.
         max_delay_s: how long the first request of a batch may wait for company while an endpoint
             is free, in seconds. 0: not at all. TF Serving: ``batch_timeout_micros``.
         max_queued_rows: rows of this model that may wait; beyond it requests are refused.
@@ -20,14 +24,17 @@ class Policy:
             padding is undone. Empty: any size. The last one equals ``max_batch_rows``.
         batching: False sends every request alone, at once.
         idempotent: False: nothing is ever run twice, so no bisecting and no retry (R3).
+        priority: of requests that name none; one of ``PRIORITIES``.
     """
 
     max_batch_rows: int = 64
+    max_batch_bytes: int = 64 << 20
     max_delay_s: float = 0.0
     max_queued_rows: int = 8192
     allowed_batch_sizes: tuple[int, ...] = ()
     batching: bool = True
     idempotent: bool = True
+    priority: int = PRIORITIES["normal"]
 
     def padded(self, rows: int) -> int:
         """The row count that ``rows`` rows are sent as.

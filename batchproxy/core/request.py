@@ -59,6 +59,7 @@ class Request:
         deadline: on the engine's clock, in seconds; None for none.
         raw: the call as it came, where a server can be sent just that.
         keep: lives as long as the request: what its caller, who is gone, was charged for it.
+        priority: one of ``policy.PRIORITIES``; None: its model's.
     """
 
     key: BatchKey
@@ -68,6 +69,7 @@ class Request:
     deadline: float | None = None
     raw: RawCall | None = None
     keep: object = None
+    priority: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -147,9 +149,11 @@ class Entry:
         arrival: on the engine's clock, in seconds.
         attempts: calls it was part of that did not run.
         home: the lane or batch that holds it; the scheduler's book-keeping.
+        order: how urgent it is, the lowest first (see `lane`); set once it waits in a lane.
     """
 
-    __slots__ = ("arrival", "attempts", "home", "request", "state", "waiter")
+    __slots__ = ("arrival", "attempts", "home", "order", "request", "state", "waiter")
+    order: float
 
     def __init__(self, request: Request, waiter: Waiter, arrival: float) -> None:
         self.request = request
