@@ -9,7 +9,7 @@ import hpack
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.frames import ErrorCode
 from batchproxy.wire.http2_client import CLIENT_LIMITS, Http2Client
-from batchproxy.wire.http2_client_calls import Call
+from batchproxy.wire.http2_client_call import Call
 from batchproxy.wire.http2_limits import Http2Limits
 from tests.http2_peer import Frame, split
 

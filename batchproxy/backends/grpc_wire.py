@@ -18,7 +18,9 @@ from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.wire.budget import Budget
-from batchproxy.wire.http2_client_calls import Call, Fate
+from batchproxy.wire.http2_client_call import Call, Fate
+from batchproxy.wire.http2_head import Refusal
+from batchproxy.wire.unpack import Packed
 
 
 class StreamDoor(Protocol):
@@ -71,6 +73,8 @@ class GrpcWireDoor:
         call = await self._call(method, body, until, metadata)
         if call.fate is Fate.NOT_RUN and not call.code and not self._closed:
             call = await self._call(method, body, until, metadata)
+        if call.packed is not None:
+            await _inflate(call, call.packed)
         if call.fate is Fate.STATUS:
             return self._reply(call)
         lost = BackendUnavailable if call.fate is Fate.NOT_RUN else BackendLost
@@ -125,3 +129,13 @@ class GrpcWireDoor:
         await self._channel.aclose()
         if self._streams is not None:
             await self._streams.aclose()
+
+
+async def _inflate(call: Call, packed: Packed) -> None:
+    """Make the message of a compressed answer, in a thread: that may take long."""
+    try:
+        call.message = await asyncio.get_running_loop().run_in_executor(None, packed.whole)
+    except Refusal as refusal:
+        call.code, call.text = refusal.code, refusal.text
+    except MemoryError:
+        call.code, call.text = Code.RESOURCE_EXHAUSTED, "there is no memory to decompress the answer"

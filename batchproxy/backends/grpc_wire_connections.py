@@ -17,7 +17,7 @@ from batchproxy.tasks import Tasks
 from batchproxy.wire import grpc
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client import Http2Client
-from batchproxy.wire.http2_client_calls import Call
+from batchproxy.wire.http2_client_call import Call
 
 CONNECT_S = 2.0
 """How long connecting may take, the server's first words included; as in ``backends.grpc``."""

@@ -18,7 +18,8 @@ from typing import Final
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import HEADER, PREFACE, ConnectionFault, ErrorCode
-from batchproxy.wire.http2_client_calls import MAX_ID, Call, Calls
+from batchproxy.wire.http2_client_call import Call
+from batchproxy.wire.http2_client_calls import MAX_ID, Calls
 from batchproxy.wire.http2_client_heads import RequestBlocks
 from batchproxy.wire.http2_frames import Frames
 from batchproxy.wire.http2_limits import Http2Limits

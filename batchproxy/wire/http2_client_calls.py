@@ -6,21 +6,22 @@ call is a stream of the ``Outlet``, too; mostly it never gets there. Sections ar
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.budget import LARGE_BYTES, Budget, Claim
 from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, ConnectionFault, ErrorCode
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
+from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
-from batchproxy.wire.http2_head import Head
+from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_intake import Intake
 from batchproxy.wire.http2_limits import PER_REQUEST, Allowance, Http2Limits
 from batchproxy.wire.http2_outlet import Outlet
-from batchproxy.wire.http2_streams import Extra, Stream
+from batchproxy.wire.http2_streams import Extra
+from batchproxy.wire.unpack import Packed
 
 MAX_ID: Final = 0x7FFFFFFF
 """Of a stream; a client's are odd (5.1.1). After it a connection takes no more calls."""
@@ -31,75 +32,6 @@ counts a call that it has just answered a moment longer than we do. Each time is
 
 _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _INTERNAL = 4, 8, 13
 _UNKNOWN = -1
-_HEAD = Head("POST", "/", [])
-"""Streams have one for the server's sake; what a call asks for is in its block."""
-
-
-class Fate(enum.Enum):
-    """What became of a call."""
-
-    STATUS = "has a status"
-    """The server's, or ours on what it sent; DEADLINE_EXCEEDED included."""
-    NOT_RUN = "not run"
-    """It was not sent, or the server says that it did not look at it."""
-    LOST = "lost"
-    """It was sent, and there will be no status."""
-
-
-class Call(Stream):
-    """A unary call, and its answer once ``fate`` is set.
-
-    Args:
-        outlet: of the connection.
-        path: of the method.
-        block: its header block.
-        request: the message.
-        deadline: monotonic seconds; infinite for none.
-
-    Attributes:
-        fate: None while it is under way.
-        code: gRPC's number; where there is no status, what RST_STREAM said, or 0.
-        text: the status text, or what happened instead.
-        message: the answer's; None unless ``code`` is 0.
-        compressed: whether the server sent it compressed.
-        refusals: how often the server refused it.
-        first: the head of the answer; None where there was none, or where it was the end, too.
-        trailers: metadata at the end.
-        waiter: for the owner's use.
-    """
-
-    __slots__ = (
-        "block", "code", "compressed", "deadline", "fate", "first", "path", "refusals", "request", "text", "trailers",
-        "waiter",
-    )  # fmt: skip
-
-    def __init__(self, outlet: Outlet, path: str, block: bytes, request: bytes, deadline: float) -> None:
-        super().__init__(outlet, 0, _HEAD)
-        self.path = path
-        self.block = block
-        self.request = request
-        self.deadline = deadline
-        self.fate: Fate | None = None
-        self.code = 0
-        self.compressed = False
-        self.text = ""
-        self.refusals = 0
-        self.first: AnswerHead | None = None
-        self.trailers: tuple[grpc.Pair, ...] = ()
-        self.waiter: Any = None
-
-    @property
-    def headers(self) -> tuple[grpc.Pair, ...]:
-        """Metadata at the beginning of the answer."""
-        return () if self.first is None else self.first.pairs
-
-    def extended(self, credit: int) -> Extra:
-        if self.extra is None:
-            self.extra = Extra(credit, _UNKNOWN)
-        return self.extra
-
-    def __repr__(self) -> str:
-        return f"<Call {self.id} {self.path}{'' if self.fate is None else f', {self.fate.value}'}>"
 
 
 class Calls:
@@ -295,25 +227,29 @@ class Calls:
             call.trailers = last.pairs
         if not status:
             try:
-                call.message = self._message(call)
-            except (grpc.MessageError, grpc.MessageTooLarge) as error:
-                status = _INTERNAL if isinstance(error, grpc.MessageError) else _RESOURCE_EXHAUSTED
-                text = str(error)
+                self._take_message(call)
+            except Refusal as refusal:
+                status, text = refusal.code, refusal.text
         if call.id in self.outlet.streams:  # it did not wait for all of the request
             self._abandon(call)
         self.allowance.earn(PER_REQUEST)
         self._end(call, Fate.STATUS, status, text)
 
-    def _message(self, call: Call) -> bytes:
+    def _take_message(self, call: Call) -> None:
         extra, first = call.extra, call.first
         if extra is None or first is None or not extra.received:
-            raise grpc.MessageError("the answer has no message")
+            raise Refusal(_INTERNAL, "the answer has no message")
         if extra.received != extra.wanted:
-            raise grpc.MessageError("the answer ends before the announced length of its message")
+            raise Refusal(_INTERNAL, "the answer ends before the announced length of its message")
         message = extra.parts[0] if len(extra.parts) == 1 else b"".join(extra.parts)
         extra.parts = []
         call.compressed = bool(extra.compressed)
-        return grpc.decompress(first.encoding, message, self.limits.message_bytes) if call.compressed else message
+        if call.compressed:
+            packed = Packed(first.encoding, message, self.limits.message_bytes)
+            call.message = packed.quick()
+            call.packed = packed if call.message is None else None
+        else:
+            call.message = message
 
     def _refuse(self, call: Call, code: int, text: str) -> None:
         self._abandon(call)

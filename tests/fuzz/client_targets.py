@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.frames import END_STREAM, ErrorCode
-from batchproxy.wire.http2_client_calls import Call, Fate
+from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_limits import Http2Limits
 from tests.fuzz.inputs import cut, near, weight
 from tests.fuzz.wire_targets import KINDS, SIZES

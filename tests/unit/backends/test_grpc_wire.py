@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
-from concurrent import futures
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
+from batchproxy.backends import grpc_wire_connections
 from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
+from batchproxy.wire.http2_client import CLIENT_LIMITS, Http2Client
+from batchproxy.wire.http2_client_calls import MAX_ID
+from batchproxy.wire.http2_head import Refusal
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES, Packed
 from tests.listening import until
 from tests.proxy import ROOT
-from tests.strangers import DOORS, Kind, Running, Stranger, a_door, frame, listening, misbehaving
+from tests.strangers import DOORS, Kind, Running, a_door, frame, listening, misbehaving
 from tests.strangers import HEADERS as HEADERS_FRAME
 
 WIRE: Kind = GrpcWireDoor
@@ -80,6 +88,95 @@ async def test_a_message_of_64_mib_passes_both_ways() -> None:
         reply = await door.call("/s/echo", (), body, 30.0)
 
     assert body == reply.body
+
+
+@pytest.mark.parametrize("wrong", [None, Refusal(8, "too long"), MemoryError()])
+async def test_large_compressed_answers_are_inflated_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, wrong: Exception | None
+) -> None:
+    """Nobody else waits for that; where it cannot be done, the call is refused."""
+    threads: list[threading.Thread] = []
+    whole = Packed.whole
+
+    def noted(packed: Packed) -> bytes:
+        if packed.limit > QUICK_TEXT_BYTES:
+            threads.append(threading.current_thread())
+            if wrong is not None:
+                raise wrong
+        return whole(packed)
+
+    monkeypatch.setattr(Packed, "whole", noted)
+    body = bytes(8 << 20)
+    async with aio(max_send_message_length=-1) as (_, slow, port), a_door(port, WIRE) as door:
+        slow.may.set()
+        if wrong is None:
+            reply = await door.call("/s/echo", (), body, 30.0)
+            assert (body, True) == (reply.body, reply.compressed)
+        else:
+            with pytest.raises(BackendRejected) as caught:
+                await door.call("/s/echo", (), body, 30.0)
+            assert Code.RESOURCE_EXHAUSTED is caught.value.code
+
+    assert 1 == len(threads)
+    assert threading.main_thread() not in threads
+
+
+async def test_streams_run_out() -> None:
+    """After the last id that HTTP/2 has, another connection carries the calls; those under way end on the first."""
+    async with aio() as (_, slow, port), a_door(port, WIRE) as door:
+        assert isinstance(door, GrpcWireDoor)
+        first = await door._channel.connected(None)
+        first.wire.requests.next = MAX_ID - 2
+        calls = [asyncio.create_task(door.call("/s/echo", (), b"%d" % number, 30.0)) for number in range(5)]
+        await slow.reached.wait()
+        await until(lambda: door._channel.usable() not in {None, first})
+        under_way = len(first.wire.requests.calls)
+        slow.may.set()
+        replies = await asyncio.gather(*calls)
+        await until(lambda: first not in door._channel._all)
+
+    assert 2 == under_way
+    assert [b"%d" % number for number in range(5)] == [reply.body for reply in replies]
+
+
+PINGED = replace(CLIENT_LIMITS, ping_s=0.05, patience_s=5.0)
+
+
+async def test_a_server_that_is_busy_answers_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """grpcio's does while a call is under way: it is alive, and the call goes on."""
+    monkeypatch.setattr(grpc_wire_connections, "Http2Client", partial(Http2Client, limits=PINGED))
+    async with aio() as (_, slow, port), a_door(port, WIRE) as door:
+        assert isinstance(door, GrpcWireDoor)
+        call = asyncio.create_task(door.call("/s/echo", (), b"x", 30.0))
+        await slow.reached.wait()
+        connection = door._channel.usable()
+        assert connection is not None
+        await until(lambda: connection.wire._asked is not None)
+        asked = connection.wire._asked
+        await until(lambda: connection.wire._heard >= (asked or 0.0))
+        slow.may.set()
+        reply = await call
+
+    assert b"x" == reply.body
+
+
+async def test_a_server_that_stands_still_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is stopped, its kernel still acknowledges: no PING comes back, and the call may have run."""
+    monkeypatch.setattr(
+        grpc_wire_connections, "Http2Client", partial(Http2Client, limits=replace(PINGED, patience_s=0.2))
+    )
+    victim = await asyncio.create_subprocess_exec(sys.executable, "-c", VICTIM, stdout=asyncio.subprocess.PIPE)
+    assert victim.stdout is not None
+    async with a_door(int(await victim.stdout.readline()), WIRE) as door:
+        call = asyncio.create_task(door.call("/s/hang", (), b"1", 30.0))
+        said = await victim.stdout.readline()
+        victim.send_signal(signal.SIGSTOP)
+        with pytest.raises(BackendLost, match="keepalive: the server did not answer a PING"):
+            await call
+        victim.kill()
+    await victim.wait()
+
+    assert b"reached\n" == said
 
 
 async def test_no_more_calls_at_once_than_the_server_takes() -> None:

@@ -13,7 +13,7 @@ import pytest
 from batchproxy.backends import grpc_wire_connections
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError, _words
 from batchproxy.wire import frames
-from batchproxy.wire.http2_client_calls import Fate
+from batchproxy.wire.http2_client_call import Fate
 from tests.listening import until
 from tests.strangers import Writer, listening
 

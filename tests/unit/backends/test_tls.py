@@ -26,6 +26,7 @@ CERT, KEY = str(TLS / "cert.pem"), str(TLS / "key.pem")
 TRUSTING = ClientTls(ca_file=CERT)
 NAMED = ClientTls(ca_file=CERT, cert_file=CERT, key_file=KEY)
 OTHERWISE = ClientTls(ca_file=CERT, server_name="localhost")
+ANOTHER = ClientTls(ca_file=CERT, server_name="example.com")
 DOORS = pytest.mark.parametrize("door", [GrpcDoor, GrpcWireDoor], ids=["aio", "wire"])
 
 
@@ -96,7 +97,7 @@ async def test_grpc_servers_that_are_not_believed(door: type[GrpcDoor | GrpcWire
     with a_grpc_server() as target, a_grpc_server(asks=True) as asking:
         for at, how in (
             (target, ClientTls()),
-            (target, ClientTls(ca_file=CERT, server_name="example.com")),
+            (target, ANOTHER),
             (asking, TRUSTING),
         ):
             opened = door(at, how)
@@ -128,7 +129,11 @@ async def test_rest() -> None:
             door = RestDoor(at, how)
             answers.append((await door.call("GET", "/", (), b"", 5.0)).body)
             await door.aclose()
-        for at, how in ((other, TRUSTING), (other, ClientTls()), (url, ClientTls(ca_file=CERT, server_name="example.com"))):
+        for at, how in (
+            (other, TRUSTING),
+            (other, ClientTls()),
+            (url, ClientTls(ca_file=CERT, server_name="example.com")),
+        ):
             door = RestDoor(at, how)
             with pytest.raises(BackendUnavailable):
                 await door.call("GET", "/", (), b"", 5.0)

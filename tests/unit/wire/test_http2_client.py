@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from batchproxy.wire import frames
 from batchproxy.wire.frames import ErrorCode
 from batchproxy.wire.http2_client import CLIENT_LIMITS, MAX_FRAME_BYTES, Http2Client
-from batchproxy.wire.http2_client_calls import MAX_ID, Call, Fate
+from batchproxy.wire.http2_client_call import Call, Fate
+from batchproxy.wire.http2_client_calls import MAX_ID
 from tests.http2_host import DONE, GOOD, METHOD, Host, codes, cuts, rst
 from tests.http2_peer import Frame, split
 
