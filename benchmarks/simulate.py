@@ -167,7 +167,7 @@ def static_rows(pool: ProcessPoolExecutor, points: Sequence[Point], seeds: Seque
         its = mean_ms / report.mean(run.mean_ms for run in point.oracle) - 1
         behind[point.backend] = max(behind.get(point.backend, 0.0), its)
     return [
-        [name, str(known[name]["static"]), f"{100 * above:+.0f}", where, f"{100 * behind[name]:+.0f}"]
+        [name, str(known[name]["static"]), report.above(above), where, report.above(behind[name])]
         for name, (above, where) in worst.items()
     ]
 

@@ -26,9 +26,9 @@ batch ({rows} rows). Servers and rivals are models: what is shown is how rules c
 - Load is a part of what the server does in batches of {rows}. *Bursty*: three times the rate for 200 ms, a third of it
   for 600 ms, on average. Requests have one row. Runs begin cold and last {shortest:.0f} to {longest:.0f} s, three times
   as long where bursty, and up to 20 s more until all is answered.
-- **The oracle** is the best of {grid} static settings (k calls in flight, with 0, 1 or any number of full batches above
-  it), chosen for each backend *and each load* on seeds {chosen}; the figures are means over seeds {seeds}, on which
-  nothing was chosen. It is no lower bound: it never holds a batch back.
+- **The oracle** is the best of {grid} static settings (k calls in flight, with 0, 1 or any number
+  of full batches above it), chosen for each backend *and each load* on seeds {chosen}; the figures are means over
+  seeds {seeds}, on which nothing was chosen. It is no lower bound: it never holds back.
 - The aims: a mean latency within 5 % of the oracle's up to 70 % load on up to 4 lanes, 10 % on more, 15 % at 95 %; p99
   within 20 %.
 
@@ -99,6 +99,7 @@ def draw(found: Found, path: Path) -> None:
     """Mean latency by load, a panel a backend."""
     import matplotlib as mpl  # noqa: PLC0415 - of the extra `bench`, and only for this
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
 
     names = list(found.rivals)
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
@@ -110,11 +111,21 @@ def draw(found: Found, path: Path) -> None:
             for contender, row in rows.items():
                 loads = [load for load in scenarios.LOADS if f"{100 * load:.0f} %" in row]
                 means = [report.mean(run.mean_ms for run in row[f"{100 * load:.0f} %"]) for load in loads]
-                style = {"batchproxy": ("#c1272d", 2.2, "-"), "oracle": ("black", 1.4, "--")}.get(contender)
-                color, width, dashes = style or (None, 0.9, "-")
-                axes.plot([100 * load for load in loads], means, label=contender, color=color, lw=width, ls=dashes)
+                style = {"batchproxy": ("#c1272d", 2.2, "-", 4), "oracle": ("black", 1.4, "--", 5)}.get(contender)
+                color, width, dashes, order = style or (None, 0.9, "-", 3)
+                axes.plot(
+                    [100 * load for load in loads],
+                    means,
+                    label=contender,
+                    color=color,
+                    lw=width,
+                    ls=dashes,
+                    zorder=order,
+                )
             floor = min(report.mean(run.mean_ms for run in runs) for runs in rows["oracle"].values())
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_ylim(0.8 * floor, 60 * floor)
             axes.set_xlabel("load, %")
             axes.set_ylabel("mean latency, ms")

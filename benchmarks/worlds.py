@@ -15,7 +15,7 @@ from batchproxy.simulation.arrivals import Arrivals, mixed, poisson, steps
 from batchproxy.simulation.draws import stream
 from batchproxy.simulation.log import Log
 from batchproxy.simulation.oracle import Setting
-from batchproxy.simulation.report import mean, short, table
+from batchproxy.simulation.report import above, mean, short, table
 from batchproxy.simulation.rivals import INF, Aimd, Cork, Fixed, drive
 from batchproxy.simulation.scenario import MAX_ROWS, Backend, Scenario, ours, theirs
 from batchproxy.simulation.servers import Change, Pool
@@ -117,7 +117,7 @@ def changes_table(map_: Map, seeds: Sequence[int]) -> str:
         excess = mean(run[1] for run in runs) / best[0] - 1
         after_ms = f"{1000 * mean(run[3] - CHANGE_S for run in runs):.0f}"
         name = f"{shift.backend} at {100 * shift.load:.0f} %: {shift.name}"
-        rows.append([name, *parts, after_ms, f"{100 * excess:+.0f}", short(best[0]), str(best[1])])
+        rows.append([name, *parts, after_ms, above(excess), short(best[0]), str(best[1])])
     head = ["ms", *(f"{start - CHANGE_S:g} to {stop - CHANGE_S:g} s" for start, stop in SLICES)]
     head += [f"{FOLLOWED_CALLS} calls take", "then above static, %", "static", "it sends"]
     return table(head, rows)
@@ -216,7 +216,7 @@ def pools_table(map_: Map, seeds: Sequence[int]) -> str:
     for name, _, load in cases:
         runs = [next(results) for _ in seeds]
         our, best = (mean(run[index] for run in runs) for index in range(2))
-        rows.append([f"{name}, {100 * load:.0f} %", short(our), short(best), f"{100 * (our / best - 1):+.0f}"])
+        rows.append([f"{name}, {100 * load:.0f} %", short(our), short(best), above(our / best - 1)])
     return table(["ms", "batchproxy", "best static", "excess %"], rows)
 
 

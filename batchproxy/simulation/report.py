@@ -107,6 +107,15 @@ def short(ms: float) -> str:
     return f"{ms / 1000:.1f}s" if ms >= 1000 else f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}"
 
 
+def above(part: float) -> str:
+    """By how much something is more, in per cent; as a multiple from ten times on.
+
+    >>> above(0.123), above(-0.02), above(12.5)
+    ('+12', '-2', 'x14')
+    """
+    return f"x{part + 1:.0f}" if part >= 9 else f"{100 * part:+.0f}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, aligned for the terminal, too: the first column to the left, the others to the right."""
     lines = [list(head), *(list(row) for row in rows)]
@@ -127,10 +136,10 @@ def distance_table(points: Iterable[Point]) -> str:
     columns: dict[str, None] = {}
     for point in points:
         columns[point.scenario] = None
-        cold = f"{100 * point.excess:+.0f}"
+        cold = above(point.excess)
         if "mean" in point.misses:
             cold = f"**{cold}**"
-        text = f"{cold} / {100 * point.warm:+.0f} [{100 * point.worst:+.0f}]"
+        text = f"{cold} / {above(point.warm)} [{above(point.worst)}]"
         cells.setdefault(point.backend, {})[point.scenario] = text
     rows = [[name, *(row.get(column, "") for column in columns)] for name, row in cells.items()]
     return table(["Excess, %", *columns], rows)
@@ -141,7 +150,7 @@ def misses_table(points: Iterable[Point]) -> str:
     missed = sorted((point for point in points if point.misses), key=lambda point: -point.excess)
     rows = [
         [
-            f"{point.backend} {point.scenario}", f"{100 * point.excess:+.1f}", f"{100 * point.allowed:.0f}",
+            f"{point.backend} {point.scenario}", above(point.excess), f"{100 * point.allowed:.0f}",
             f"{point.tail:.2f}", cell(point.ours), cell(point.oracle), point.choice, ", ".join(point.misses),
         ]
         for point in missed

@@ -118,7 +118,7 @@ class Scenario:
         """What its column in a table is called."""
         if self.callers is not None:
             thought = f", {1000 * self.callers.think_s:.0f} ms thought" if self.callers.think_s else ""
-            return f"{self.callers.count} callers{thought}"
+            return f"{self.callers.count} caller{'s' if self.callers.count > 1 else ''}{thought}"
         percent = f"{100 * self.load:.0f} %"
         return percent if self.arrivals == "poisson" else f"{self.arrivals} {percent}"
 
