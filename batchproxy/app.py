@@ -185,7 +185,7 @@ class App:
                     "up": endpoint.up,
                     "last_error": endpoint.last_error,
                     "in_flight": endpoint.in_flight,
-                    "max_inflight": endpoint.max_inflight,
+                    "max_inflight": endpoint.limit.partial,
                     "relayed": endpoint.relayed,
                     "rows": endpoint.rows,
                 }

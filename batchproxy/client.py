@@ -13,6 +13,7 @@ from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import arrays
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Array, ArrayColumn
+from batchproxy.core.ends import MAX_ATTEMPTS
 from batchproxy.core.errors import (
     BackendLost,
     BackendRejected,
@@ -26,7 +27,6 @@ from batchproxy.core.errors import (
 )
 from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
-from batchproxy.core.scheduler import MAX_ATTEMPTS
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
 from batchproxy.endpoints import TfServingAddress, parse
 from batchproxy.engine import Engine, build_engine
@@ -79,7 +79,7 @@ class Client:
         max_batch_rows: rows of a merged call at most.
         max_delay_ms: how long a call may wait for company while a server is idle.
         max_queued_rows: rows of one model that may wait; beyond it callers get ``QueueFull``.
-        max_inflight: merged calls that a server may have at once.
+        max_inflight: merged calls that a server may have at once; None: learned.
         idempotent: False: never run anything twice, so a failing call fails everyone who shared it.
         static_headers: gRPC metadata that is sent with each call.
 
@@ -98,11 +98,11 @@ class Client:
         max_batch_rows: int = 64,
         max_delay_ms: float = 0.0,
         max_queued_rows: int = 8192,
-        max_inflight: int = 2,
+        max_inflight: int | None = None,
         idempotent: bool = True,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
-        if min(max_batch_rows, max_queued_rows, max_inflight) < 1 or max_delay_ms < 0:
+        if min(max_batch_rows, max_queued_rows, max_inflight or 1) < 1 or max_delay_ms < 0:
             raise ConfigError(
                 "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more"
             )

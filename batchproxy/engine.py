@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from batchproxy.core.assembly import merge, split
-from batchproxy.core.balancer import MAX_INFLIGHT, MAX_RELAYED, Endpoint
+from batchproxy.core.balancer import MAX_RELAYED, Endpoint
 from batchproxy.core.errors import (
     BackendError,
     BackendUnavailable,
@@ -379,7 +379,7 @@ def build_engine(
     backends: Mapping[str, Backend],
     policies: Mapping[str, Policy],
     *,
-    max_inflight: int = MAX_INFLIGHT,
+    max_inflight: int | None = None,
     max_relayed: int = MAX_RELAYED,
     max_queued_bytes: int = MAX_QUEUED_BYTES,
     call_timeout_s: float = CALL_TIMEOUT_S,
@@ -392,7 +392,7 @@ def build_engine(
         name: the pool's name, for logs and metrics.
         backends: endpoint name to what carries its calls.
         policies: model name to policy.
-        max_inflight: merged calls an endpoint may have at once.
+        max_inflight: merged calls an endpoint may have at once; None: learned.
         max_relayed: unmerged calls an endpoint may have at once.
         max_queued_bytes: what may wait in the pool's lanes together.
         call_timeout_s: how long a member without a deadline waits for a call in flight; 0: for ever.

@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_queued_rows", type=_typed(Count), metavar="N", help="rows of a model that may wait (default 8192)"
     )
     batching.add_argument(
-        "--max_inflight", type=_typed(Count), metavar="N", help="batches an endpoint may have at once (default 2)"
+        "--max_inflight", type=_typed(Count), metavar="N", help="batches an endpoint may have at once (learned)"
     )
     batching.add_argument("--batching_parameters_file", metavar="FILE", help="TF Serving's text file of these")
     batching.add_argument(

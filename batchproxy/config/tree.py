@@ -75,7 +75,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Args:
         endpoints: see `batchproxy.endpoints`.
-        max_inflight: merged calls that one endpoint may have at once.
+        max_inflight: merged calls that one endpoint may have at once; left out, it is learned.
         max_relayed: calls that are not merged, per endpoint; beyond it they are refused (R2).
         max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
         static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
@@ -86,7 +86,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Name
     endpoints: Annotated[tuple[str | Doors, ...], Meta(min_length=1)]
-    max_inflight: Count = 2
+    max_inflight: Count | None = None
     max_relayed: Count = 256
     max_queued_bytes: Bytes = 256 * 2**20
     static_headers: dict[str, str] = msgspec.field(default_factory=dict)

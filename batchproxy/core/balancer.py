@@ -1,50 +1,77 @@
-"""Endpoints as the core sees them, and the choice among them: least outstanding rows with a free slot."""
+"""Endpoints as the core sees them, and the choice among them: who would answer this batch first. Sends nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-MAX_INFLIGHT = 2
-"""Merged calls an endpoint may have at once, unless configured: one runs while the next is made ready."""
+from batchproxy.core.cost import Cost
+from batchproxy.core.limit import Limit
+from batchproxy.core.request import BatchKey
 
 MAX_RELAYED = 256
 """Unmerged calls an endpoint may have at once (R2)."""
 
+MAX_KINDS = 1024
+"""Kinds of batch whose costs an endpoint remembers; the oldest is forgotten for one more."""
+
+LOOKED_AT = 16
+"""Endpoints that are compared for one batch: of more, the next ones in turn. Two would do nearly as well as all."""
 
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
 
 
 class Endpoint:
-    """The book of one address: what it has in flight and whether it can be used.
+    """The book of one address: what it has in flight, what it is known to cost, and whether it can be used.
 
     Args:
         name: the address, for logs and metrics.
-        max_inflight: merged calls at once.
+        max_inflight: merged calls at once, where a user knows; None: learned.
         max_relayed: unmerged calls at once.
 
     Attributes:
+        limit: how many merged calls it may have, and how many it has.
         up: answered its last probe.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
     """
 
-    __slots__ = ("in_flight", "last_error", "max_inflight", "max_relayed", "name", "relayed", "rows", "turn", "up")
+    __slots__ = ("_costs", "last_error", "limit", "max_relayed", "name", "relayed", "rows", "turn", "up")
 
-    def __init__(self, name: str, *, max_inflight: int = MAX_INFLIGHT, max_relayed: int = MAX_RELAYED) -> None:
+    def __init__(self, name: str, *, max_inflight: int | None = None, max_relayed: int = MAX_RELAYED) -> None:
         self.name = name
-        self.max_inflight = max_inflight
+        self.limit = Limit(max_inflight)
         self.max_relayed = max_relayed
         self.up = False
         self.last_error = NOT_PROBED
-        self.in_flight = 0
         self.relayed = 0
         self.rows = 0
         self.turn = 0
+        self._costs: dict[tuple[object, ...], Cost] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Merged calls under way."""
+        return self.limit.in_flight
+
+    def cost(self, key: BatchKey) -> Cost:
+        """What batches of this kind cost here: one cost per model, version, signature and shape class (R2)."""
+        kind = key[:4]
+        cost = self._costs.get(kind)
+        if cost is None:
+            if len(self._costs) >= MAX_KINDS:
+                del self._costs[next(iter(self._costs))]
+            cost = self._costs[kind] = Cost()
+        return cost
+
+    def costs(self) -> dict[tuple[object, ...], Cost]:
+        """(model, version, signature, shapes) to what it costs here, for whoever explains."""
+        return dict(self._costs)
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
-        return f"Endpoint({self.name}, {state}, in_flight={self.in_flight}/{self.max_inflight}, rows={self.rows})"
+        return f"Endpoint({self.name}, {state}, {self.limit!r}, rows={self.rows})"
 
 
 class Balancer:
@@ -53,6 +80,8 @@ class Balancer:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
         self._turn = 0
+        self._next = 0
+        self._freed: Endpoint | None = None
 
     def any_up(self) -> bool:
         """Whether any endpoint can be used at all."""
@@ -66,35 +95,67 @@ class Balancer:
         reasons = "; ".join(f"{endpoint.name}: {endpoint.last_error}" for endpoint in self.endpoints)
         return f"model {model!r}: no endpoint can be used ({reasons})"
 
-    def free_slot(self) -> bool:
-        """Whether a merged call could leave now."""
-        for endpoint in self.endpoints:  # noqa: SIM110 - as any_up
-            if endpoint.up and endpoint.in_flight < endpoint.max_inflight:
-                return True
-        return False
+    def choose(
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None
+    ) -> tuple[Endpoint | None, float]:
+        """The endpoint that may have a merged call now and would answer it first.
 
-    def acquire_slot(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
-        """Take a slot for a merged call of ``rows`` rows; ``avoid`` is used only if it is the last choice."""
-        free = [e for e in self.endpoints if e.up and e.in_flight < e.max_inflight]
-        chosen = self._least_loaded(free, avoid)
-        if chosen is not None:
-            chosen.in_flight += 1
-            chosen.rows += rows
+        Args:
+            key: of the batch.
+            rows: that wait.
+            cap: rows of a batch at most.
+            now: the engine's clock, in seconds.
+            avoid: used only if it is the last choice.
+
+        Returns:
+            The endpoint, or None and from when one may have it; ``inf``: not before another call has ended.
+        """
+        best: Endpoint | None = None
+        best_rank: tuple[bool, float, int, int] | None = None
+        opens = math.inf
+        size = min(rows, cap)
+        for endpoint in self._candidates():
+            if not endpoint.up:
+                continue
+            cost = endpoint.cost(key)
+            when = endpoint.limit.opens(cost, rows, cap, now)
+            if when > now:
+                opens = min(opens, when)
+                continue
+            rank = (endpoint is avoid, endpoint.limit.finish(cost, size), endpoint.rows, endpoint.turn)
+            if best_rank is None or rank < best_rank:
+                best, best_rank = endpoint, rank
+        return best, opens
+
+    def _candidates(self) -> Sequence[Endpoint]:
+        """All endpoints of a small pool; of a large one the next few, and the one that became free last."""
+        if len(self.endpoints) <= LOOKED_AT:
+            return self.endpoints
+        start = self._next
+        self._next = (start + LOOKED_AT) % len(self.endpoints)
+        chosen = [*self.endpoints[start : start + LOOKED_AT]]
+        chosen += self.endpoints[: LOOKED_AT - len(chosen)]
+        if self._freed is not None:
+            chosen.append(self._freed)
         return chosen
+
+    def take(self, endpoint: Endpoint, rows: int) -> None:
+        """A call of ``rows`` rows goes there."""
+        endpoint.rows += rows
+        self._turn += 1
+        endpoint.turn = self._turn
+
+    def freed(self, endpoint: Endpoint) -> None:
+        """A merged call ended there."""
+        self._freed = endpoint
 
     def acquire_relay(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
         """Take a place for an unmerged call; None where every endpoint has as many as it may."""
-        chosen = self._least_loaded([e for e in self.endpoints if e.up and e.relayed < e.max_relayed], avoid)
-        if chosen is not None:
-            chosen.relayed += 1
-            chosen.rows += rows
-        return chosen
-
-    def _least_loaded(self, candidates: list[Endpoint], avoid: Endpoint | None) -> Endpoint | None:
+        candidates = [e for e in self.endpoints if e.up and e.relayed < e.max_relayed]
         others = [endpoint for endpoint in candidates if endpoint is not avoid] or candidates
         if not others:
             return None
         chosen = min(others, key=lambda endpoint: (endpoint.rows, endpoint.turn))
-        self._turn += 1
-        chosen.turn = self._turn
+        chosen.relayed += 1
+        self.take(chosen, rows)
         return chosen

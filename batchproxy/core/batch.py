@@ -13,7 +13,10 @@ calls that remain are one for each row.
 
 from __future__ import annotations
 
+import enum
+
 from batchproxy.core.balancer import Endpoint
+from batchproxy.core.limit import Flight
 from batchproxy.core.request import BatchKey, Entry, State
 
 
@@ -114,7 +117,8 @@ class Batch:
 
     def adopt(self) -> None:
         """Drop the members that are done and count the rest."""
-        self.entries = [entry for entry in self.entries if entry.state is not State.DONE]
+        done = State.DONE
+        self.entries = [entry for entry in self.entries if entry.state is not done]
         self.live = len(self.entries)
         rows = 0
         for entry in self.entries:
@@ -138,19 +142,45 @@ class Batch:
         return f"Batch({self.key.model}, entries={len(self.entries)}, rows={self.rows})"
 
 
+class Release(enum.Enum):
+    """Why a batch left when it did."""
+
+    ALONE = "alone"
+    """It may not be merged, so it waits for nothing."""
+    IDLE = "idle"
+    """The endpoint had nothing to do."""
+    FULL = "full"
+    """As many rows as a batch may have."""
+    SLOT = "slot"
+    """The endpoint had room for one more, and it was time for it."""
+    TIMED = "timed"
+    """The endpoint was emptied to see what a batch takes that has it to itself."""
+    AGAIN = "again"
+    """A part of a batch that was rejected, or a batch that did not run elsewhere."""
+
+
 class Dispatch:
     """A Batch bound to an Endpoint, in flight since ``started`` (engine's clock, seconds).
 
-    ``rows`` is what the endpoint was charged: members may leave the batch while it runs.
+    Attributes:
+        rows: what the endpoint was charged: members may leave the batch while it runs.
+        cap: rows it could have had.
+        reason: why it left when it did.
+        flight: the limit's own; None for a batch that takes no slot.
     """
 
-    __slots__ = ("batch", "endpoint", "rows", "started")
+    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "started")
 
-    def __init__(self, batch: Batch, endpoint: Endpoint, started: float) -> None:
+    def __init__(
+        self, batch: Batch, endpoint: Endpoint, started: float, reason: Release, cap: int, flight: Flight | None
+    ) -> None:
         self.batch = batch
         self.endpoint = endpoint
         self.rows = batch.rows
         self.started = started
+        self.reason = reason
+        self.cap = cap
+        self.flight = flight
 
     def __repr__(self) -> str:
-        return f"Dispatch({self.batch!r} -> {self.endpoint.name})"
+        return f"Dispatch({self.batch!r} -> {self.endpoint.name}, {self.reason.value})"

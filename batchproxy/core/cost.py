@@ -102,7 +102,7 @@ class Cost:
         self._fit()
 
     def bend(self, factor: float) -> None:
-        """The same from weaker evidence: a little of it, within the noise, and forgotten when the next lone batch says."""
+        """The same from weaker evidence: a little of it, within the noise, until the next lone batch says better."""
         room = max(0.05, min(0.2, 0.75 * self.noise))
         step = max(-room - self._drift, min(room - self._drift, 0.2 * math.log(factor)))
         self._drift += step
@@ -135,7 +135,7 @@ class Cost:
         self.alpha, self.beta, self.known = alpha, beta, True
 
     def covers(self, rows: float, since: int) -> bool:
-        """Whether lone batches of about this size were seen at or after turn ``since``: smaller ones and larger ones."""
+        """Whether lone batches of about this size, smaller and larger, were seen at or after turn ``since``."""
         sizes = [self._buckets[size][0] for size, turn in self._alone.items() if turn >= since]
         return any(size >= 0.6 * rows for size in sizes) and any(size <= 1.7 * rows for size in sizes)
 
@@ -151,7 +151,7 @@ class Cost:
 
     def quantile(self, share: float) -> float:
         """Time over prediction that a ``share`` of the batches stays under; 1 until four surprises are known."""
-        if len(self._residuals) < 4:  # noqa: PLR2004 - of three, none says anything about a tail
+        if len(self._residuals) < 4:
             return 1.0
         ordered: list[float] = []
         for surprise in self._residuals:

@@ -52,7 +52,13 @@ FULLISH = 0.8
 ROUND = 0.4
 """Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
 
+GREW = 0.7
+SMALL = 3.0
+SHORTEST = 0.0005
+"""Seconds: a batch is not held for less, since an event loop's timers count milliseconds."""
+
 TINY = 1e-9
+"""Seconds: what a batch that took no time is said to have taken."""
 
 
 class Flight:
@@ -127,7 +133,8 @@ class Limit:
             return math.inf
         if self.fixed is not None or not cost.known:
             return now
-        return max(now, self._last_sent + self._gap(cost, rows, cap))
+        gap = self._gap(cost, rows, cap)
+        return now if gap < SHORTEST else max(now, self._last_sent + gap)
 
     def _gap(self, cost: Cost, rows: int, cap: int) -> float:
         """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy."""
@@ -190,7 +197,7 @@ class Limit:
         share = max(TINY, self._clock - flight.clock)
         crowd = seconds / share
         cost.seen(rows)
-        if not flight.others and (crowd < 2.0 or not cost.known):  # noqa: PLR2004 - it started alone and mostly stayed so
+        if not flight.others and (crowd < 2.0 or not cost.known):  # it started alone, and mostly stayed so
             self._learn_alone(cost, rows, seconds, share)
         elif not cost.known:
             cost.shape(rows, seconds * min(1.0, self.ceiling / crowd), 1.0)
@@ -214,14 +221,14 @@ class Limit:
             self._judge(window, cost)
 
     def _learn_alone(self, cost: Cost, rows: int, seconds: float, share: float) -> None:
-        if seconds > 1.1 * share and self.ceiling < 1.5:  # noqa: PLR2004 - one lane: who came later slowed its end
+        if seconds > 1.1 * share and self.ceiling < 1.5:  # one lane: who came later slowed its end
             seconds -= (seconds - share) / 4
         if self._timing and cost.known:
             surprise = seconds / cost.seconds(rows)
-            if self._was_covered and not 1 / 1.35 <= surprise <= 1.35:  # noqa: PLR2004 - it did not change by noise
+            if self._was_covered and not 1 / 1.35 <= surprise <= 1.35:  # that is no noise
                 cost.scale(surprise)
                 self._backoff = 1
-            steady = 0.8 < surprise < 1.25  # noqa: PLR2004 - nothing new was learned by asking
+            steady = 0.8 < surprise < 1.25
             self._backoff = min(16, 2 * self._backoff) if steady else 1
         cost.learn(rows, seconds, self._turn)
 
@@ -240,15 +247,19 @@ class Limit:
         crowd, speed = window.crowd, window.speed
         kept = speed / crowd
         sure = 1.0 - _guard(window)
-        if kept < sure and crowd > 1.25:  # noqa: PLR2004 - less is one batch and the tail of another
-            if self._doubts(window, speed):
-                return
-        if kept > 0.93 and crowd < self.ceiling + 0.5:  # noqa: PLR2004 - nobody slowed anybody: the sizes tell the line
+        slowed = kept < sure and crowd > 1.25  # less is one batch and the tail of another
+        if slowed and self._doubts(window, speed):
+            return
+        if kept > 0.93 and crowd < self.ceiling + 0.5:  # nobody slowed anybody: the sizes tell the line
             window.teach_shapes(kept)
         before = self._before
         self._before = None if self._probing and not self._starting else window
-        if kept < sure and crowd > 1.25:  # noqa: PLR2004
-            self._below(window, before, speed, crowd, kept < sure - 0.07)
+        if self._grew(window, before):
+            window.rescale(crowd / speed)
+            self.ceiling = max(self.ceiling * crowd / speed, crowd)
+            self._probed = 0
+        elif slowed:
+            self._below(speed, crowd, kept < sure - 0.07)
         else:
             self._up_to(window, speed, crowd)
         self._settle(cost)
@@ -258,26 +269,27 @@ class Limit:
         cost = window.main
         since = self._turn - self._timed_at
         self._lows = self._lows + 1 if speed < 0.75 * self.ceiling else 0
-        small = self.ceiling < 3.0  # noqa: PLR2004 - emptying a large endpoint costs too much once it is at work
+        small = self.ceiling < SMALL  # emptying a large endpoint costs too much once it is at work
         covered = cost.covers(window.mean_rows, self._turn - 256 * self.partial - 64)
         unknown = not covered and (self._starting or small) and since > 8 * self.partial * self._backoff
         lower = small and self._lows > 1 and since > 32 * self.partial
-        if not (unknown or lower or (speed < 0.85 and since > 8 * self.partial)):  # noqa: PLR2004 - below one: absurd
+        absurd = speed < 0.85 and since > 8 * self.partial  # an endpoint does at least one thing at a time
+        if not (unknown or lower or absurd):
             return False
         self.draining, self._in_doubt, self._timed_at = True, window, self._turn
-        self._was_covered = covered and speed > 0.85  # noqa: PLR2004
+        self._was_covered = covered and speed > 0.85
         self._lows = 0
         return True
 
-    def _below(self, window: Window, before: Window | None, speed: float, crowd: float, clearly: bool) -> None:
-        """S fell behind N: a ceiling, or a cost that is out of date. A window above and one below tell them apart."""
-        if self._probing and not self._starting and before is not None and crowd > 1.12 * before.crowd:
-            growth = math.log(speed / before.speed) / math.log(crowd / before.crowd)
-            if growth > CLEAR:
-                window.rescale(crowd / speed)
-                self.ceiling = max(self.ceiling * crowd / speed, crowd)
-                self._probed = 0
-                return
+    def _grew(self, window: Window, before: Window | None) -> bool:
+        """Whether S fell behind N, but grew with it from the window before: then it is the cost that is out of date."""
+        if not self._probing or self._starting or before is None or window.crowd <= 1.12 * before.crowd:
+            return False
+        growth = math.log(window.speed / before.speed) / math.log(window.crowd / before.crowd)
+        return growth > CLEAR and window.speed < GREW * window.crowd
+
+    def _below(self, speed: float, crowd: float, clearly: bool) -> None:
+        """S fell behind N: that is the ceiling."""
         fast = self._starting or speed > 1.25 * self.ceiling
         self.ceiling += (speed - self.ceiling) * (0.7 if fast else 0.3)
         if clearly:
@@ -292,11 +304,11 @@ class Limit:
     def _up_to(self, window: Window, speed: float, crowd: float) -> None:
         """S kept up with N: the ceiling is no lower."""
         kept = speed / crowd
-        if kept > 1.12:  # noqa: PLR2004 - nothing is faster than alone
+        if kept > 1.12:  # nothing is faster than alone
             window.rescale(kept**-0.5)
         elif 1.5 < crowd <= self.ceiling + 0.05:
             window.bend(1.0 / kept)
-        reached = speed if kept < 0.97 else crowd  # noqa: PLR2004
+        reached = speed if kept < 0.97 else crowd
         if reached > self.ceiling:
             fast = self._starting or reached > 1.15 * self.ceiling
             self.ceiling += (reached - self.ceiling) * (1.0 if fast else 0.3)
@@ -307,7 +319,7 @@ class Limit:
         if self._pause > 0:
             self._pause -= 1
             self._probing = False
-        elif self._probing and kept < 0.93 and not self._starting:  # noqa: PLR2004
+        elif self._probing and kept < 0.93 and not self._starting:
             self._end_probe(PAUSE // 2)
         else:
             self._start_probe()

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 
 from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
-from batchproxy.core.batch import Batch, Bisection, Dispatch
-from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, NoEndpoint, QueueFull
+from batchproxy.core.batch import Batch, Dispatch, Release
+from batchproxy.core.ends import Ends, Failure
+from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry, State, Target
-
-MAX_ATTEMPTS = 3
-"""Endpoints a call that did not run may be tried on."""
+from batchproxy.core.request import BatchKey, Entry, State
 
 MAX_QUEUED_BYTES = 256 << 20
 """What may wait in all lanes of a pool, unless configured: half of what R7 allows to be buffered in all."""
 
 CALL_TIMEOUT_S = 300.0
 """How long a call may take where its caller set no deadline, unless configured (R6)."""
-
-Failure = tuple[Entry, BatchProxyError]
 
 
 class Scheduler:
@@ -53,15 +50,19 @@ class Scheduler:
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.balancer = Balancer(endpoints)
-        self.unbatched: set[Target] = set()
         self._policies = policies
         self._lanes = Lanes(policies, max_queued_bytes)
+        self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
+        self.unbatched = self._ends.unbatched
         self._call_timeout_s = call_timeout_s
         self._notice = notice
-        self._front: deque[Batch] = deque()
+        self._front = self._ends.front
         self._relays: deque[Dispatch] = deque()
         self._running: dict[Batch, Dispatch] = {}
         self._late: list[Entry] = []
+        self._now = -inf  # of the input that is being worked on
+        self._held_until = -inf
+        self._crammed = False
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -83,17 +84,22 @@ class Scheduler:
         if alone or request.rows is None or not policy.batching:
             self._relay(entry, now)
             return True
-        self._lanes.push(entry)
-        return self.balancer.free_slot()
+        lane = self._lanes.push(entry)
+        return not self._crammed and (now >= self._held_until or lane.full())
 
     def _relay(self, entry: Entry, now: float) -> None:
-        batch = Batch([entry], merged=False)
-        endpoint = self.balancer.acquire_relay(batch.rows)
-        if endpoint is None:
+        self._now = now
+        if not self._relay_batch(Batch([entry], merged=False)):
             raise QueueFull(
                 f"model {entry.request.key.model!r}: every endpoint has max_relayed unmerged calls in flight; try again"
             )
-        self._relays.append(self._bind(batch, endpoint, now))
+
+    def _relay_batch(self, batch: Batch) -> bool:
+        endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid)
+        if endpoint is None:
+            return False
+        self._relays.append(self._bind(Dispatch(batch, endpoint, self._now, Release.ALONE, batch.rows, None)))
+        return True
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -103,33 +109,62 @@ class Scheduler:
             dispatch = self._relays.popleft()
             if self._refresh(dispatch.batch, now):
                 return dispatch
-            self._release(dispatch)
-        while self._front and self.balancer.free_slot():
-            batch = self._front.popleft()
+            self._release(dispatch, now, answered=False)
+        while self._front and not self._crammed:
+            batch = self._front[0]
+            endpoint = self._place(batch.key, batch.rows, batch.rows, now, batch.avoid)
+            if endpoint is None:
+                return None
+            self._front.popleft()
             if self._refresh(batch, now):
-                return self._send(batch, now)
+                return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
             batch.leave_family()
-            self._requeue_released(batch)
-        while self.balancer.free_slot() and (lane := self._lanes.next_ripe(now)) is not None:
+            self._ends.requeue_released(batch)
+        return self._next_batch(now)
+
+    def _next_batch(self, now: float) -> Dispatch | None:
+        """A batch of the lane whose turn it is; where nothing but full ones may leave, of one that is full."""
+        while not self._crammed:
+            lane = self._lanes.next_ripe(now) if now >= self._held_until else self._lanes.next_full()
+            if lane is None:
+                return None
+            full, cap = lane.full(), lane.cap
+            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now)
+            if endpoint is None:
+                continue
+            limit = endpoint.limit
+            reason = Release.FULL if full else Release.SLOT if limit.in_flight else Release.IDLE
+            if limit.draining:
+                reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
-            taken, late = lane.take(now, alone=alone)
+            taken, late = lane.take(now, 0 if alone else cap)
             self._late += late
             self._lanes.rank(lane)
             if taken:
                 batch = Batch(taken, merged=True)
                 batch.padded = not alone
-                return self._send(batch, now)
+                cost = endpoint.cost(batch.key)
+                self._lanes.charge(lane, batch.rows, cost.seconds(batch.rows) if cost.known else None)
+                return self._send(batch, endpoint, now, reason, cap)
         return None
 
-    def _send(self, batch: Batch, now: float) -> Dispatch:
-        endpoint = self.balancer.acquire_slot(batch.rows, batch.avoid)
-        assert endpoint is not None, "a batch left its queue without a free slot. This is a bug."
-        return self._bind(batch, endpoint, now)
+    def _place(self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None) -> Endpoint | None:
+        """The endpoint for a batch; where there is none, what may be tried again, and when, is noted."""
+        endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid)
+        if endpoint is None:
+            self._held_until = opens
+            self._crammed = rows >= cap
+        return endpoint
 
-    def _bind(self, batch: Batch, endpoint: Endpoint, now: float) -> Dispatch:
+    def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
+        self.balancer.take(endpoint, batch.rows)
+        return self._bind(Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now)))
+
+    def _bind(self, dispatch: Dispatch) -> Dispatch:
+        batch = dispatch.batch
         for entry in batch.entries:
             entry.state = State.RUNNING
-        dispatch = self._running[batch] = Dispatch(batch, endpoint, now)
+        self._running[batch] = dispatch
         return dispatch
 
     def _refresh(self, batch: Batch, now: float) -> bool:
@@ -164,135 +199,29 @@ class Scheduler:
             The members to be failed, each with its error. Texts of a merged call are in it only
             where R3 allows.
         """
-        batch = dispatch.batch
-        self._release(dispatch)
-        failures = self._settled(dispatch, now, outcome, error)
-        self._requeue_released(batch)
-        return failures
+        self._release(dispatch, now, answered=outcome is Outcome.OK)
+        self._now = now
+        return self._ends.settle(dispatch, outcome, error)
 
-    def _settled(
-        self, dispatch: Dispatch, now: float, outcome: Outcome, error: BatchProxyError | None
-    ) -> list[Failure]:
-        batch = dispatch.batch
-        shared = len(batch.entries) > 1
-        batch.entries = [entry for entry in batch.entries if entry.state is State.RUNNING]
-        if outcome is Outcome.OK:
-            self._settle_ok(batch)
-            return []
-        assert error is not None, "a call that failed has no error. This is a bug."
-        if outcome in {Outcome.NOT_RUN, Outcome.MAYBE_RUN} and batch.entries:
-            if shared and outcome is Outcome.MAYBE_RUN:
-                error = BatchProxyError("the connection was lost after the call was sent", code=Code.UNAVAILABLE)
-            return self._try_elsewhere(dispatch, now, outcome, error)
-        batch.leave_family()
-        if not batch.entries:
-            return []
-        if outcome is Outcome.SAME_FOR_ALL:
-            return self._fail(batch.entries, error)
-        if not shared and not (outcome is Outcome.UNSPLITTABLE and batch.padded):
-            return self._fail(batch.entries, error)
-        if outcome is Outcome.LATE:
-            return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
-        if outcome is Outcome.TOO_BIG_OR_BUSY:
-            batch.avoid = dispatch.endpoint
-        return self._settle_rejected(batch, shared, outcome, error)
-
-    def _settle_ok(self, batch: Batch) -> None:
-        batch.leave_family()
-        for entry in batch.entries:
-            entry.state = State.DONE
-        if batch.halved:
-            quarantined = self._lanes.lane(batch.key)
-            if quarantined.lower_cap(batch.rows):
-                self._lanes.rank(quarantined)  # it may be full now
-                self._notice(f"model {batch.key.model!r}: the backend took {batch.rows} rows at a time, but not more")
-        elif batch.merged and batch.family is None and (lane := self._lanes.find(batch.key)) is not None:
-            lane.note(bad=False)
-            if not lane.live:
-                self._lanes.rank(lane)  # it may be forgotten, now that it remembers nothing
-
-    def _settle_rejected(self, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
-        model, version, signature = batch.key.target
-        if outcome is Outcome.UNSPLITTABLE:
-            self._stop_batching(batch.key, error.message)
-        if not self._policies[model].idempotent:
-            self._stop_batching(batch.key, "a merged call was rejected and idempotent: false forbids to run it again")
-            text = (
-                f"a call that this request shared was rejected ({error.code.name}); model {model!r} is configured "
-                "idempotent: false, so it was not run again by itself. Later requests travel alone"
-            )
-            return self._fail(batch.entries, BatchProxyError(text, code=Code.ABORTED))
-        for entry in batch.entries:
-            entry.state = State.QUEUED
-        if outcome is Outcome.UNSPLITTABLE:
-            batch.padded = False
-            sizes = [1] * len(batch.entries)
-            # a lone one was padded in vain: running it as it came is no part of any bisecting
-            pieces = batch.family.cut(batch, sizes) if batch.family and shared else batch.cut(sizes)
-            self._front.extendleft(reversed(pieces))
-            return []
-        if batch.family is None:
-            batch.family = Bisection(len(batch.entries))
-            lane = self._lanes.lane(batch.key)
-            if outcome is Outcome.REJECTED and lane.note(bad=True):
-                self._lanes.rank(lane)  # it may be full now
-                self._notice(
-                    f"model {model!r}, version {version}, {signature!r}: two bad batches within 32; "
-                    f"at most {lane.cap} rows ride together until 32 good ones have passed"
-                )
-        batch.halved = outcome is Outcome.TOO_BIG_OR_BUSY
-        batch.family.park(batch)
-        return []
-
-    def _requeue_released(self, batch: Batch) -> None:
-        """A batch has ended: what of its family may be sent now goes before everything that waits."""
-        if batch.family is not None:
-            self._front.extendleft(reversed(batch.family.release()))
-
-    def _try_elsewhere(self, dispatch: Dispatch, now: float, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
-        batch = dispatch.batch
-        if outcome is Outcome.MAYBE_RUN and not self._policies[batch.key.model].idempotent:
-            batch.leave_family()
-            text = "the connection was lost after the call was sent, and idempotent: false forbids to run it again"
-            return self._fail(batch.entries, BatchProxyError(text, code=Code.UNAVAILABLE))
-        failures: list[Failure] = []
-        for entry in batch.entries:
-            entry.attempts += 1
-            if entry.attempts >= MAX_ATTEMPTS or not self.balancer.any_up():
-                failures += self._fail([entry], error)
-            else:
-                entry.state = State.QUEUED
-        batch.avoid = dispatch.endpoint
-        batch.adopt()
-        if not batch.live:
-            batch.leave_family()
-        elif batch.merged:
-            self._front.appendleft(batch)
-        elif (endpoint := self.balancer.acquire_relay(batch.rows, batch.avoid)) is not None:
-            self._relays.append(self._bind(batch, endpoint, now))
-        else:
-            failures += self._fail(batch.entries, error)
-        return failures
-
-    def _fail(self, entries: list[Entry], error: BatchProxyError) -> list[Failure]:
-        for entry in entries:
-            entry.state = State.DONE
-        return [(entry, error) for entry in entries]
-
-    def _stop_batching(self, key: BatchKey, why: str) -> None:
-        if key.target not in self.unbatched:
-            self.unbatched.add(key.target)
-            model, version, signature = key.target
-            self._notice(f"model {model!r}, version {version}, {signature!r}: batching is off from now on: {why}")
-
-    def _release(self, dispatch: Dispatch) -> None:
+    def _release(self, dispatch: Dispatch, now: float, *, answered: bool) -> None:
         del self._running[dispatch.batch]
         endpoint = dispatch.endpoint
-        if dispatch.batch.merged:
-            endpoint.in_flight -= 1
-        else:
-            endpoint.relayed -= 1
         endpoint.rows -= dispatch.rows
+        if dispatch.flight is None:
+            endpoint.relayed -= 1
+            return
+        if answered:
+            cost = endpoint.cost(dispatch.batch.key)
+            endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now)
+        else:
+            endpoint.limit.drop(now)
+        self.balancer.freed(endpoint)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """What could not be sent when it was last tried may be now."""
+        self._held_until = -inf
+        self._crammed = False
 
     # -- endpoints that go and come ----------------------------------------------------------------
 
@@ -317,6 +246,7 @@ class Scheduler:
             self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
         endpoint.up = True
         endpoint.last_error = ""
+        self._look_again()
 
     # -- leaving early -----------------------------------------------------------------------------
 
@@ -374,12 +304,14 @@ class Scheduler:
         """When ``poll`` could next say something without a ``settle`` before it; None: not by itself."""
         if self._relays:
             return now
-        if not self.balancer.free_slot():
+        if self._crammed:
             return None
         if self._front:
             return now
         due = self._lanes.next_due()
-        return None if due is None else max(now, due)
+        if due is None or self._held_until == inf:
+            return None
+        return max(now, due, self._held_until)
 
     @property
     def busy(self) -> bool:

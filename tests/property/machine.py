@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,10 +21,11 @@ from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, Reply, Request, State
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter, a_request
+from tests.property.order import leaves_before, urgency
 from tests.property.strategies import MODELS, REQUESTS, policies
 
 WHICH = st.integers(0, 1000)  # one of however many there are
-STEPS = st.sampled_from((0.001, 0.01, 0.05, 0.5))  # seconds
+STEPS = st.sampled_from((0.001, 0.01, 0.05, 0.5, 3.0))  # seconds
 NOT_EXECUTED = {Outcome.NOT_RUN}
 MERGED_TEXT_ALLOWED = {Outcome.NOT_RUN, Outcome.SAME_FOR_ALL}  # ruling R3
 
@@ -34,12 +36,17 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         drawn=st.tuples(policies(), policies()),
         endpoints=st.integers(1, 3),
-        max_inflight=st.integers(1, 3),
+        max_inflight=st.sampled_from((1, 2, 3, None, None)),
         max_relayed=st.sampled_from((1, 3, 256)),
         max_queued_bytes=st.sampled_from((120, 1 << 20)),
     )
     def start(
-        self, drawn: tuple[Policy, Policy], endpoints: int, max_inflight: int, max_relayed: int, max_queued_bytes: int
+        self,
+        drawn: tuple[Policy, Policy],
+        endpoints: int,
+        max_inflight: int | None,
+        max_relayed: int,
+        max_queued_bytes: int,
     ) -> None:
         self.policies = dict(zip(MODELS, drawn, strict=True))
         self.max_queued_bytes = max_queued_bytes
@@ -52,9 +59,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.must_pump = False
         self.entries: list[Entry] = []
+        self.full: set[BatchKey] = set()
         self.serial: dict[Entry, int] = {}
         self.bad: set[Entry] = set()
-        self.last_fresh: dict[BatchKey, int] = {}
         self.executions: Counter[Entry] = Counter()
         self.in_flight: dict[Dispatch, tuple[Entry, ...]] = {}
         self.budgets: dict[Bisection, int] = {}
@@ -62,7 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
-    @rule(request=REQUESTS, time_left=st.sampled_from((None, None, 0.005, 0.05, 1.0)), bad=st.booleans())
+    @rule(request=REQUESTS, time_left=st.sampled_from((None, None, 0.005, 0.05, 1.0, 30.0)), bad=st.booleans())
     def submit(self, request: Request, time_left: float | None, bad: bool) -> None:
         request.deadline = None if time_left is None else self.now + time_left
         entry = Entry(request, StubWaiter(), self.now)
@@ -96,7 +103,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def pump(self) -> None:
         self.must_pump = False
         while True:
-            ripe = {lane.key for lane in self._lanes() if self._is_ripe(lane)}
+            ripe = {lane.key: list(lane) for lane in self._lanes() if self._is_ripe(lane)}
+            self.full = {lane.key for lane in self._lanes() if lane.full()}
             dispatch = self.scheduler.poll(self.now)
             if dispatch is None:
                 break
@@ -173,8 +181,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def endpoints_up(self) -> None:
         for endpoint in self.endpoints:
-            endpoint.up = True
-        self.must_pump = True  # the engine's sweep
+            self.scheduler.bring_back(endpoint)
+        self.must_pump = True
 
     # -- doing it ----------------------------------------------------------------------------------
 
@@ -246,11 +254,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not nbytes or nbytes + request.nbytes <= self.max_queued_bytes
 
     def _is_ripe(self, lane: Lane) -> bool:
-        entries = list(lane)
+        entries, policy = list(lane), self.policies[lane.key.model]
         full = sum(entry.request.rows or 0 for entry in entries) >= lane.cap
-        return full or entries[0].arrival + self.policies[lane.key.model].max_delay_s <= self.now
+        full |= sum(entry.request.nbytes for entry in entries) >= policy.max_batch_bytes
+        return full or min(entry.arrival for entry in entries) + policy.max_delay_s <= self.now
 
-    def _check_dispatch(self, dispatch: Dispatch, ripe: set[BatchKey]) -> None:
+    def _check_dispatch(self, dispatch: Dispatch, ripe: dict[BatchKey, list[Entry]]) -> None:
         entries = dispatch.batch.entries
         request = entries[0].request
         policy = self.policies[request.key.model]
@@ -261,21 +270,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not any(entry.expired(self.now) for entry in entries), "a late entry is sent"
         if len(entries) > 1:
             assert sum(entry.request.rows or 0 for entry in entries) <= policy.max_batch_rows, "the batch overflows"
+            if dispatch.batch.family is None:
+                assert sum(entry.request.nbytes for entry in entries) <= policy.max_batch_bytes, "too many bytes"
             assert policy.batching, "merged in spite of batching: false"
             assert request.rows is not None, "merged what may not be merged"
         if dispatch.batch.merged and dispatch.batch.family is None and dispatch.batch.avoid is None:
             self._check_fresh(request.key, entries, ripe)
 
-    def _check_fresh(self, key: BatchKey, entries: list[Entry], ripe: set[BatchKey]) -> None:
+    def _check_fresh(self, key: BatchKey, entries: list[Entry], ripe: dict[BatchKey, list[Entry]]) -> None:
         if all(self.executions[entry] == 0 and entry.attempts == 0 for entry in entries):
             assert key in ripe, "a lane leaves that is neither full nor due"
             assert len(entries) == 1 or key.target not in self.one_by_one, "merged on, after an answer without rows"
-            serials = [self.serial[entry] for entry in entries]
-            assert [self.last_fresh.get(key, -1), *serials] == sorted([self.last_fresh.get(key, -1), *serials]), "FIFO"
-            self.last_fresh[key] = serials[-1]
+            if key in self.full:  # which leave where nothing else may
+                ripe = {other: entries for other, entries in ripe.items() if other in self.full}
+            leaves_before(entries, key, ripe, partial(urgency, self.policies, self.serial), self.now)
 
     def _check_nothing_ripe(self) -> None:
-        if not any(e.up and e.in_flight < e.max_inflight for e in self.endpoints):
+        if not any(_has_room(endpoint) for endpoint in self.endpoints):
             return
         assert not self.scheduler._front, "a batch does not leave though a slot is free"
         for lane in self._lanes():
@@ -302,7 +313,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             merged = [d for d in self.in_flight if d.endpoint is endpoint and d.batch.merged]
             relayed = [d for d in (*self.in_flight, *waiting) if d.endpoint is endpoint and not d.batch.merged]
             assert (len(merged), len(relayed)) == (endpoint.in_flight, endpoint.relayed)
-            assert endpoint.in_flight <= endpoint.max_inflight, "above an endpoint's slots"
+            assert endpoint.in_flight <= endpoint.limit.full, "above an endpoint's slots"
             assert endpoint.relayed <= endpoint.max_relayed, "above an endpoint's max_relayed"
             rows = sum(
                 entry.request.rows or 1 for d in merged + relayed for entry in self.in_flight.get(d, d.batch.entries)
@@ -317,7 +328,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert sum(entry.request.nbytes for entry in queued) == self.scheduler.queued_bytes
         for lane in self._lanes():
             here = [entry for entry in queued if entry.home is lane]
-            assert here == list(lane), "a lane holds others than it should, or in another order"
+            assert set(here) == set(lane), "a lane holds others than it should"
             assert (len(here), sum(entry.request.rows or 0 for entry in here)) == (lane.live, lane.rows)
 
     @invariant()
@@ -328,9 +339,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         wake = self.scheduler.wake_at(self.now)
         assert self.in_flight or wake is not None, "entries wait, and nothing will wake the engine"
-        if any(e.up and e.in_flight < e.max_inflight for e in self.endpoints):
+        if any(_has_room(endpoint) for endpoint in self.endpoints):
             for lane in self._lanes():
-                due = next(iter(lane)).arrival + lane.book.policy.max_delay_s
+                due = min(entry.arrival for entry in lane) + lane.book.policy.max_delay_s
                 assert wake is not None, "a lane waits, and nothing will wake the engine"
                 assert wake <= max(due, self.now), "the engine is woken too late"
 
@@ -360,6 +371,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.scheduler.busy
         self.endpoints_add_up()
         self.queues_add_up()
+
+
+def _has_room(endpoint: Endpoint) -> bool:
+    """Whether whatever is ripe must go there at once; a learned limit may hold a batch while another is in flight."""
+    limit = endpoint.limit
+    return endpoint.up and endpoint.in_flight < (1 if limit.fixed is None else limit.fixed)
 
 
 def _waiter(entry: Entry) -> StubWaiter:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from batchproxy.core.ends import MAX_ATTEMPTS
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Request
-from batchproxy.core.scheduler import MAX_ATTEMPTS
 from batchproxy.testing import FIXED, Playbook, a_request
 
 OK, REJECTED, NOT_RUN = Outcome.OK, Outcome.REJECTED, Outcome.NOT_RUN

@@ -1,0 +1,169 @@
+"""What becomes of the members of a call that has ended: R3's table, with bisecting and retries. Sends nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from batchproxy.core.balancer import Balancer
+from batchproxy.core.batch import Batch, Bisection, Dispatch
+from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
+from batchproxy.core.lanes import Lanes
+from batchproxy.core.outcome import Outcome
+from batchproxy.core.policy import Policy
+from batchproxy.core.request import BatchKey, Entry, State, Target
+
+MAX_ATTEMPTS = 3
+"""Endpoints a call that did not run may be tried on."""
+
+Failure = tuple[Entry, BatchProxyError]
+
+
+class Ends:
+    """Settles calls for one scheduler.
+
+    Args:
+        policies: model name to policy.
+        lanes: of the scheduler.
+        balancer: of the scheduler.
+        relay: binds an unmerged batch to an endpoint; False where none has room.
+        notice: told of each change of state that an operator should know, in one line.
+
+    Attributes:
+        front: batches that go before everything that waits in lanes.
+        unbatched: targets whose requests travel alone from now on.
+    """
+
+    def __init__(
+        self,
+        policies: Mapping[str, Policy],
+        lanes: Lanes,
+        balancer: Balancer,
+        relay: Callable[[Batch], bool],
+        notice: Callable[[str], None],
+    ) -> None:
+        self.front: deque[Batch] = deque()
+        self.unbatched: set[Target] = set()
+        self._policies = policies
+        self._lanes = lanes
+        self._balancer = balancer
+        self._relay = relay
+        self._notice = notice
+
+    def settle(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None) -> list[Failure]:
+        """As the scheduler's, whose slot is free again by now."""
+        batch = dispatch.batch
+        failures = self._settled(dispatch, outcome, error)
+        self.requeue_released(batch)
+        return failures
+
+    def _settled(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None) -> list[Failure]:
+        batch = dispatch.batch
+        shared = len(batch.entries) > 1
+        batch.entries = [entry for entry in batch.entries if entry.state is State.RUNNING]
+        if outcome is Outcome.OK:
+            self._settle_ok(batch)
+            return []
+        assert error is not None, "a call that failed has no error. This is a bug."
+        if outcome in {Outcome.NOT_RUN, Outcome.MAYBE_RUN} and batch.entries:
+            if shared and outcome is Outcome.MAYBE_RUN:
+                error = BatchProxyError("the connection was lost after the call was sent", code=Code.UNAVAILABLE)
+            return self._try_elsewhere(dispatch, outcome, error)
+        batch.leave_family()
+        if not batch.entries:
+            return []
+        if outcome is Outcome.SAME_FOR_ALL:
+            return self._fail(batch.entries, error)
+        if not shared and not (outcome is Outcome.UNSPLITTABLE and batch.padded):
+            return self._fail(batch.entries, error)
+        if outcome is Outcome.LATE:
+            return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
+        if outcome is Outcome.TOO_BIG_OR_BUSY:
+            batch.avoid = dispatch.endpoint
+        return self._settle_rejected(batch, shared, outcome, error)
+
+    def _settle_ok(self, batch: Batch) -> None:
+        batch.leave_family()
+        for entry in batch.entries:
+            entry.state = State.DONE
+        if batch.halved:
+            quarantined = self._lanes.lane(batch.key)
+            if quarantined.lower_cap(batch.rows):
+                self._lanes.rank(quarantined)  # it may be full now
+                self._notice(f"model {batch.key.model!r}: the backend took {batch.rows} rows at a time, but not more")
+        elif batch.merged and batch.family is None and (lane := self._lanes.find(batch.key)) is not None:
+            lane.note(bad=False)
+            if not lane.live:
+                self._lanes.rank(lane)  # it may be forgotten, now that it remembers nothing
+
+    def _settle_rejected(self, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
+        model, version, signature = batch.key.target
+        if outcome is Outcome.UNSPLITTABLE:
+            self._stop_batching(batch.key, error.message)
+        if not self._policies[model].idempotent:
+            self._stop_batching(batch.key, "a merged call was rejected and idempotent: false forbids to run it again")
+            text = (
+                f"a call that this request shared was rejected ({error.code.name}); model {model!r} is configured "
+                "idempotent: false, so it was not run again by itself. Later requests travel alone"
+            )
+            return self._fail(batch.entries, BatchProxyError(text, code=Code.ABORTED))
+        for entry in batch.entries:
+            entry.state = State.QUEUED
+        if outcome is Outcome.UNSPLITTABLE:
+            batch.padded = False
+            sizes = [1] * len(batch.entries)
+            # a lone one was padded in vain: running it as it came is no part of any bisecting
+            pieces = batch.family.cut(batch, sizes) if batch.family and shared else batch.cut(sizes)
+            self.front.extendleft(reversed(pieces))
+            return []
+        if batch.family is None:
+            batch.family = Bisection(len(batch.entries))
+            lane = self._lanes.lane(batch.key)
+            if outcome is Outcome.REJECTED and lane.note(bad=True):
+                self._lanes.rank(lane)  # it may be full now
+                self._notice(
+                    f"model {model!r}, version {version}, {signature!r}: two bad batches within 32; "
+                    f"at most {lane.cap} rows ride together until 32 good ones have passed"
+                )
+        batch.halved = outcome is Outcome.TOO_BIG_OR_BUSY
+        batch.family.park(batch)
+        return []
+
+    def requeue_released(self, batch: Batch) -> None:
+        """A batch has ended: what of its family may be sent now goes before everything that waits."""
+        if batch.family is not None:
+            self.front.extendleft(reversed(batch.family.release()))
+
+    def _try_elsewhere(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
+        batch = dispatch.batch
+        if outcome is Outcome.MAYBE_RUN and not self._policies[batch.key.model].idempotent:
+            batch.leave_family()
+            text = "the connection was lost after the call was sent, and idempotent: false forbids to run it again"
+            return self._fail(batch.entries, BatchProxyError(text, code=Code.UNAVAILABLE))
+        failures: list[Failure] = []
+        for entry in batch.entries:
+            entry.attempts += 1
+            if entry.attempts >= MAX_ATTEMPTS or not self._balancer.any_up():
+                failures += self._fail([entry], error)
+            else:
+                entry.state = State.QUEUED
+        batch.avoid = dispatch.endpoint
+        batch.adopt()
+        if not batch.live:
+            batch.leave_family()
+        elif batch.merged:
+            self.front.appendleft(batch)
+        elif not self._relay(batch):
+            failures += self._fail(batch.entries, error)
+        return failures
+
+    def _fail(self, entries: list[Entry], error: BatchProxyError) -> list[Failure]:
+        for entry in entries:
+            entry.state = State.DONE
+        return [(entry, error) for entry in entries]
+
+    def _stop_batching(self, key: BatchKey, why: str) -> None:
+        if key.target not in self.unbatched:
+            self.unbatched.add(key.target)
+            model, version, signature = key.target
+            self._notice(f"model {model!r}, version {version}, {signature!r}: batching is off from now on: {why}")
