@@ -2,7 +2,7 @@
 
 A **flow** is what one tenant asks of one model. Time is dealt out in rounds. In each round every flow that has a ripe
 lane may send for one **quantum**, the cost of the dearest batch of the round before, so that each sends one batch at
-least; what it sends beyond that it has less in the next round. Within a round the most urgent lane goes first
+least; what it sends beyond that it has less in the next rounds, two at most. Within a round the most urgent lane goes first
 (``Lane.order``: priority, deadline, age), so a flow with something urgent is served at once while it has credit, and
 waits for the others of its round where it has none.
 
@@ -12,8 +12,8 @@ so that a round ends, however many new ones come.
 
 A lane that is the only ripe one has nobody to share with: it goes, and is charged nothing.
 
-While one flow waits, no other sends for more than three times the dearest batch: the rest of the round, the
-next round, and one batch that crossed the line.
+While one flow waits, no other sends for more than four times the dearest batch: the rest of the round, the next two,
+and what a batch that crossed the line took beyond it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Turns:
         flow.spent += cost
         if flow.spent >= self._quantum:
             flow.spent = min(flow.spent - self._quantum, self._quantum)
-            flow.round = min(flow.round, self._round) + 1
+            flow.round = min(flow.round, self._round + 1) + 1
 
     def _cost(self, rows: int, seconds: float | None) -> float:
         if seconds is None:

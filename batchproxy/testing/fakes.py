@@ -50,6 +50,8 @@ def a_request(
     signature: Signature = UNDECLARED,
     name: str = DEFAULT_SIGNATURE,
     deadline: float | None = None,
+    priority: int | None = None,
+    tenant: str = "",
 ) -> Request:
     """A request for ``x`` (int64, ``[rows]`` or ``[rows, width]``), each row filled with its own number.
 
@@ -61,6 +63,8 @@ def a_request(
         signature: what the model says of itself; ``FIXED`` makes requests that travel alone.
         name: the signature's name.
         deadline: on the engine's clock, in seconds.
+        priority: 0 (high), 1 or 2 (low); None: its model's.
+        tenant: value of a header that callers must agree in; empty for no header.
 
     Example:
         >>> a_request(2, first=7).columns["x"].array
@@ -68,7 +72,11 @@ def a_request(
     """
     numbers: Array = np.arange(first, first + rows, dtype=np.int64)
     array = np.repeat(numbers[:, np.newaxis], width, axis=1) if width else numbers
-    return build_request((model, 1, name), signature, {"x": ArrayColumn(array)}, deadline=deadline)
+    request = build_request((model, 1, name), signature, {"x": ArrayColumn(array)}, deadline=deadline)
+    request.priority = priority
+    if tenant:
+        request.key = request.key._replace(partition=(("tenant", tenant),))
+    return request
 
 
 def numbers_of(columns: Columns, name: str = "x") -> list[int]:

@@ -26,6 +26,8 @@ def policies(draw: st.DrawFn) -> Policy:
         allowed_batch_sizes=draw(st.sampled_from(((), (1, top)))) if top > 1 else (),
         batching=draw(st.sampled_from((True, True, True, False))),
         idempotent=draw(st.sampled_from((True, True, False))),
+        max_batch_bytes=draw(st.sampled_from((1 << 20, 1 << 20, 40))),
+        priority=draw(st.sampled_from((1, 1, 0, 2))),
     )
 
 
@@ -36,8 +38,10 @@ REQUESTS = st.builds(
     width=st.sampled_from((0, 0, 3)),
     signature=st.sampled_from((UNDECLARED, UNDECLARED, UNDECLARED, FIXED)),
     name=st.sampled_from(("serving_default", "serving_default", "other")),
+    priority=st.sampled_from((None, None, None, 0, 1, 2)),
+    tenant=st.sampled_from(("", "", "a")),
 )
-"""Requests of two models, three shape classes and odd row counts, some of which travel alone."""
+"""Requests of two models, two tenants, three shape classes and odd row counts, some of which travel alone."""
 
 DTYPES = st.sampled_from([np.dtype(name) for name in ("float32", "int64", "bool", "uint8", "complex64", "object")])
 

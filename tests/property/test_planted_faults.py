@@ -32,7 +32,7 @@ def fault(plant: Fault) -> Fault:
 
 @fault
 def _dead_entries_are_sent(patch: pytest.MonkeyPatch) -> None:
-    def take(self: Lane, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
+    def take(self: Lane, now: float, cap: int) -> tuple[list[Entry], list[Entry]]:
         entry = self.head()
         assert entry is not None
         self._entries.popleft()
@@ -46,14 +46,7 @@ def _dead_entries_are_sent(patch: pytest.MonkeyPatch) -> None:
 def _batches_overflow(patch: pytest.MonkeyPatch) -> None:
     real = Lane.take
 
-    def take(self: Lane, now: float, *, alone: bool = False) -> tuple[list[Entry], list[Entry]]:
-        self.cap += 1
-        try:
-            return real(self, now, alone=alone)
-        finally:
-            self.cap -= 1
-
-    patch.setattr(Lane, "take", take)
+    patch.setattr(Lane, "take", lambda self, now, cap: real(self, now, cap + 1))
 
 
 @fault
@@ -120,9 +113,10 @@ def _rows_are_counted_after_death(patch: pytest.MonkeyPatch) -> None:
 def _last_come_is_first_served(patch: pytest.MonkeyPatch) -> None:
     real = Lane.push
 
-    def push(self: Lane, entry: Entry) -> None:
-        real(self, entry)
+    def push(self: Lane, entry: Entry) -> bool:
+        changed = real(self, entry)
         self._entries.rotate(1)
+        return changed
 
     patch.setattr(Lane, "push", push)
 
@@ -197,11 +191,13 @@ def _parked_piece_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def _due_time_of_a_cancelled_head_stays(patch: pytest.MonkeyPatch) -> None:
-    def next_ripe(self: Lanes, now: float) -> Lane | None:
-        due = self.next_due()
-        return None if due is None or due > now else self._ripe[0][2]
+    real = Lane.due
 
-    patch.setattr(Lanes, "next_ripe", next_ripe)
+    def due(self: Lane) -> float:
+        return min(entry.arrival for entry in self._entries) if len(self._entries) > self.live else real(self)
+
+    patch.setattr(Lane, "due", due)
+    patch.setattr(Lane, "ripe", lambda self, now: True)
 
 
 @fault

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from batchproxy.core import lanes as module
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.lanes import Lanes
-from batchproxy.core.policy import Policy
+from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.request import Entry, Request
 from batchproxy.testing import StubWaiter, a_request
 
@@ -36,15 +38,67 @@ def test_one_lane_a_key() -> None:
     assert (4, 8 * (1 + 2 + 3)) == (lanes.rows, lanes.nbytes)
 
 
-def test_longest_due_is_served_first() -> None:
-    """Whichever model it belongs to, and however the waits that they may have differ."""
+def test_most_urgent_is_served_first() -> None:
+    """Whichever model it belongs to; one that still waits for company has no turn, however urgent."""
     lanes = _lanes(max_delay_s=0.5)
-    _push(lanes, a_request(), arrival=0.0)
+    m = _push(lanes, a_request(), arrival=0.0)
     n = _push(lanes, a_request(model="n"), arrival=0.2)
 
-    assert 0.2 == lanes.next_due()
-    assert lanes.next_ripe(0.1) is None
-    assert n.home is lanes.next_ripe(0.6)
+    assert -inf == lanes.next_due()
+    assert n.home is lanes.next_ripe(0.2)
+    assert m.home is lanes.next_ripe(0.6)
+    assert m.home is lanes.next_ripe(0.6)
+
+
+def test_urgent_request_hurries_its_lane() -> None:
+    """It is the lane's order that changes; where it is cancelled, it changes back."""
+    lanes = _lanes()
+    a = _push(lanes, a_request())
+    b, urgent = _push(lanes, a_request(width=3), arrival=0.1), _push(lanes, a_request(width=3, priority=0), arrival=0.2)
+    lane = lanes.lane(b.request.key)
+
+    assert lane is lanes.next_ripe(0.2)
+
+    lane.remove(urgent)
+
+    assert a.home is lanes.next_ripe(0.2)
+
+
+def test_full_lanes_have_turns_of_their_own() -> None:
+    """For when nothing but full batches may leave: the most urgent of them, until it is full no more."""
+    lanes = _lanes(max_batch_rows=2)
+    _push(lanes, a_request(priority=0))
+    a, b = _push(lanes, a_request(3, width=3), arrival=0.1), _push(lanes, a_request(2, width=4), arrival=0.2)
+    first, second = lanes.lane(a.request.key), lanes.lane(b.request.key)
+
+    assert first is lanes.next_full()
+
+    first.remove(a)
+    lanes.rank(first)
+
+    assert second is lanes.next_full()
+
+    second.cap = 3
+
+    assert lanes.next_full() is None
+
+
+def test_models_take_turns_by_what_their_batches_cost() -> None:
+    """One that pays tenfold gets every eleventh turn, however it hurries; the full lanes' turns are paid alike."""
+    lanes = Lanes(dict.fromkeys("mn", Policy(max_batch_rows=1)), 1 << 20)
+    for number in range(100):
+        _push(lanes, a_request(priority=0), number / 100)
+        _push(lanes, a_request(model="n"), number / 100)
+    sent = []
+    for number in range(40):
+        lane = lanes.next_full() if number % 2 else lanes.next_ripe(1.0)
+        assert lane is not None
+        lane.take(1.0, 1)
+        lanes.charge(lane, 1, 0.1 if lane.key.model == "m" else 0.01)
+        lanes.rank(lane)
+        sent.append(lane.key.model)
+
+    assert 3 <= sent.count("m") <= 5
 
 
 def test_lane_that_fills_is_ripe_at_once() -> None:
@@ -67,6 +121,14 @@ def test_due_time_follows_the_head() -> None:
     assert lanes.next_ripe(1.0) is None
     assert 1.4 == lanes.next_due()
     assert b.home is lanes.next_ripe(1.4)
+
+
+def test_models_that_are_not_configured_have_a_book_too() -> None:
+    """It is opened with their first request."""
+    lanes = Lanes(Policies({}, Policy()), 1 << 20)
+    _push(lanes, a_request())
+
+    assert {"m": 1} == {name: book.rows for name, book in lanes.books.items()}
 
 
 def test_empty_lane_is_dropped_unless_it_remembers() -> None:
