@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from batchproxy.codecs.tfs_echo import quoted
 from batchproxy.codecs.tfs_rows import JsonTexts, plain_string
-from batchproxy.codecs.tfs_text import elements, members
+from batchproxy.codecs.tfs_text import elements, may_leave_out, members
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
 
 EXAMPLES = "examples"
@@ -69,7 +69,7 @@ def read_request(verb: str, body: bytes) -> RawExamples | None:
     b'{"context":{"n": 7},"examples":[{"x": 1.0},{"x": [2e3]}]}'
     """
     top = members(body)
-    if top is None or EXAMPLES not in top:
+    if top is None or EXAMPLES not in top or not may_leave_out(top, (EXAMPLES, "context", "signature_name")):
         return None
     sent = None
     if "signature_name" in top:

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Self, TypeVar
 import msgspec
 
 from batchproxy.codecs.tfs_echo import quoted
-from batchproxy.codecs.tfs_text import Shape, common_shape, elements, members
+from batchproxy.codecs.tfs_text import Shape, common_shape, elements, may_leave_out, members
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature
 
 S = TypeVar("S", bound=Hashable)
@@ -120,9 +120,9 @@ def read_request(body: bytes) -> RawPredict | None:
     """Take a predict request apart; None where it is not sure to be understood as TF Serving does.
 
     That is: what is not plain JSON (``NaN``, a byte order mark, bytes after the end), what the parser finds too deep,
-    a name sent twice or with an escape in it, a signature name that is no plain string, not exactly one of
-    ``instances`` and ``inputs``, an input without rows (rank 0, or none sent), inputs with unequal numbers of rows,
-    rows of unequal shapes.
+    a name sent twice or with an escape in it, a number beside the rows that is too big for a double, a signature name
+    that is no plain string, not exactly one of ``instances`` and ``inputs``, an input without rows (rank 0, or none
+    sent), inputs with unequal numbers of rows, rows of unequal shapes.
 
     >>> request = read_request(b'{"instances": [[1.0, 2e3], [3, 4]]}')
     >>> request.columns
@@ -141,6 +141,8 @@ def read_request(body: bytes) -> RawPredict | None:
             return None
     row_form = INSTANCES in top
     form = INSTANCES if row_form else INPUTS
+    if len(top) > 1 and not may_leave_out(top, (form, "signature_name")):
+        return None
     value, start = top[form]
     if lone is not None:
         if bytes(value) != b"[]":  # the array is of another name

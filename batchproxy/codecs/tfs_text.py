@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
@@ -39,6 +39,8 @@ _PLAIN_STRING = re.compile(
 )  # for texts without a backslash: 7 times as quick
 _EMPTY_LIST = re.compile(rb"\[" + SPACE + rb"\]")
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+":?|[\[\]{},]|[^"\[\]{},]++', re.DOTALL)
+
+_ENORMOUS = re.compile(rb"[0-9]{300}|[eE]\+?[0-9]{3}")  # a number that perhaps no double holds
 
 _NUMERIC = b"0123456789.eE+- \n\r\t"  # what numbers and white space are made of; "true" becomes "tru"
 _BETWEEN = b"\0"  # outside of strings no JSON text has one
@@ -78,6 +80,16 @@ def members(text: bytes, source: bytes | None = None, start: int = 0) -> dict[st
         pos = end.end()
     # All names read, each of its own, and yet not at the end: one comes twice.
     return found if len(found) == len(values) and (not values or text[pos - 1] == 125) else None
+
+
+def may_leave_out(top: Mapping[str, tuple[msgspec.Raw, int]], used: Collection[str]) -> bool:
+    """Whether what a body says beside the members that are used cannot make TF Serving refuse it.
+
+    Args:
+        top: from ``members``: it can be read, but for numbers too big for a double.
+        used: names of members.
+    """
+    return all(name in used or _ENORMOUS.search(bytes(value)) is None for name, (value, _) in top.items())
 
 
 def elements(array: msgspec.Raw) -> list[msgspec.Raw] | None:

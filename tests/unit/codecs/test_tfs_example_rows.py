@@ -46,6 +46,7 @@ def test_examples(body: bytes, texts: list[bytes], sent: str | None, context: by
         b"{}",
         b'{"instances": [1]}',
         b'{"examples": []}',
+        b'{"examples": [{}], "more": 1e400}',
         b'{"examples": {}}',
         b'{"examples": [{}, 1]}',
         b'{"examples": [{"x": NaN}]}',
@@ -58,7 +59,7 @@ def test_examples(body: bytes, texts: list[bytes], sent: str | None, context: by
         b"\xef\xbb\xbf" + b'{"examples": [{}]}',
         b'{"examples": [{"x": ' + b"[" * 2000 + b"]" * 2000 + b"}]}",
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_what_is_not_certain_is_not_taken(body: bytes) -> None:
     """It is relayed, and the server says what is wrong with it."""
