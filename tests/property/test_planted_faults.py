@@ -11,13 +11,14 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from batchproxy.core.balancer import Balancer
 from batchproxy.core.batch import Batch, Bisection, Dispatch
+from batchproxy.core.ends import Ends, Failure
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
-from batchproxy.core.scheduler import Failure, Scheduler
+from batchproxy.core.scheduler import Scheduler
 from tests.property.machine import SchedulerMachine
 
 Fault = Callable[[pytest.MonkeyPatch], None]
@@ -75,10 +76,10 @@ def _submit_does_not_ask_to_be_polled(patch: pytest.MonkeyPatch) -> None:
 def _slot_of_an_abandoned_call_leaks(patch: pytest.MonkeyPatch) -> None:
     real = Scheduler._release
 
-    def release(self: Scheduler, dispatch: Dispatch) -> None:
-        real(self, dispatch)
+    def release(self: Scheduler, dispatch: Dispatch, now: float, *, answered: bool) -> None:
+        real(self, dispatch, now, answered=answered)
         if not dispatch.batch.live and dispatch.batch.merged:
-            dispatch.endpoint.in_flight += 1
+            dispatch.endpoint.limit.depart(now)
 
     patch.setattr(Scheduler, "_release", release)
 
@@ -87,12 +88,12 @@ def _slot_of_an_abandoned_call_leaks(patch: pytest.MonkeyPatch) -> None:
 def _relayed_call_is_retried_in_a_slot(patch: pytest.MonkeyPatch) -> None:
     """The fault this machine was first met with: the slot was never given back."""
 
-    def acquire_relay(self: Scheduler, dispatch: Dispatch, *arguments: Any) -> list[Failure]:
+    def try_elsewhere(self: Ends, dispatch: Dispatch, *arguments: Any) -> list[Failure]:
         dispatch.batch.adopt()
-        self._front.appendleft(dispatch.batch)
+        self.front.appendleft(dispatch.batch)
         return []
 
-    patch.setattr(Scheduler, "_try_elsewhere", acquire_relay)
+    patch.setattr(Ends, "_try_elsewhere", try_elsewhere)
 
 
 @fault
@@ -129,6 +130,9 @@ def _shapes_are_mixed(patch: pytest.MonkeyPatch) -> None:
 
         def __setitem__(self, key: BatchKey, lane: Lane) -> None:
             super().__setitem__(key._replace(shapes=()), lane)
+
+        def __delitem__(self, key: BatchKey) -> None:
+            super().__delitem__(key._replace(shapes=()))
 
     real = Lanes.__init__
 
@@ -207,15 +211,12 @@ def _lane_that_became_full_is_not_ranked(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def _dead_endpoints_are_used(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Balancer, "free_slot", lambda self: any(e.in_flight < e.max_inflight for e in self.endpoints))
+    def choose(self: Balancer, key: BatchKey, rows: int, cap: int, now: float, *avoid: Any) -> Any:
+        opens = {e: e.limit.opens(e.cost(key), rows, cap, now) for e in self.endpoints}
+        chosen = next((endpoint for endpoint, when in opens.items() if when <= now), None)
+        return chosen, min(opens.values())
 
-    def acquire_slot(self: Balancer, rows: int, avoid: object = None) -> Any:
-        chosen = next(e for e in self.endpoints if e.in_flight < e.max_inflight)
-        chosen.in_flight += 1
-        chosen.rows += rows
-        return chosen
-
-    patch.setattr(Balancer, "acquire_slot", acquire_slot)
+    patch.setattr(Balancer, "choose", choose)
 
 
 @fault
@@ -229,7 +230,7 @@ def _non_idempotent_models_are_run_again(patch: pytest.MonkeyPatch) -> None:
 
     def init(self: Scheduler, policies: Mapping[str, Policy], *arguments: Any, **options: Any) -> None:
         real(self, policies, *arguments, **options)
-        self._policies = dict.fromkeys(policies, Policy())
+        self._ends._policies = dict.fromkeys(policies, Policy())
 
     patch.setattr(Scheduler, "__init__", init)
 
@@ -237,18 +238,18 @@ def _non_idempotent_models_are_run_again(patch: pytest.MonkeyPatch) -> None:
 @fault
 def _merged_text_reaches_callers(patch: pytest.MonkeyPatch) -> None:
     def settle_rejected(
-        self: Scheduler, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError
+        self: Ends, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError
     ) -> list[Failure]:
         return self._fail(batch.entries, error)
 
-    patch.setattr(Scheduler, "_settle_rejected", settle_rejected)
+    patch.setattr(Ends, "_settle_rejected", settle_rejected)
 
 
 @fault
 def _unsplittable_model_is_merged_on(patch: pytest.MonkeyPatch) -> None:
-    def stop_batching(self: Scheduler, key: BatchKey, why: str) -> None: ...
+    def stop_batching(self: Ends, key: BatchKey, why: str) -> None: ...
 
-    patch.setattr(Scheduler, "_stop_batching", stop_batching)
+    patch.setattr(Ends, "_stop_batching", stop_batching)
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__.strip("_"))

@@ -213,11 +213,11 @@ def test_call_without_deadline_is_given_up() -> None:
 
 def test_dead_members_of_a_waiting_batch_are_not_sent() -> None:
     """A piece that waits for a slot loses who left and who is late; one without members is dropped."""
-    a, b, c, d = a_request(first=0), a_request(first=1), a_request(first=2, deadline=0.5), a_request(first=3)
+    a, b, c, d = a_request(first=0), a_request(first=1), a_request(first=2, deadline=6.0), a_request(first=3)
     play = _running(a, b, c, d).settle(REJECTED).expect_dispatch([a, b])
 
     play.waiter(d).cancel()
-    play.at(1.0).settle(REJECTED).expect_dispatch([a]).settle(REJECTED).expect_dispatch([b]).settle(OK)
+    play.at(7.0).settle(REJECTED).expect_dispatch([a]).settle(REJECTED).expect_dispatch([b]).settle(OK)
     play.expect_nothing().sweep().expect_failed(c, Code.DEADLINE_EXCEEDED)
 
     assert not play.scheduler.busy
