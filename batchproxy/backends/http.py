@@ -23,7 +23,7 @@ from batchproxy.core.errors import (
     Code,
 )
 from batchproxy.core.raw import Header, RawReply
-from batchproxy.wire.http1_client import Answer, BadAnswer, request_head
+from batchproxy.wire.http1_client import Answer, BadAnswer, Fields, request_head
 
 _HOP = frozenset(
     {
@@ -89,7 +89,7 @@ class RestDoor:
         self._connections = Connections(url.hostname, port, context, tls.server_name)
         self._closed = False
         self._heads: dict[tuple[str, Sequence[Header]], bytes] = {}
-        self._fields: dict[tuple[tuple[bytes, bytes], ...], tuple[tuple[str, str], ...]] = {}
+        self._fields: dict[Fields, tuple[tuple[str, str], ...]] = {}
 
     async def call(
         self, method: str, path: str, headers: Sequence[Header], body: bytes, timeout_s: float | None
@@ -116,7 +116,7 @@ class RestDoor:
             answer = await self._answer(method, head, body, timeout_s)
         except (BadAnswer, NotConnectedError, BrokenError, TimeoutError, ValueError) as error:
             raise _translated(self.name, error) from error
-        kept = self._kept(tuple(answer.fields))
+        kept = self._kept(answer.fields)
         reply = RawReply(answer.status, answer.reason.decode("latin-1"), kept, answer.body)
         if reply.status >= 400:
             raise _refused(self.name, reply)
@@ -135,7 +135,7 @@ class RestDoor:
                 self._heads[path, headers] = begin
         return b"%bContent-Length: %d\r\n\r\n" % (begin, size)
 
-    def _kept(self, fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+    def _kept(self, fields: Fields) -> tuple[tuple[str, str], ...]:
         """Those of an answer's fields that its caller is to see."""
         kept = self._fields.get(fields)
         if kept is None:

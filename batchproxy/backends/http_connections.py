@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import cast
 
-from batchproxy.wire.http1_client import Answer, BadAnswer
+from batchproxy.wire.http1_client import Answer, AnswerHeads, BadAnswer
 
 CONNECT_S = 2.0
 """How long connecting may take; as for gRPC."""
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self, method: str, head: bytes, body: bytes) -> asyncio.Future[Answer]:
         """Send a request; ends as its answer, or with BadAnswer, BrokenError or TimeoutError."""
-        self._answer = Answer(method)
+        self._answer = Answer(method, heads=self._owner.heads)
         self._waiter = waiter = self._loop.create_future()
         transport = self._transport
         if transport is None:
@@ -158,11 +158,15 @@ class Connections:
         port: of TCP.
         tls: for TLS; None for plain text.
         server_name: within TLS, of whom the server is to be; None: the host.
+
+    Attributes:
+        heads: of the server's answers.
     """
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._server_name = None if tls is None else server_name or host
+        self.heads = AnswerHeads()
         self._all: set[Connection] = set()
         self._idle: list[Connection] = []  # by the time they were given back; closed ones are found out when taken
         self._sweep: asyncio.TimerHandle | None = None

@@ -53,6 +53,10 @@ class RemotePool:
         """
         return REST in self.doors and not (verb == "predict" and self.habits.tensor_content)
 
+    def may_batch(self, model: str) -> bool:
+        """Whether the configuration leaves open that calls of this model are merged."""
+        return self.models.get(model, self.others).batchable is not False
+
     def signature(self, model: str, version: Version, name: str) -> Signature | None:
         """What may be assumed of a signature now; None: nothing, so its requests travel as they came."""
         batchable = self.models.get(model, self.others).batchable

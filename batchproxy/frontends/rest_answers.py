@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, cast
 
 from multidict import CIMultiDict
@@ -83,12 +83,12 @@ class RelayFormat:
             return _as_it_came(reply.raw)
         if type(reply) is not Share:
             body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
-            return PassedOn(200, body, _fields_of_merged(reply.headers))
+            return PassedOn(200, body, _fields_of_merged(tuple(reply.headers)))
         whole = reply.whole
         columns = cast("Mapping[str, tfs_splice.JsonAnswer]", whole.columns)
         fields = whole.memo.get(_fields_of_merged)
         if fields is None:
-            fields = whole.memo[_fields_of_merged] = _fields_of_merged(whole.headers)
+            fields = whole.memo[_fields_of_merged] = _fields_of_merged(tuple(whole.headers))
         return PassedOn(200, tfs_splice.cut(columns, reply.start, reply.stop), fields)
 
     def error(self, error: BatchProxyError) -> RestAnswer:
@@ -97,20 +97,25 @@ class RelayFormat:
 
 
 def _as_it_came(raw: RawReply) -> RestAnswer:
-    return PassedOn(raw.status, raw.body, _fields(raw.headers), raw.message)
+    headers = raw.headers
+    return PassedOn(raw.status, raw.body, _same(headers) if type(headers) is tuple else _fields(headers), raw.message)
 
 
-def _fields_of_merged(headers: Sequence[Header]) -> Mapping[str, str]:
+@lru_cache(maxsize=256)  # as ``_same``
+def _fields_of_merged(headers: tuple[Header, ...]) -> Mapping[str, str]:
     """The fields of a server's answer to a merged call; the date is our own, as the answer is."""
     fields = _fields(headers)
     fields.popall("Date", None)
     if fields.keys() == {"content-type"}:
-        return {"Content-Type": fields["Content-Type"]}  # written once for all answers of a length
+        return {"Content-Type": fields["Content-Type"]}
     return fields
 
 
 def _fields(headers: Sequence[Header]) -> CIMultiDict[str]:
     return CIMultiDict((name, value if isinstance(value, str) else value.decode("latin-1")) for name, value in headers)
+
+
+_same = lru_cache(maxsize=256)(_fields)  # one object for the equal heads of a server's answers
 
 
 def our_error(error: BatchProxyError) -> RestAnswer:

@@ -45,6 +45,8 @@ class RestRelay:
         """The request to queue: one that rides with others where all is known and well, else as it came (R5)."""
         if target is None:
             return as_it_came(raw, deadline)
+        if not pool.may_batch(target.model):
+            return self.merged(pool, target, raw, deadline, None)
         again = self._again(pool, raw, deadline) if target.verb == "predict" else None
         return again or self.merged(pool, target, raw, deadline, read(target.verb, raw.body))
 

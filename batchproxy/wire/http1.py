@@ -240,10 +240,10 @@ class Http1Connection:
     ) -> None:
         """``Http1Exchange.answer``'s other half."""
         mode = exchange.mode
-        head = None
-        if mode == 0 and reason is None and len(headers) == 1:
-            head = self._known_answers.get((status, headers.get("Content-Type"), len(body)))
-        if head is None:
+        known = self._known_answers.get((id(headers), status, len(body))) if mode == 0 else None
+        if known is not None and known[0] is headers and known[1] == reason:
+            head = known[2]
+        else:
             if headers.get("Connection", "").lower() == "close":
                 mode |= CLOSE
                 exchange.mode = mode

@@ -47,11 +47,12 @@ class Answers:
     """Writes answer heads, and remembers them.
 
     Attributes:
-        known: (status, content type, length of the body) to head, for answers with nothing else to say, in mode 0.
+        known: (identity of the fields, status, length of the body) to those fields, the reason and the head: of answers
+            in mode 0. Fields are not changed once they were said, and as long as one is here no other has its identity.
     """
 
     def __init__(self) -> None:
-        self.known: dict[tuple[int, str | None, int], bytes] = {}
+        self.known: dict[tuple[int, int, int], tuple[Mapping[str, str], str | None, bytes]] = {}
         self._begun: dict[tuple[int, int, str, tuple[tuple[str, str], ...]], bytes] = {}  # heads but for their framing
         self._date = b""
 
@@ -86,10 +87,10 @@ class Answers:
                     self._begun.clear()
                 self._begun[key] = begin
         text = begin + _framing(status, size, mode) + b"\r\n"
-        if mode == 0 and reason is None and len(headers) == 1 and "Content-Type" in headers:
+        if mode == 0 and status not in _BODYLESS and len(text) <= MAX_KNOWN_BYTES:
             if len(self.known) >= MAX_KNOWN:
                 self.known.clear()
-            self.known[status, headers["Content-Type"], size] = text
+            self.known[id(headers), status, size] = (headers, reason, text)
         return text
 
     def _begin(self, old: int, status: int, words: str, fields: tuple[tuple[str, str], ...]) -> bytes:

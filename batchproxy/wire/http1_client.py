@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -25,6 +26,17 @@ _BODYLESS = frozenset({204, 304})
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(rf"{_NAME} /[^\0\r\n]* HTTP/1\.1\r\n(?:{_NAME}: [^\0\r\n]*\r\n)+\r\n")
+
+
+MAX_KNOWN = 512
+"""Heads of answers that are remembered: they differ by length, and by the second."""
+
+MAX_KNOWN_BYTES = 1 << 10
+"""A longer head is not worth remembering."""
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_END = b"\r\n\r\n"
 
 
 class BadAnswer(ValueError):
@@ -55,6 +67,36 @@ def request_head(method: str, path: str, host: str, headers: Sequence[tuple[str,
     return text.encode("latin-1")
 
 
+class AnswerHead(NamedTuple):
+    """The head of an answer that says how long its body is, and that the connection stays.
+
+    Attributes:
+        status: as ``Answer``'s, and so are the next two.
+        reason: see there.
+        fields: see there.
+        length: of the body, in bytes.
+    """
+
+    status: int
+    reason: bytes
+    fields: Fields
+    length: int
+
+
+class AnswerHeads:
+    """Heads of answers that came lately: what follows an equal one is framed equally, and need not be parsed."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, AnswerHead] = {}
+
+    def learn(self, raw: bytes, head: AnswerHead) -> None:
+        """Remember a head, of which these are the bytes, its empty line included."""
+        if len(raw) <= MAX_KNOWN_BYTES:
+            if len(self.known) >= MAX_KNOWN:
+                self.known.clear()
+            self.known[raw] = head
+
+
 class Answer:
     """One answer, as it comes in.
 
@@ -62,6 +104,7 @@ class Answer:
         method: of the request.
         head_bytes: limit of its head.
         answer_bytes: limit of the whole.
+        heads: remembers heads of this server's answers; None: nobody does.
 
     Attributes:
         started: a byte of it came.
@@ -75,22 +118,34 @@ class Answer:
     """
 
     __slots__ = (
-        "_answer_bytes", "_fault", "_head_bytes", "_in_body", "_left", "_method", "_names", "_parser", "_parts",
-        "_phrase", "_until_close", "body", "done", "fields", "keep", "reason", "started", "status",
+        "_answer_bytes", "_fault", "_head_bytes", "_heads", "_in_body", "_left", "_length", "_method", "_names",
+        "_parser", "_parts", "_phrase", "_until_close", "body", "done", "fields", "keep", "reason", "started", "status",
     )  # fmt: skip
 
-    def __init__(self, method: str, head_bytes: int = MAX_HEAD_BYTES, answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(
+        self,
+        method: str,
+        head_bytes: int = MAX_HEAD_BYTES,
+        answer_bytes: int = MAX_ANSWER_BYTES,
+        heads: AnswerHeads | None = None,
+    ) -> None:
         self.started = self.done = self.keep = False
         self.status = 0
         self.reason = b""
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.fields: Fields = ()
         self.body = b""
         self._method = method
+        self._heads = heads
         self._head_bytes = head_bytes
         self._answer_bytes = answer_bytes
-        self._left = head_bytes
+
+    def _begin(self) -> None:
+        """This one has to be parsed."""
+        self.started = True
+        self._left = self._head_bytes
         self._fault = ""
         self._in_body = self._until_close = False
+        self._length = -1
         self._phrase = b""
         self._names: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
@@ -102,10 +157,25 @@ class Answer:
         Raises:
             BadAnswer: see there.
         """
+        if not self.started and data:
+            end = data.find(_END) + 4
+            head = self._heads.known.get(data[:end]) if self._heads is not None and self._method != "HEAD" else None
+            if head is not None and end + head.length == len(data):  # a short cut
+                self.started = self.done = self.keep = True
+                self.status, self.reason, self.fields, _ = head
+                self.body = data[end:]
+                return
+            self._begin()
+            self._parse_all(data)
+            if self.keep and self._heads is not None and end + self._length == len(data) and self.body == data[end:]:
+                self._heads.learn(data[:end], AnswerHead(self.status, self.reason, self.fields, self._length))
+            return
         if data and self.done:
             self.keep = False
+        self._parse_all(data)
+
+    def _parse_all(self, data: bytes) -> None:
         while data and not self.done:
-            self.started = True
             piece = data if len(data) <= self._left else data[: self._left]
             was_in_body = self._in_body
             if self._parse(piece):
@@ -123,7 +193,7 @@ class Answer:
 
     def eof(self) -> None:
         """The server sends nothing more: this may be the end of the body, or not (see ``done``)."""
-        if self._until_close and not self.done:
+        if self.started and not self.done and self._until_close:
             self._finish(keep=False)
             self._parser = None
 
@@ -186,7 +256,7 @@ class Answer:
             if status < 100 or status == 101:
                 self._fault = self._fault or f"its status is {status}"
             return
-        self.status, self.reason, self.fields = status, self._phrase, self._names
+        self.status, self.reason, self.fields = status, self._phrase, tuple(self._names)
         self._names = []  # trailers go here
         self._in_body = True
         self.keep = parser.should_keep_alive()
@@ -198,7 +268,8 @@ class Answer:
             kind = name.lower()
             if kind == b"content-length":
                 framed = True
-                if int(value) > self._answer_bytes:
+                self._length = int(value)
+                if self._length > self._answer_bytes:
                     self._fault = f"the answer is longer than {self._answer_bytes} bytes"
             elif kind == b"transfer-encoding":
                 framed = True

@@ -19,7 +19,7 @@ from batchproxy.wire.frames import END_HEADERS, END_STREAM, ErrorCode, frame
 from batchproxy.wire.headers import Decoder, HeaderError, HeadersTooLarge
 from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import Answers
-from batchproxy.wire.http1_client import Answer, BadAnswer
+from batchproxy.wire.http1_client import Answer, AnswerHeads, BadAnswer
 from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
@@ -118,6 +118,7 @@ ANSWERS = [
     b"\r\n",
 ]
 ANSWER_HEAD, ANSWER_BYTES = 300, 500
+ANSWER_HEADS = AnswerHeads()
 ANSWER_HELD = 32 << 10
 
 
@@ -126,19 +127,20 @@ def http1_client(texts: list[bytes], sizes: list[int], method: str, times: int) 
     """An answer is whole, broken or not yet there, and that does not depend on how it was cut."""
     raw = b"".join(texts) * times
 
-    def outcome(pieces: list[bytes]) -> object:
-        answer = Answer(method, ANSWER_HEAD, ANSWER_BYTES)
+    def outcome(pieces: list[bytes], heads: AnswerHeads | None = None) -> object:
+        answer = Answer(method, ANSWER_HEAD, ANSWER_BYTES, heads)
         try:
             for piece in pieces:
                 answer.feed(piece)
 
-                assert weight(answer) <= ANSWER_HELD
+                assert heads is not None or weight(answer) <= ANSWER_HELD
             answer.eof()
         except BadAnswer as error:
             return type(error)
-        return answer.done, answer.status, answer.fields, answer.body if answer.done else b""
+        return answer.done, answer.status, answer.fields, answer.keep, answer.body if answer.done else b""
 
     assert outcome([raw]) == outcome(cut(raw, sizes)) == outcome(cut(raw, [1]))
+    assert outcome([raw]) == outcome([raw], ANSWER_HEADS) == outcome([raw], ANSWER_HEADS)
 
 
 # ---------------------------------------------------------------- HTTP/2, server

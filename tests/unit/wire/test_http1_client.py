@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproxy.wire.http1_client import Answer, BadAnswer, request_head
+from batchproxy.wire.http1_client import (
+    MAX_ANSWER_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_KNOWN,
+    MAX_KNOWN_BYTES,
+    Answer,
+    AnswerHeads,
+    BadAnswer,
+    request_head,
+)
 
 TWO = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -51,7 +60,7 @@ BROKEN = {
 
 def read(pieces: list[bytes], method: str = "GET", ended: bool = False, **limits: int) -> Answer | str:
     """What comes of an answer in pieces: itself, or its fault's text."""
-    answer = Answer(method, **limits)
+    answer = Answer(method, limits.get("head_bytes", MAX_HEAD_BYTES), limits.get("answer_bytes", MAX_ANSWER_BYTES))
     try:
         for piece in pieces:
             answer.feed(piece)
@@ -143,7 +152,7 @@ def test_what_http_cannot_carry(method: str, path: str, header: tuple[str, str])
 def test_an_answer_is_what_was_sent() -> None:
     """Status, phrase and fields as they are, white space around values apart."""
     answer = is_whole(WHOLE["exact"])
-    fields = [(b"X-A", b"1"), (b"x-a", b"2"), (b"E", b""), (b"Content-Length", b"3")]
+    fields = ((b"X-A", b"1"), (b"x-a", b"2"), (b"E", b""), (b"Content-Length", b"3"))
 
     assert (207, b"Sm\xc3\xb6rg\xe5s ", fields, b"abc", True) == seen(answer)
 
@@ -179,7 +188,7 @@ def test_an_answer_to_head_ends_with_its_head() -> None:
 
 def test_a_body_without_framing_ends_with_the_connection() -> None:
     """And with nothing else."""
-    assert (200, b"OK", [(b"A", b"b")], b"abc", False) == seen(read([OPEN_END + b"a", b"bc"], ended=True))
+    assert (200, b"OK", ((b"A", b"b"),), b"abc", False) == seen(read([OPEN_END + b"a", b"bc"], ended=True))
     assert b"" == is_whole(OPEN_END, ended=True).body
     assert "not whole" == seen(read([OPEN_END + b"abc"]))
 
@@ -206,9 +215,43 @@ def test_bytes_after_the_end_end_the_connection(more: bytes) -> None:
     at_once, later, closed = read([TWO + more]), read([TWO, more]), read([WHOLE["last"] + more])
 
     assert b"hi" == getattr(at_once, "body", None)
-    assert more == b"\r\n" or (200, b"OK", [(b"Content-Length", b"2")], b"hi", False) == seen(at_once)
-    assert (200, b"OK", [(b"Content-Length", b"2")], b"hi", False) == seen(later)
+    assert more == b"\r\n" or (200, b"OK", ((b"Content-Length", b"2"),), b"hi", False) == seen(at_once)
+    assert (200, b"OK", ((b"Content-Length", b"2"),), b"hi", False) == seen(later)
     assert b"a" == getattr(closed, "body", None)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_equal_head_is_not_parsed_again(name: str) -> None:
+    """What comes of it, in one piece or in two, is the same; and only of one that says its length is it remembered."""
+    raw = WHOLE[name]
+    heads = AnswerHeads()
+    found = []
+    for pieces in ([raw], [raw], [raw[:-1], raw[-1:]], [raw + TWO]):
+        answer, other = Answer("GET", heads=heads), Answer("GET")
+        for piece in pieces:
+            answer.feed(piece)
+            other.feed(piece)
+        found.append(seen(answer) == seen(other))
+
+    assert [True] * 4 == found
+    assert (name in {"plain", "exact", "no reason", "refusal"}) == bool(heads.known)
+
+
+def test_what_is_remembered_of_heads_is_bounded() -> None:
+    """In number and in length; and an answer to HEAD, which has no body, is looked at by itself."""
+    heads = AnswerHeads()
+    for number in range(MAX_KNOWN + 1):
+        Answer("GET", heads=heads).feed(b"HTTP/1.1 200 OK\r\nX: %d\r\nContent-Length: 1\r\n\r\na" % number)
+    kept = len(heads.known)
+    Answer("GET", heads=heads).feed(
+        b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 1\r\n\r\na" % (b"x" * MAX_KNOWN_BYTES)
+    )
+    Answer("GET", heads=heads).feed(TWO)
+    bodyless = Answer("HEAD", heads=heads)
+    bodyless.feed(TWO[:-2])
+
+    assert (1, 2) == (kept, len(heads.known))
+    assert (True, b"") == (bodyless.done, bodyless.body)
 
 
 @pytest.mark.parametrize("name", BROKEN)
