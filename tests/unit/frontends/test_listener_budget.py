@@ -248,6 +248,27 @@ async def test_what_a_compressed_body_becomes_counts() -> None:
     assert ((200, b"%d" % (8 * MIB)), 503) == (first, second[0])
 
 
+async def test_what_a_compressed_body_claims_to_become_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what may be inflated it is empty; nobody else is refused for it meanwhile."""
+    charged: list[int] = []
+    charge = Budget.charge
+
+    def watched(budget: Budget, more: int, *claim: Any) -> object:
+        charged.append(more)
+        return charge(budget, more, *claim)
+
+    monkeypatch.setattr(Budget, "charge", watched)
+    body = gzip.compress(bytes(PIECE)) + bytes(PIECE) + b"\xff" * 4
+    async with counting(Count(), 16 * MIB) as (listener, _):
+        reader, writer = await open_to(listener)
+        writer.write(post("/", body, "Content-Encoding: gzip"))
+        answer = await answer_of(reader)
+        writer.close()
+
+    assert (200, b"0") == answer
+    assert max(charged, default=0) <= MIB
+
+
 async def test_small_things_are_counted_now_and_then() -> None:
     """Bodies and answers below the threshold, once a second; a connection that closes takes them along."""
     routes = Held()
