@@ -102,7 +102,7 @@ class Client:
         idempotent: bool = True,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
-        if min(max_batch_rows, max_queued_rows, max_inflight or 1) < 1 or max_delay_ms < 0:
+        if min(max_batch_rows, max_queued_rows, 1 if max_inflight is None else max_inflight) < 1 or max_delay_ms < 0:
             raise ConfigError(
                 "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more"
             )

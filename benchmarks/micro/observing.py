@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Batch, Dispatch
+from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
@@ -22,7 +22,8 @@ def cases() -> Sequence[Case]:
 def _observe() -> Round:
     metrics = Metrics(lambda: ())
     members = [Entry(request, scheduling.PATIENT, 0.0) for request in scheduling.requests(1, scheduling.BATCH)]
-    dispatch = Dispatch(Batch(members, merged=True), Endpoint("null"), 0.003)
+    batch, endpoint = Batch(members, merged=True), Endpoint("null")
+    dispatch = Dispatch(batch, endpoint, 0.003, Release.FULL, batch.rows, endpoint.limit.depart(0.003))
 
     def work() -> int:
         metrics.call_started(dispatch, members)

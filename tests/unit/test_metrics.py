@@ -6,7 +6,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Batch, Dispatch
+from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
@@ -22,7 +22,8 @@ def a_dispatch(rows: int, arrivals: list[float], started: float) -> Dispatch:
     for arrival in arrivals:
         request = build_request(("m", 1, "s"), UNDECLARED, {"x": ArrayColumn(np.zeros(rows))})
         entries.append(Entry(request, waiter=None, arrival=arrival))  # type: ignore[arg-type]
-    return Dispatch(Batch(entries, merged=True), Endpoint("e"), started)
+    batch, endpoint = Batch(entries, merged=True), Endpoint("e")
+    return Dispatch(batch, endpoint, started, Release.IDLE, batch.rows, endpoint.limit.depart(started))
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

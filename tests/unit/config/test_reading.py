@@ -79,7 +79,15 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
         TfServingAddress(grpc="tf-1:2"),
         TfServingAddress(grpc="unix:/tf.sock", rest="tf-2:3"),
     ) == config.pools[0].addresses()
-    assert Policy(8, 0.0025, 80, (4, 8), batching=False, idempotent=False) == config.models[0].policy()
+    expected = Policy(
+        max_batch_rows=8,
+        max_delay_s=0.0025,
+        max_queued_rows=80,
+        allowed_batch_sizes=(4, 8),
+        batching=False,
+        idempotent=False,
+    )
+    assert expected == config.models[0].policy()
 
 
 @pytest.mark.parametrize(

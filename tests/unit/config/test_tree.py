@@ -46,7 +46,7 @@ def test_the_least_file_has_the_documented_defaults(tmp_path: Path) -> None:
 
     assert Listen(rest="0.0.0.0:8501", grpc="0.0.0.0:8500", admin="127.0.0.1:8502") == config.listen
     assert (
-        PoolConfig(name="p", endpoints=("onnx:x",), max_inflight=2, max_relayed=256, max_queued_bytes=268_435_456),
+        PoolConfig(name="p", endpoints=("onnx:x",), max_inflight=None, max_relayed=256, max_queued_bytes=268_435_456),
     ) == config.pools
     assert {} == config.pools[0].static_headers
     assert Policy() == config.models[0].policy()
