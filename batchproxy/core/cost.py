@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
+from typing import Any
+
+from batchproxy.core.saved import number, whole
 
 HEAVIEST = 16.0
 """Samples a bucket's mean may stand for: beyond it each new one counts a sixteenth, so that it follows a drift."""
@@ -26,6 +29,10 @@ MEAN_OVER = 16
 """Batches that the mean size is taken over."""
 
 
+SHORTEST, LONGEST, LIGHTEST = 1e-9, 1e6, 1e-3
+"""Seconds of a batch, and the weight of a size, as they may stand in a file: what else is there, nobody learned."""
+
+
 class Cost:
     """``T(b) = alpha + beta*b`` of one kind of batch on one endpoint, both at least 0.
 
@@ -39,14 +46,18 @@ class Cost:
         samples: how many batches that had the endpoint to themselves were learned from.
         noise: mean of the absolute logarithm of time over prediction; 0.08 is 8 %.
         rows: rows of a batch, a running mean.
+        batches: how many were answered.
     """
 
-    __slots__ = ("_alone", "_buckets", "_drift", "_residuals", "alpha", "beta", "known", "noise", "rows", "samples")
+    __slots__ = (
+        "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "known", "noise", "rows", "samples",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.alpha = self.beta = 0.0
         self.known = False
         self.samples = 0
+        self.batches = 0
         self.noise = 0.1
         self.rows = 1.0
         self._drift = 0.0
@@ -60,6 +71,7 @@ class Cost:
 
     def seen(self, rows: int) -> None:
         """A batch of this size was answered, fast or slow."""
+        self.batches += 1
         self.rows += (rows - self.rows) / MEAN_OVER
 
     def learn(self, rows: int, seconds: float, turn: int) -> None:
@@ -148,6 +160,67 @@ class Cost:
     def gain(self, rows: float) -> float:
         """Rows a second in batches of ``rows``, over rows a second one by one; 1 where nothing is known."""
         return self.seconds(1) * rows / self.seconds(rows) if self.known else 1.0
+
+    def gain_between(self, rows: float) -> tuple[float, float]:
+        """Bounds that ``gain(rows)`` lies between with 95 % confidence; 1 and ``rows`` where one size was seen only.
+
+        The variance is that of the line at 1 and at ``rows``, as ``noise`` and the batches seen make it.
+        """
+        rows = max(1.0, rows)
+        weights = sum(weight / (seconds * seconds) for _, seconds, weight in self._buckets.values())
+        if not self.known or rows == 1.0 or not weights:
+            return 1.0, rows
+        points = [(x, weight / (seconds * seconds)) for x, seconds, weight in self._buckets.values()]
+        mean = sum(x * weight for x, weight in points) / weights
+        spread = sum(weight * (x - mean) ** 2 for x, weight in points)
+        one, many = self.seconds(1), self.seconds(rows)
+        level = (1.0 / one - 1.0 / many) ** 2 / weights
+        tilt = ((1.0 - mean) / one - (rows - mean) / many) ** 2
+        variance = level + (tilt / spread if spread > 0.0 else math.inf)
+        error = 1.25 * self.noise * math.sqrt(variance)  # sigma from the mean absolute deviation
+        factor = math.exp(min(2.0 * error, 700.0))
+        gain = self.gain(rows)
+        return min(gain, max(1.0, gain / factor)), max(gain, min(rows, gain * factor))
+
+    # -- over a restart ----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as plain numbers; the line is drawn anew from its points."""
+        points = [
+            {"rows": rows, "seconds": seconds, "weight": weight, "turn": self._alone.get(length, -1)}
+            for length, (rows, seconds, weight) in self._buckets.items()
+        ]
+        return {
+            "batches": self.batches,
+            "samples": self.samples,
+            "noise": self.noise,
+            "rows": self.rows,
+            "points": points,
+        }
+
+    def restore(self, state: object) -> None:
+        """Know what another one's ``state()`` told, and nothing else.
+
+        Raises:
+            ValueError: it is not what ``state`` gives; nothing has changed then.
+        """
+        batches, samples = whole(state, "batches", 0, 2**53), whole(state, "samples", 0, 2**53)
+        noise, mean_rows = number(state, "noise", 0.0, 1.0), number(state, "rows", 1.0, 2**31)
+        points = state.get("points") if isinstance(state, dict) else None
+        if not isinstance(points, list) or not points:
+            raise ValueError("points is no list of points")
+        buckets, alone = {}, {}
+        for point in points:
+            rows, seconds = number(point, "rows", 1.0, 2**31), number(point, "seconds", SHORTEST, LONGEST)
+            length = int(rows).bit_length()
+            buckets[length] = [rows, seconds, number(point, "weight", LIGHTEST, HEAVIEST)]
+            turn = whole(point, "turn", -1, 2**53)
+            if turn >= 0:
+                alone[length] = turn
+        self._buckets, self._alone, self._drift = buckets, alone, 0.0
+        self._residuals.clear()
+        self.batches, self.samples, self.noise, self.rows = batches, samples, noise, mean_rows
+        self._fit()
 
     def quantile(self, share: float) -> float:
         """Time over prediction that a ``share`` of the batches stays under; 1 until four surprises are known."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 
 from batchproxy.core.cost import Cost
+from batchproxy.core.saved import number, whole
 from batchproxy.core.window import Window
 
 FIRST = 2
@@ -340,6 +341,26 @@ class Limit:
             self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
         self.partial = min(HARD_CAP, self.partial)
         self.full = OPENING if self._starting else min(HARD_CAP, 2 * self.partial + 1)
+
+    def state(self) -> dict[str, float] | None:
+        """What was learned, as plain numbers; None: nothing was, or a user knows better."""
+        if self.fixed is not None or not self._turn:
+            return None
+        counts = {"partial": self._base, "full": self.full, "starting": int(self._starting), "turn": self._turn}
+        return {"ceiling": self.ceiling, **counts}
+
+    def restore(self, state: object) -> None:
+        """Go on where another one's ``state()`` was; a limit that a user fixed stays as it is.
+
+        Raises:
+            ValueError: it is not what ``state`` gives; nothing has changed then.
+        """
+        ceiling, partial = number(state, "ceiling", 1.0, HARD_CAP), whole(state, "partial", 1, HARD_CAP)
+        full, turn = whole(state, "full", partial, HARD_CAP), whole(state, "turn", 0, 2**53)
+        starting = whole(state, "starting", 0, 1) == 1
+        if self.fixed is None:
+            self.ceiling, self.partial, self._base, self.full = ceiling, partial, partial, full
+            self._starting, self._turn = starting, turn
 
     def __repr__(self) -> str:
         return f"Limit({self.in_flight} of {self.partial}, full {self.full}, ceiling={self.ceiling:.2f})"
