@@ -15,6 +15,9 @@ METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
 TARGET = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?#-]|%[0-9A-Fa-f]{2})*")
 """What libevent takes for a URI."""
 
+AUTHORITY = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
+"""Of an absolute target, of which libevent's caller looks at the path alone."""
+
 REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -109,7 +112,8 @@ def read_request(stream: BufferedIOBase, go_on: Callable[[], None]) -> Request |
         body = bytearray(stream.read(int(headers.get("content-length", "0"))))
         raw += body
     content = _inflated(bytes(body)) if "gzip" in headers.get("content-encoding", "") else bytes(body)
-    return Request(parsed[1], parsed[2], int(parsed[3]), headers, content, bytes(raw))
+    target = AUTHORITY.sub("", parsed[2]) or "/"
+    return Request(parsed[1], target, int(parsed[3]), headers, content, bytes(raw))
 
 
 def _inflated(body: bytes) -> bytes:
