@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from batchproxy.core.cost import Cost
 from batchproxy.core.limit import Limit
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, Version
 
 MAX_RELAYED = 256
 """Unmerged calls an endpoint may have at once (R2)."""
@@ -20,6 +22,28 @@ LOOKED_AT = 16
 
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
+
+
+class KindName(NamedTuple):
+    """A kind of batch by a name that another process gives it, too, and that holds nothing a caller sent.
+
+    Attributes:
+        model: the model's name.
+        version: as asked for.
+        signature: its name.
+        shapes: a digest of the shape class.
+    """
+
+    model: str
+    version: Version
+    signature: str
+    shapes: str
+
+    @classmethod
+    def of(cls, kind: tuple[Any, ...]) -> KindName:
+        """That of (model, version, signature, shapes)."""
+        model, version, signature, shapes = kind
+        return cls(model, version, signature, hashlib.sha256(repr(shapes).encode()).hexdigest()[:16])
 
 
 class Endpoint:
@@ -35,9 +59,10 @@ class Endpoint:
         up: answered its last probe.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
+        recalled: costs from before a restart, until a batch of their kind is asked about.
     """
 
-    __slots__ = ("_costs", "last_error", "limit", "max_relayed", "name", "relayed", "rows", "turn", "up")
+    __slots__ = ("_costs", "last_error", "limit", "max_relayed", "name", "recalled", "relayed", "rows", "turn", "up")
 
     def __init__(self, name: str, *, max_inflight: int | None = None, max_relayed: int = MAX_RELAYED) -> None:
         self.name = name
@@ -48,6 +73,7 @@ class Endpoint:
         self.relayed = 0
         self.rows = 0
         self.turn = 0
+        self.recalled: dict[KindName, Cost] = {}
         self._costs: dict[tuple[object, ...], Cost] = {}
 
     @property
@@ -62,8 +88,23 @@ class Endpoint:
         if cost is None:
             if len(self._costs) >= MAX_KINDS:
                 del self._costs[next(iter(self._costs))]
-            cost = self._costs[kind] = Cost()
+            cost = self.recalled.pop(KindName.of(kind), None) if self.recalled else None
+            cost = self._costs[kind] = cost or Cost()
         return cost
+
+    def answered(self, key: BatchKey, version: int) -> None:
+        """Which version of the model answered, 0 where it did not say: costs of another one are forgotten."""
+        cost = self.cost(key)
+        if version and version != cost.version:
+            if cost.version:
+                cost = self._costs[key[:4]] = Cost()
+            cost.version = version
+
+    def known(self) -> Iterator[tuple[str, Cost]]:
+        """(model, what a kind of batch of it costs here), of each kind that anything is known of."""
+        for (model, *_), cost in (*self._costs.items(), *self.recalled.items()):
+            if cost.known:
+                yield str(model), cost
 
     def costs(self) -> dict[tuple[object, ...], Cost]:
         """(model, version, signature, shapes) to what it costs here, for whoever explains."""

@@ -47,10 +47,12 @@ class Cost:
         noise: mean of the absolute logarithm of time over prediction; 0.08 is 8 %.
         rows: rows of a batch, a running mean.
         batches: how many were answered.
+        version: of the model that answered last; 0 where none said.
     """
 
     __slots__ = (
         "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "known", "noise", "rows", "samples",
+        "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Cost:
         self.known = False
         self.samples = 0
         self.batches = 0
+        self.version = 0
         self.noise = 0.1
         self.rows = 1.0
         self._drift = 0.0
@@ -191,6 +194,7 @@ class Cost:
             for length, (rows, seconds, weight) in self._buckets.items()
         ]
         return {
+            "version": self.version,
             "batches": self.batches,
             "samples": self.samples,
             "noise": self.noise,
@@ -204,7 +208,8 @@ class Cost:
         Raises:
             ValueError: it is not what ``state`` gives; nothing has changed then.
         """
-        batches, samples = whole(state, "batches", 0, 2**53), whole(state, "samples", 0, 2**53)
+        version, batches = whole(state, "version", 0, 2**63), whole(state, "batches", 0, 2**53)
+        samples = whole(state, "samples", 0, 2**53)
         noise, mean_rows = number(state, "noise", 0.0, 1.0), number(state, "rows", 1.0, 2**31)
         points = state.get("points") if isinstance(state, dict) else None
         if not isinstance(points, list) or not points:
@@ -219,7 +224,8 @@ class Cost:
                 alone[length] = turn
         self._buckets, self._alone, self._drift = buckets, alone, 0.0
         self._residuals.clear()
-        self.batches, self.samples, self.noise, self.rows = batches, samples, noise, mean_rows
+        self.version, self.batches, self.samples = version, batches, samples
+        self.noise, self.rows = noise, mean_rows
         self._fit()
 
     def quantile(self, share: float) -> float:

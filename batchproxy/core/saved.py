@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 
@@ -16,19 +15,23 @@ def number(document: object, key: str, least: float, most: float) -> float:
         >>> number({"noise": 0.08}, "noise", 0.0, 1.0)
         0.08
     """
-    found = document.get(key) if isinstance(document, Mapping) else None
+    found = _found(document, key)
     if isinstance(found, bool) or not isinstance(found, int | float) or not least <= found <= most:
         raise ValueError(f"{key} is no number from {least:g} to {most:g}: {found!r}")
     return float(found)
 
 
 def whole(document: object, key: str, least: int, most: int) -> int:
-    """The same of a whole number.
+    """The same of a whole number, to the last digit.
 
     Raises:
-        ValueError: as ``number``, and where there is something behind the point.
+        ValueError: as ``number``.
     """
-    found = number(document, key, least, most)
-    if not math.isfinite(found) or found != int(found):
-        raise ValueError(f"{key} is no whole number: {found!r}")
-    return int(found)
+    found = _found(document, key)
+    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
+        raise ValueError(f"{key} is no whole number from {least} to {most}: {found!r}")
+    return found
+
+
+def _found(document: object, key: str) -> object:
+    return document.get(key) if isinstance(document, Mapping) else None
