@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import hpack
 
 from batchproxy.wire import frames, grpc
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_plain import Http2Exchange
@@ -48,12 +49,19 @@ class Peer:
         greet: whether the preface and SETTINGS were exchanged already.
         fast: whether the server may take the short way.
         streamed: the paths of streamed calls.
+        budget: of the server's process.
     """
 
     def __init__(
-        self, limits: Http2Limits | None = None, *, greet: bool = True, fast: bool = True, streamed: Sequence[str] = ()
+        self,
+        limits: Http2Limits | None = None,
+        *,
+        greet: bool = True,
+        fast: bool = True,
+        streamed: Sequence[str] = (),
+        budget: Budget | None = None,
     ) -> None:
-        self.server = Http2Connection(limits or Http2Limits(), 0.0, streamed.__contains__)
+        self.server = Http2Connection(limits or Http2Limits(), 0.0, streamed.__contains__, budget)
         self.server.FAST = fast
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()

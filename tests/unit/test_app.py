@@ -97,6 +97,23 @@ async def test_draining_is_unready_at_once_and_drops_nobody() -> None:
     assert 0 == dropped
 
 
+async def test_what_may_be_held_is_one_bound_for_all_doors() -> None:
+    """A body that would take more than three quarters of it is too long; what waits is counted at every door."""
+    async with running(a_config(max_buffered_bytes=1 << 20)) as app, aiohttp.ClientSession() as session:
+        url = f"http://{app.doors['REST'].address}/v1/models/picky:predict"
+        async with session.post(url, data=bytes((3 << 18) + 1)) as answer:
+            status = answer.status
+        budgets = {id(door.budget) for door in app.doors.values()}
+        engines = {engine.charge == app._budget.charge for engine in app._engines}
+        app._budget.charge(5)
+        page = app.metrics.render()
+        await app.drain()
+
+    assert 413 == status
+    assert ({id(app._budget)}, {True}) == (budgets, engines)
+    assert b"batchproxy_buffered_bytes 5.0" in page
+
+
 @pytest.mark.parametrize("in_time", [True, False])
 async def test_a_long_body_that_is_being_read_is_waited_for(in_time: bool) -> None:
     """As long as draining may take; then its caller is told, and counted."""

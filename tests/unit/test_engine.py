@@ -376,3 +376,20 @@ async def test_no_wall_clock_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [[0], [2]] == await numbers([answers[0], answers[2]])
     assert 0 == await engine.aclose()
+
+
+async def test_a_merged_call_is_charged_while_it_runs() -> None:
+    """Its columns are a copy of its members'; a request that is alone is charged where it came in."""
+    backend = FakeBackend()
+    engine = an_engine(backend)
+    charges: list[int] = []
+    engine.charge = charges.append
+    gate, alone = await held(engine, backend, single(1))
+    together = submit(engine, single(2), single(3))
+    gate.release()
+    await numbers([*alone, *together])
+    await engine.aclose()
+
+    assert [0, 0] == charges[:2]
+    assert charges[2] > 0 == sum(charges)
+    assert 4 == len(charges)

@@ -67,10 +67,10 @@ def test_calls_and_requests_are_counted_under_their_labels() -> None:
     assert 1 == found["batchproxy_backend_calls_total", (("endpoint", "e"), m, ("outcome", "OK"))]
 
 
-async def test_gauges_are_read_off_the_engines_and_all_ten_names_are_there() -> None:
-    """Every metric of ruling R8 appears, with the pool's endpoint up and idle."""
+async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -> None:
+    """Every metric of ruling R8 appears, and what is held, with the pool's endpoint up and idle."""
     async with a_directory(Recorder()) as directory:
-        metrics = Metrics(lambda: [served.engine for served in directory.models()])
+        metrics = Metrics(lambda: [served.engine for served in directory.models()], lambda: 7)
         text = metrics.render().decode()
         found = samples(metrics)
 
@@ -79,6 +79,7 @@ async def test_gauges_are_read_off_the_engines_and_all_ten_names_are_there() -> 
     assert 0 == found["batchproxy_in_flight", endpoint]
     assert 0 == found["batchproxy_queued_rows", (("model", "half_plus_two"),)]
     assert 0 == found["batchproxy_queued_bytes", (("pool", "half_plus_two"),)]
+    assert 7 == found["batchproxy_buffered_bytes", ()]
     for name in (
         "requests_total",
         "request_seconds",
@@ -87,6 +88,7 @@ async def test_gauges_are_read_off_the_engines_and_all_ten_names_are_there() -> 
         "batch_rows",
         "queued_rows",
         "queued_bytes",
+        "buffered_bytes",
         "in_flight",
         "endpoint_up",
         "backend_calls_total",

@@ -126,6 +126,13 @@ def test_every_other_model_of_a_file_moves_by_flag(tmp_path: Path) -> None:
     assert (ModelConfig(name=EVERY_OTHER, pool="backend", max_batch_rows=8),) == found.models
 
 
+def test_what_may_be_held() -> None:
+    """In bytes, of the whole process."""
+    assert 1 << 20 == config("--model", "a=onnx:x", "--max_buffered_bytes", "1048576").max_buffered_bytes
+    with pytest.raises((ConfigError, SystemExit)):
+        config("--model", "a=onnx:x", "--max_buffered_bytes", "0")
+
+
 def test_a_file_alone(file: str) -> None:
     """Flags that are not given change nothing."""
     found = config("--config", file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchproxy.wire import frames
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.frames import END_STREAM, PADDED, WINDOW_UPDATE, ErrorCode
 from batchproxy.wire.http2_limits import Http2Limits
 from tests.http2_peer import CALL, POST, Frame, Peer, data, goaway_of, prefixed, resets_of
@@ -134,3 +135,71 @@ def test_who_waits_with_an_unknown_length_and_learns_it() -> None:
     assert "<Intake credit 1047548, promised 0, 1 waiting>" == waiting
     assert [] == updates(peer.read())
     assert b"abc" == call.message
+
+
+def test_windows_follow_the_budget() -> None:
+    """A long message is charged before its window is opened, and until it is answered; without room it waits."""
+    budget = Budget(4000)
+    peer, told = Peer(TIGHT, budget=budget), [0]
+    peer.server.on_room = lambda: told.append(len(told))
+    budget.charge(3001)
+    raw = prefixed(bytes(1000))
+    peer.send(peer.headers(CALL, 1), data(1, raw[:50]))
+    before = updates(peer.read())
+    budget.charge(-2001)
+    granted = updates(peer.read())
+    (call,) = peer.send(data(1, raw[50:], END_STREAM))
+    held = budget.held
+    call.answer(0, "", b"")
+
+    assert ([], [(1, 955 + 512 - 50)]) == (before, granted)
+    assert [0, 1] == told
+    assert (1000 + len(raw) + 512, 1000) == (held, budget.held)
+
+
+def test_a_message_that_waits_for_room_and_goes() -> None:
+    """Reset, it waits no longer and nothing is charged; so others have its place."""
+    budget = Budget(4000)
+    peer = Peer(TIGHT, budget=budget)
+    budget.charge(3001)
+    for stream in (1, 3):
+        peer.send(peer.headers(CALL, stream), data(stream, prefixed(bytes(500))[:50]))
+    peer.send(frames.rst_stream(1, ErrorCode.CANCEL))
+    peer.read()
+    contested = budget.contested
+    budget.charge(-3001)
+
+    assert contested
+    assert [3] == [stream for stream, _ in updates(peer.read())]
+    assert 505 + 512 == budget.held
+
+
+def test_nothing_new_is_begun_where_the_limit_is_reached() -> None:
+    """Not the short way, either; a request without a body costs nothing."""
+    budget = Budget(1000)
+    peer = Peer(budget=budget)
+    peer.ask().answer(0, "", b"")
+    peer.read()
+    budget.charge(1000)
+    refused = peer.send(peer.call())
+    fields, _, _ = peer.answer()
+    bodiless = peer.request()
+    budget.charge(-1000)
+
+    assert [] == refused
+    assert ("14", "1000") == (fields["grpc-status"], fields["grpc-retry-pushback-ms"])
+    assert "GET" == bodiless.method
+    assert peer.ask().message
+
+
+def test_what_is_small_is_told_when_asked() -> None:
+    """Messages, and answers that wait for the peer's window; not what is charged, nor what is sent."""
+    peer = Peer()
+    first, second = peer.ask(bytes(100)), peer.ask(bytes(10))
+    before = peer.server.held()
+    second.answer(0, "", bytes(100_000))
+    peer.read()
+    after = peer.server.held()
+
+    assert (110, 100 + 10 + 100_005 - 65_535) == (before, after)
+    assert first.message == bytes(100)
