@@ -95,8 +95,8 @@ def parse(text: str) -> Address:
     Example:
         >>> parse("python:package.module:predict")
         PythonAddress(module='package.module', function='predict')
-        >>> parse("grpc://tf:8500,http://tf:8501")
-        TfServingAddress(grpc='tf:8500', rest='tf:8501')
+        >>> parse("grpc://tf:8500,https://tf:8501")
+        TfServingAddress(grpc='tf:8500', rest='tf:8501', grpc_tls=False, rest_tls=True)
     """
     match = _SCHEME.fullmatch(text)
     if match is None:

@@ -118,7 +118,7 @@ class TfServingBackend:
         return tfs_calls.decode_predict_reply(answer.body)
 
     async def _infer_rest(
-        self, key: BatchKey, call: _RestCall, headers: tuple[Header, ...], timeout_s: float | None
+        self, key: BatchKey, call: _RestCall, headers: Sequence[Header], timeout_s: float | None
     ) -> Reply:
         path = f"{tfs_calls.model_path(key.model, key.version)}:{call.verb}"
         answer = await self._rest_door().call("POST", path, (*_JSON, *headers), call.body, timeout_s)
