@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +124,8 @@ class Balancer:
         self._turn = 0
         self._next = 0
         self._freed: Endpoint | None = None
+        self._idle: OrderedDict[Endpoint, None] = OrderedDict.fromkeys(self.endpoints)
+        """All that are up and have nothing to do are in it, among others; used in large pools only."""
 
     def any_up(self) -> bool:
         """Whether any endpoint can be used at all."""
@@ -169,7 +172,10 @@ class Balancer:
         return best, opens
 
     def _candidates(self) -> Sequence[Endpoint]:
-        """All endpoints of a small pool; of a large one the next few, and the one that became free last."""
+        """All endpoints of a small pool; of a large one the next few, the one that became free last, and an idle one.
+
+        The idle one is what makes sure that no batch waits while nothing is in flight whose end would have it sent.
+        """
         if len(self.endpoints) <= LOOKED_AT:
             return self.endpoints
         start = self._next
@@ -178,6 +184,12 @@ class Balancer:
         chosen += self.endpoints[: LOOKED_AT - len(chosen)]
         if self._freed is not None:
             chosen.append(self._freed)
+        while self._idle:
+            endpoint = next(iter(self._idle))
+            if endpoint.up and not endpoint.in_flight:
+                chosen.append(endpoint)
+                break
+            del self._idle[endpoint]
         return chosen
 
     def take(self, endpoint: Endpoint, rows: int) -> None:
@@ -187,8 +199,10 @@ class Balancer:
         endpoint.turn = self._turn
 
     def freed(self, endpoint: Endpoint) -> None:
-        """A merged call ended there."""
+        """A merged call ended there, or it can be used again."""
         self._freed = endpoint
+        if not endpoint.in_flight:
+            self._idle[endpoint] = None
 
     def acquire_relay(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
         """Take a place for an unmerged call; None where every endpoint has as many as it may."""

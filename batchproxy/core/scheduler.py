@@ -14,6 +14,7 @@ from math import inf
 
 from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
 from batchproxy.core.batch import Batch, Dispatch, Release
+from batchproxy.core.canary import Canary
 from batchproxy.core.ends import Ends, Failure
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
 from batchproxy.core.lane import Lane
@@ -54,7 +55,8 @@ class Scheduler:
         self._lanes = Lanes(policies, max_queued_bytes)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
         self.unbatched = self._ends.unbatched
-        self._call_timeout_s = call_timeout_s
+        self.canary = Canary(policies, self._ends.stop_batching, notice)
+        self.call_timeout_s = call_timeout_s
         self._notice = notice
         self._front = self._ends.front
         self._relays: deque[Dispatch] = deque()
@@ -246,6 +248,7 @@ class Scheduler:
             self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
         endpoint.up = True
         endpoint.last_error = ""
+        self.balancer.freed(endpoint)
         self._look_again()
 
     # -- leaving early -----------------------------------------------------------------------------
@@ -274,9 +277,9 @@ class Scheduler:
         """Everyone whose time is up, queued or running; each must be answered and discarded."""
         found, self._late = self._late, []
         found += [entry for entry in self._unanswered() if entry.expired(now)]
-        if self._call_timeout_s:
+        if self.call_timeout_s:
             for dispatch in self._running.values():
-                if dispatch.started + self._call_timeout_s <= now:
+                if dispatch.started + self.call_timeout_s <= now:
                     members = dispatch.batch.entries
                     found += [e for e in members if e.state is State.RUNNING and e.request.deadline is None]
         return found

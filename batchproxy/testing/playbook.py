@@ -21,7 +21,7 @@ class Playbook:
     Args:
         policies: model name to policy; default: model ``m`` with the default policy.
         endpoints: how many there are (``e0``, ``e1``, ...), all up.
-        max_inflight: merged calls that each may have at once.
+        max_inflight: merged calls that each may have at once; None: learned.
         max_relayed: unmerged calls that each may have at once.
         options: further arguments of ``Scheduler``.
 
@@ -38,7 +38,7 @@ class Playbook:
         policies: Mapping[str, Policy] | None = None,
         *,
         endpoints: int = 1,
-        max_inflight: int = 2,
+        max_inflight: int | None = 2,
         max_relayed: int = 256,
         **options: Any,
     ) -> None:

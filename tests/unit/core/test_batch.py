@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Batch, Bisection, Dispatch
+from batchproxy.core.batch import Batch, Bisection, Dispatch, Release
 from batchproxy.core.request import Entry, State
 from batchproxy.testing import FIXED, StubWaiter, a_request
 
@@ -166,8 +166,8 @@ def test_batch_without_family_leaves_none() -> None:
 def test_dispatch_remembers_what_was_charged() -> None:
     """Members may leave while it runs; the endpoint is credited what it was debited."""
     batch = Batch(_entries(2), merged=True)
-    dispatch = Dispatch(batch, Endpoint("e0"), 1.5)
+    dispatch = Dispatch(batch, Endpoint("e0"), 1.5, Release.SLOT, 8, None)
     batch.rows = 0
 
-    assert (4, 1.5) == (dispatch.rows, dispatch.started)
-    assert "Dispatch(Batch(m, entries=2, rows=0) -> e0)" == repr(dispatch)
+    assert (4, 8, 1.5, None) == (dispatch.rows, dispatch.cap, dispatch.started, dispatch.flight)
+    assert "Dispatch(Batch(m, entries=2, rows=0) -> e0, slot)" == repr(dispatch)

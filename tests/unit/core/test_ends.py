@@ -1,4 +1,4 @@
-"""Tests of batchproxy.core.scheduler: what becomes of a call, by ruling R3's table. Scripts, as in test_scheduler."""
+"""Tests of batchproxy.core.ends: what becomes of a call, by ruling R3's table. Scripts, as in test_scheduler."""
 
 from __future__ import annotations
 
