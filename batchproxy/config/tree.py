@@ -78,8 +78,8 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_inflight: merged calls that one endpoint may have at once; left out, it is learned.
         max_relayed: calls that are not merged, per endpoint; beyond it they are refused (R2).
         max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
-        static_headers: header to value, sent to servers with merged calls. Where callers sent the same one
-            and it is in ``partition_by``, theirs is sent.
+        static_headers: header to value, sent to servers with each call. Where a caller sent the same one, and for
+            a merged call it is in ``partition_by``, theirs is sent.
         grpc_client: what carries unary calls to servers by gRPC: our own client, or ``grpc.aio``.
         tls: for endpoints within TLS.
     """
