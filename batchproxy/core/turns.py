@@ -2,9 +2,9 @@
 
 A **flow** is what one tenant asks of one model. Time is dealt out in rounds. In each round every flow that has a ripe
 lane may send for one **quantum**, the cost of the dearest batch of the round before, so that each sends one batch at
-least; what it sends beyond that it has less in the next rounds, two at most. Within a round the most urgent lane goes first
-(``Lane.order``: priority, deadline, age), so a flow with something urgent is served at once while it has credit, and
-waits for the others of its round where it has none.
+least; what it sends beyond that it has less in the next rounds, two at most. Within a round the most urgent lane goes
+first (``Lane.order``: priority, deadline, age), so a flow with something urgent is served at once while it has credit,
+and waits for the others of its round where it has none.
 
 A flow that has nothing ripe when a round begins gets no credit for it; what it owes, it owes. Flows that (re)appear
 join the present round, but only as many as there were flows when it began, and a few: later ones join the next,

@@ -58,21 +58,27 @@ class Call(Generic[Answer]):
         respond: gets the answer; called exactly once, unless the call is cancelled before.
         record: told when it came (``started``) and its status code, for the records; as ``form``, it may be replaced.
         started: on the engine's clock, in seconds.
+
+    Attributes:
+        priority: what the caller asked for, one of ``policy.PRIORITIES``; None: nothing.
     """
 
-    __slots__ = ("_done", "_engine", "_entry", "_respond", "_started", "form", "record")
+    __slots__ = ("_done", "_engine", "_entry", "_respond", "_started", "form", "priority", "record")
 
     def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float) -> None:
         self.form = form
         self._respond = respond
         self.record = record
         self._started = started
+        self.priority: int | None = None
         self._done = False
         self._engine: Engine | None = None
         self._entry: Entry | None = None
 
     def start(self, engine: Engine, request: Request) -> None:
         """Submit to the engine; a refusal is answered at once."""
+        if self.priority is not None:
+            request.priority = self.priority
         try:
             self._entry = engine.submit(request, self)
             self._engine = engine

@@ -22,6 +22,7 @@ from batchproxy.frontends.heavy import LONG_ANSWER
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.terms import Terms
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -105,12 +106,21 @@ class GrpcRoutes:
         directory: the models.
         observer: told of each answered call.
         clock: monotonic seconds, the engines' own.
+        priority_header: metadata that names a priority; lower case.
     """
 
-    def __init__(self, directory: Directory, observer: Observer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        observer: Observer,
+        clock: Callable[[], float],
+        *,
+        priority_header: str | None = None,
+    ) -> None:
         self._directory = directory
         self._observer = observer
         self._clock = clock
+        self._terms = None if priority_header is None else Terms(priority_header=priority_header)
         self._tasks = Tasks()
         self._documents: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
             tfs_grpc.GET_MODEL_STATUS: self._status,
@@ -200,7 +210,7 @@ class GrpcRoutes:
             if partition != key.partition:
                 key = key._replace(partition=partition)
         call = Call(form, respond, record, started)
-        call.start(engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw))
+        self._start(call, engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw), metadata)
         return call
 
     def _predict(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:
@@ -235,7 +245,7 @@ class GrpcRoutes:
             return refused
         record = partial(self._ended, model, "Predict")
         waiting = Call(form, respond, record, started)
-        waiting.start(engine, request)
+        self._start(waiting, engine, request, raw.headers)
         if request.rows is not None and signature is not None:
             known = Known(engine, request.key, request.rows, request.nbytes, form, record, pool, signature)
             self._templates.learn(raw.body, request.columns, known)
@@ -260,7 +270,7 @@ class GrpcRoutes:
         except BatchProxyError as error:
             call.set_exception(error)
         else:
-            call.start(pool.engine, request)
+            self._start(call, pool.engine, request, raw.headers)
         return call
 
     def _reload(
@@ -287,6 +297,15 @@ class GrpcRoutes:
 
         _ = self._tasks.spawn(f"reload-{pool.engine.name}", ask())
         return call
+
+    def _start(self, call: Call[GrpcAnswer], engine: Engine, request: Request, metadata: Sequence[Header]) -> None:
+        if self._terms is not None:
+            try:
+                call.priority = self._terms.priority(metadata)
+            except BatchProxyError as error:
+                call.set_exception(error)
+                return
+        call.start(engine, request)
 
     def _ended(self, model: str, method: str, started: float, code: Code) -> None:
         self._observer.request_ended(model, method, GRPC, code, self._clock() - started)

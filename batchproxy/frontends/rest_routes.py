@@ -25,9 +25,9 @@ from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
 from batchproxy.frontends.rest_relay import RestRelay, passed_on
+from batchproxy.frontends.terms import Terms
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
-from batchproxy.wire.http1_head import Headers
 
 Respond = Callable[[RestAnswer], None]
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class RestRoutes:
         clock: monotonic seconds, the engines' own.
         timeout_s: how long an inference call may take; 0: for ever.
         deadline_header: request header that may shorten that, in milliseconds; lower case.
+        priority_header: request header that names a priority; lower case.
 
     Attributes:
         heavy: reads the long bodies and writes the long answers.
@@ -65,12 +66,12 @@ class RestRoutes:
         *,
         timeout_s: float,
         deadline_header: str | None,
+        priority_header: str | None = None,
     ) -> None:
         self._directory = directory
         self._observer = observer
         self._clock = clock
-        self._timeout_s = timeout_s
-        self._deadline_header = deadline_header
+        self._terms = Terms(timeout_s=timeout_s, deadline_header=deadline_header, priority_header=priority_header)
         self.heavy = Heavy(clock)
         self._relay = RestRelay()
         self._templates: JsonTemplates[NumberPlan[Known[RestAnswer]]] = JsonTemplates()
@@ -140,7 +141,7 @@ class RestRoutes:
         engine, key, rows, nbytes, form, record, _, _ = known
         call = Call(form, respond, record, started)
         try:
-            deadline = self._deadline(headers, started)
+            deadline, call.priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             call.set_exception(error)
         else:
@@ -159,7 +160,7 @@ class RestRoutes:
         served = self._directory.embedded(target.model)
         call = self._call(_ROWS, "" if served is None else target.model, "predict", started, respond)
         try:
-            deadline = self._deadline(headers, started)
+            deadline, call.priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             call.set_exception(error)
             return call
@@ -219,18 +220,20 @@ class RestRoutes:
         """Pass a request on: merged with others where all is known of its model, else as it came."""
         verb = target.verb if target is not None else ""
         try:
-            deadline = self._deadline(headers, started)
+            deadline, priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", verb, started, respond)
         if target is None or len(raw.body) <= LONG_BODY:
             request = self._relay.request(pool, target, raw, deadline)
         elif rest_relay.may_merge(pool, target):
             call = self._call(_RELAYED, "", verb, started, respond)
+            call.priority = priority
             asked = _Asked(call, pool, target, raw, deadline)
             self._read(asked, partial(rest_relay.read, verb, raw.body), partial(self._relay_long, asked))
             return call
         else:
             request = self._relay.merged(pool, target, raw, deadline, None)
+        request.priority = priority
         return self._start(pool.engine, request, _RELAYED, verb, started, respond)
 
     def _relay_long(self, asked: _Asked, found: rest_relay.Found | None) -> None:
@@ -249,7 +252,7 @@ class RestRoutes:
         respond: Respond,
     ) -> Call[RestAnswer]:
         try:
-            deadline = self._deadline(headers, started)
+            deadline, priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", target.verb, started, respond)
         if target.verb in _DOCUMENTS:
@@ -257,6 +260,7 @@ class RestRoutes:
             document.deadline = deadline
             return self._start(pool.engine, document, form, target.verb, started, respond)
         call = self._call(_ROWS, "", target.verb, started, respond)
+        call.priority = priority
         raw = RawCall(REST, "POST", "", passed_on(headers), body)
         asked = _Asked(call, pool, target, raw, deadline)
         if target.verb == "predict":
@@ -340,33 +344,6 @@ class RestRoutes:
 
     def _ended(self, model: str, verb: str, started: float, code: Code) -> None:
         self._observer.request_ended(model, verb, REST, code, self._clock() - started)
-
-    def _deadline(self, headers: Mapping[str, str], started: float) -> float | None:
-        """The sooner of the configured limit and the caller's header (R6).
-
-        Raises:
-            DecodeError: the header is no positive number of milliseconds.
-        """
-        if isinstance(headers, Headers):
-            limit_s = headers.limit_s
-            if limit_s is not None and limit_s < 0:
-                limit_s = headers.limit_s = self._limit_s(headers)
-        else:
-            limit_s = self._limit_s(headers)
-        return None if limit_s is None else started + limit_s
-
-    def _limit_s(self, headers: Mapping[str, str]) -> float | None:
-        """The time that a call may take, in seconds."""
-        limit_s = self._timeout_s or None
-        text = headers.get(self._deadline_header) if self._deadline_header else None
-        if text is not None:
-            if not (text.isascii() and text.isdigit() and len(text) < 16):
-                raise DecodeError(
-                    f"header {self._deadline_header}: {text[:32]!r} is not a whole number of milliseconds"
-                )
-            asked_s = int(text) / 1000
-            limit_s = asked_s if limit_s is None else min(limit_s, asked_s)
-        return limit_s
 
 
 def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyError]:
