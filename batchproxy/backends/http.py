@@ -147,23 +147,19 @@ class RestDoor:
         return kept
 
     async def _answer(self, method: str, head: bytes, body: bytes, timeout_s: float | None) -> Answer:
-        loop = asyncio.get_running_loop()
-        until = None if timeout_s is None else loop.time() + timeout_s
+        until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         again = method in _IDEMPOTENT
         connection = self._connections.kept()
         while True:
             if connection is None:
                 connection = await self._connections.new(until)
-            waiter = connection.ask(method, head, body)
-            timer = None if until is None else loop.call_at(until, connection.late, waiter)
+            waiter = connection.ask(method, head, body, until)
             try:
                 return await waiter
             except BrokenError as error:
                 if not (again and error.silent) or self._closed:
                     raise
             finally:
-                if timer is not None:
-                    timer.cancel()
                 connection.leave(waiter)
             again, connection = False, None
 

@@ -18,6 +18,9 @@ into a connection just closed may have run, and only who knows the model may sen
 SWEEP_S = 1.0
 """The timer that closes idle connections runs no more often."""
 
+LATE_S = 0.05
+"""How late a call may learn that its time is over: one timer for all connections instead of one a call."""
+
 ONE_PIECE_BYTES = 64 << 10
 """Head and body of a request up to this size are joined: one write, one packet where it is small."""
 
@@ -48,7 +51,7 @@ class Connection(asyncio.Protocol):
         since: when it was last given back, in the loop's seconds.
     """
 
-    __slots__ = ("_answer", "_loop", "_owner", "_transport", "_waiter", "since")
+    __slots__ = ("_answer", "_loop", "_owner", "_transport", "_until", "_waiter", "since")
 
     def __init__(self, owner: Connections) -> None:
         self.since = 0.0
@@ -57,9 +60,20 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._waiter: asyncio.Future[Answer] | None = None
+        self._until: float | None = None
 
-    def ask(self, method: str, head: bytes, body: bytes) -> asyncio.Future[Answer]:
-        """Send a request; ends as its answer, or with BadAnswer, BrokenError or TimeoutError."""
+    def ask(self, method: str, head: bytes, body: bytes, until: float | None = None) -> asyncio.Future[Answer]:
+        """Send a request; ends as its answer, or with BadAnswer, BrokenError or TimeoutError.
+
+        Args:
+            method: HTTP's.
+            head: all that precedes the body.
+            body: empty for none.
+            until: when its time is over, in the loop's seconds; None: never.
+        """
+        self._until = until
+        if until is not None:
+            self._owner.watch()
         self._answer = Answer(method, heads=self._owner.heads)
         self._waiter = waiter = self._loop.create_future()
         transport = self._transport
@@ -71,10 +85,14 @@ class Connection(asyncio.Protocol):
             transport.writelines((head, body))
         return waiter
 
-    def late(self, waiter: asyncio.Future[Answer]) -> None:
-        """The call's time is over, unless it is already answered."""
-        if self._waiter is waiter:
-            self._fail(TimeoutError())
+    def look_after(self, now: float) -> bool:
+        """End the call under way if its time is over; whether there is one whose time may yet be."""
+        if self._waiter is None or self._until is None:
+            return False
+        if self._until > now:
+            return True
+        self._fail(TimeoutError())
+        return False
 
     def leave(self, waiter: asyncio.Future[Answer]) -> None:
         """Nobody waits for the call any longer: if it is still under way, hang up, as HTTP/1.1 has no other word."""
@@ -170,6 +188,7 @@ class Connections:
         self._all: set[Connection] = set()
         self._idle: list[Connection] = []  # by the time they were given back; closed ones are found out when taken
         self._sweep: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self._closed = False
 
@@ -222,6 +241,17 @@ class Connections:
         if self._sweep is None:
             self._sweep = loop.call_later(IDLE_S, self._swept)
 
+    def watch(self) -> None:
+        """A call has begun whose time will be over."""
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LATE_S, self._watched)
+
+    def _watched(self) -> None:
+        self._watch = None
+        now = asyncio.get_running_loop().time()
+        if sum([connection.look_after(now) for connection in tuple(self._all)]):
+            self.watch()
+
     def expire(self, now: float) -> None:
         """Close those that were free for ``IDLE_S``."""
         old = sum(connection.since + IDLE_S <= now for connection in self._idle)
@@ -239,8 +269,9 @@ class Connections:
         """Close them; calls under way are lost."""
         self._closed = True
         self._idle.clear()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._watch):
+            if timer is not None:
+                timer.cancel()
         if self._all:
             self._emptied = asyncio.Event()
             for connection in list(self._all):

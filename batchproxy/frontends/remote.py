@@ -76,8 +76,9 @@ class RemotePool:
         wanted = self.models.get(model, self.others).partition_by
         if not wanted:
             return ()
-        found = [(name.lower(), value) for name, value in raw.headers]
-        return tuple((name, value) for name, value in found if name in wanted and isinstance(value, str))
+        return tuple(
+            [(low, value) for name, value in raw.headers if (low := name.lower()) in wanted and isinstance(value, str)]
+        )
 
 
 def as_it_came(raw: RawCall, deadline: float | None, model: str = "") -> Request:

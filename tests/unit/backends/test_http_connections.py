@@ -296,11 +296,14 @@ async def test_times_that_are_over_after_the_answer() -> None:
     async with recorder() as (stranger, _):
         connections = Connections("127.0.0.1", stranger.port)
         connection: Connection = await connections.new(None)
-        waiter = connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"")
+        until = asyncio.get_running_loop().time() + 60
+        waiter = connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"", until)
+        under_way = connection.look_after(until - 1)
         await waiter
-        connection.late(waiter)
+        over = connection.look_after(until)
         connection.leave(waiter)
 
+        assert (True, False) == (under_way, over)
         assert connections.kept() is connection
         await connections.aclose()
 
