@@ -27,7 +27,9 @@ CASE = "x-case"
 PER_HOP = (("Connection", "X-Hop"), ("X-Hop", "mine"), ("Keep-Alive", "timeout=5"))
 """Fields that end at the proxy (RFC 9110, 7.6.1)."""
 
-END_TO_END = (("X-End", "one"), ("X-End", "two"), ("Retry-After", "7"))
+END_TO_END = (
+    ("X-End", "one"), ("X-End", "two"), ("Retry-After", "7"), ("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2"),
+)  # fmt: skip
 """Fields that do not."""
 
 
@@ -252,7 +254,10 @@ def replaying_rest(cases: Mapping[str, Recorded]) -> Iterator[RestReplay]:
 
 # ---------------------------------------------------------------- gRPC
 
-TRAILING = (("x-trailing", "a"), ("x-trailing", "b"), ("x-trailing-bin", b"\xff\0"))
+TRAILING = (
+    ("x-trailing", "a"), ("x-trailing", "b"), ("x-trailing-bin", b"\xff\0"), ("x-trailing-bin", b"\1"),
+    ("grpc-status-details-bin", b"\x08\x03\x12\x01x"),
+)  # fmt: skip
 INITIAL = (("x-initial", "c"),)
 
 
