@@ -1,0 +1,105 @@
+"""Tests of batchproxy.core.window."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchproxy.core.cost import Cost
+from batchproxy.core.window import Window
+
+BATCHES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(1, 64), st.floats(1e-6, 10.0), st.integers(1, 8)), min_size=1, max_size=30
+)
+
+
+def _costs() -> list[Cost]:
+    """Of two kinds: 10 ms + 1 ms a row, and 1 ms + 0.1 ms a row."""
+    costs = [Cost(), Cost()]
+    for turn in range(16):
+        for rows in (1, 64):
+            costs[0].learn(rows, 0.010 + 0.001 * rows, turn)
+            costs[1].learn(rows, 0.001 + 0.0001 * rows, turn)
+    return costs
+
+
+@given(BATCHES)
+def test_sums(batches: list[tuple[int, int, float, int]]) -> None:
+    """N is time by fair share, S is work by fair share; both over all kinds."""
+    costs, window = _costs(), Window()
+    for kind, rows, share, crowd in batches:
+        window.add(costs[kind], rows, 64, share, share * crowd)
+    shares = [share for _, _, share, _ in batches]
+    seconds = [share * crowd for _, _, share, crowd in batches]
+    work = [costs[kind].seconds(rows) for kind, rows, _, _ in batches]
+
+    assert (len(batches), sum(rows for _, rows, _, _ in batches)) == (window.count, window.rows)
+    assert 64 * len(batches) == window.room
+    assert math.fsum(seconds) / math.fsum(shares) == pytest.approx(window.crowd)
+    assert 1.0 - 1e-9 <= window.crowd <= 8.0 + 1e-9
+    assert math.fsum(work) / math.fsum(shares) == pytest.approx(window.speed)
+    assert window.rows / len(batches) == window.mean_rows
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_main_is_the_kind_of_most_batches(first: int, second: int) -> None:
+    """However large or slow they were."""
+    costs, window = _costs(), Window()
+    for kind, count in enumerate((first, second)):
+        for _ in range(count):
+            window.add(costs[kind], 64 if kind else 1, 64, 1.0, 1.0)
+
+    assert costs[int(second > first)] is window.main
+
+
+def test_speed_is_by_the_costs_as_they_are_known_now() -> None:
+    """A window that is judged again after a cost was corrected tells another speed."""
+    costs, window = _costs(), Window()
+    window.add(costs[0], 8, 64, 0.018, 0.018)
+    before = window.speed
+    costs[0].scale(2.0)
+
+    assert 2.0 * before == pytest.approx(window.speed)
+
+
+@given(st.floats(0.5, 2.0))
+def test_costs_are_corrected_together(factor: float) -> None:
+    """Those of its kinds, and no other's."""
+    costs, other, window = _costs(), _costs()[0], Window()
+    for cost in costs:
+        window.add(cost, 8, 64, 0.01, 0.01)
+    before = [cost.seconds(8) for cost in (*costs, other)]
+    window.rescale(factor)
+
+    assert [factor * before[0], factor * before[1], before[2]] == pytest.approx(
+        [cost.seconds(8) for cost in (*costs, other)]
+    )
+
+
+@given(st.floats(1.05, 2.0))
+def test_costs_are_bent_together(factor: float) -> None:
+    """A little."""
+    costs, window = _costs(), Window()
+    for cost in costs:
+        window.add(cost, 8, 64, 0.01, 0.01)
+    before = [cost.seconds(8) for cost in costs]
+    window.bend(factor)
+
+    assert all(old < cost.seconds(8) <= factor * old for old, cost in zip(before, costs, strict=True))
+
+
+def test_shapes_are_told_by_size() -> None:
+    """Sizes that nobody has timed alone: their times, but for what others took of them."""
+    cost, window = Cost(), Window()
+    for turn in range(16):
+        cost.learn(1, 0.011, turn)
+    for _ in range(16):
+        window.add(cost, 40, 64, 0.05, 0.1)
+        window.add(cost, 1, 64, 0.011, 0.022)
+    for _ in range(8):
+        window.teach_shapes(0.5)
+
+    assert [0.011, 0.05] == pytest.approx([cost.seconds(1), cost.seconds(40)], rel=0.05)
