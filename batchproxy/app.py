@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from batchproxy import __version__, log
+from batchproxy import __version__, log, status
 from batchproxy.config import Config, parse_address
 from batchproxy.engine import Engine
 from batchproxy.frontends import admin
@@ -28,6 +28,7 @@ from batchproxy.frontends.listener import HttpRoutes, Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
 from batchproxy.pools import open_pools
+from batchproxy.state import StateFile
 from batchproxy.tasks import Tasks
 from batchproxy.wire.base import Limits
 from batchproxy.wire.budget import Budget, most_at_once
@@ -58,6 +59,7 @@ class App:
         self._pools = open_pools(config, self.metrics, budget)
         self._engines = self._pools.engines
         self._directory = self._pools.directory
+        self._state = None if config.state_dir is None else StateFile(config.state_dir, self._engines)
         self.doors: dict[str, Listener] = {}
         self.admin: Listener | None = None
         self._rest: RestRoutes | None = None
@@ -71,6 +73,9 @@ class App:
             ConfigError: an address cannot be bound.
         """
         config, listen = self._config, self._config.listen
+        if self._state is not None:
+            self._state.restore()
+            _ = self._tasks.spawn("save-state", self._state.keep_saving())
         clock = self._engines[0].clock
         if listen.admin is not None:
             pages = admin.AdminRoutes(not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
@@ -121,6 +126,8 @@ class App:
         late = (await asyncio.wait([finishing], timeout=self._config.drain_timeout_s))[1]
         dropped = sum([waiting.strand() for waiting in self._waiting()]) if late else 0
         await asyncio.gather(*(door.aclose() for door in self.doors.values()))
+        if self._state is not None:
+            await self._state.save()
         return dropped
 
     async def _finish(self) -> None:
@@ -171,31 +178,7 @@ class App:
         return {
             "version": __version__,
             "reasons": self.not_ready(),
-            "models": [
-                {
-                    "name": name,
-                    "pool": engine.name,
-                    "max_batch_rows": engine.policies[name].max_batch_rows,
-                    "queued_rows": rows,
-                    **self.metrics.summary(name),
-                }
-                for engine in self._engines
-                for name, rows in engine.scheduler.queued_rows().items()
-            ],
-            "endpoints": [
-                {
-                    "pool": engine.name,
-                    "name": endpoint.name,
-                    "up": endpoint.up,
-                    "last_error": endpoint.last_error,
-                    "in_flight": endpoint.in_flight,
-                    "max_inflight": endpoint.limit.partial,
-                    "relayed": endpoint.relayed,
-                    "rows": endpoint.rows,
-                }
-                for engine in self._engines
-                for endpoint in engine.scheduler.balancer.endpoints
-            ],
+            **status.status(self._engines, self.metrics),
         }
 
 

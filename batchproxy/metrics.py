@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from batchproxy.core.batch import Dispatch
+from batchproxy.core.batch import Dispatch, Release
 from batchproxy.core.errors import Code
+from batchproxy.core.learned import learned
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
 from batchproxy.engine import Engine
@@ -103,14 +104,17 @@ class Metrics(Collector):
         self._backend_seconds: dict[tuple[str, str], Histogram] = {}
         self._batch_rows: dict[str, Histogram] = {}
         self._calls: dict[tuple[str, str, Outcome], int] = {}
+        self._released: dict[tuple[str, Release], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     # -- Observer ----------------------------------------------------------------------------------
 
     def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None:
-        """Count the rows of a call and what its members waited."""
+        """Count the rows of a call, why it leaves now, and what its members waited."""
         model = dispatch.batch.key.model
+        why = (model, dispatch.reason)
+        self._released[why] = self._released.get(why, 0) + 1
         rows = self._batch_rows.get(model)
         if rows is None:
             rows = self._batch_rows[model] = Histogram(ROWS)
@@ -181,7 +185,15 @@ class Metrics(Collector):
         for (model, endpoint, outcome), count in self._calls.items():
             calls.add_metric([model, endpoint, outcome.name], count)
         yield calls
+        batches = CounterMetricFamily(
+            "batchproxy_batches", "Calls to backends, by why they left when they did.", labels=["model", "reason"]
+        )
+        for (model, reason), count in self._released.items():
+            batches.add_metric([model, reason.value], count)
+        yield batches
         yield from self._gauges()
+        yield from self._limits()
+        yield from self._costs()
 
     def _gauges(self) -> Iterator[Metric]:
         queued = GaugeMetricFamily("batchproxy_queued_rows", "Rows that wait.", labels=["model"])
@@ -199,6 +211,49 @@ class Metrics(Collector):
                 in_flight.add_metric([engine.name, endpoint.name], endpoint.in_flight + endpoint.relayed)
                 up.add_metric([engine.name, endpoint.name], int(endpoint.up))
         yield from (queued, nbytes, buffered, in_flight, up)
+
+    def _limits(self) -> Iterator[Metric]:
+        labels = ["pool", "endpoint"]
+        ceiling = GaugeMetricFamily(
+            "batchproxy_endpoint_ceiling", "Work done at once at most, as learned.", labels=labels
+        )
+        partial = GaugeMetricFamily(
+            "batchproxy_endpoint_partial_limit", "Batches in flight at most, as learned.", labels=labels
+        )
+        full = GaugeMetricFamily("batchproxy_endpoint_full_limit", "The same where batches are full.", labels=labels)
+        draining = GaugeMetricFamily(
+            "batchproxy_endpoint_draining", "1: gets nothing until it is empty, to time a batch alone.", labels=labels
+        )
+        for engine in self._engines():
+            for endpoint in engine.scheduler.balancer.endpoints:
+                limit, place = endpoint.limit, [engine.name, endpoint.name]
+                ceiling.add_metric(place, limit.ceiling)
+                partial.add_metric(place, limit.partial)
+                full.add_metric(place, limit.full)
+                draining.add_metric(place, int(limit.draining))
+        yield from (ceiling, partial, full, draining)
+
+    def _costs(self) -> Iterator[Metric]:
+        labels = ["model", "endpoint"]
+        alpha = GaugeMetricFamily("batchproxy_cost_alpha_seconds", "A batch's time without its rows.", labels=labels)
+        beta = GaugeMetricFamily("batchproxy_cost_beta_seconds", "What a row adds to a batch's time.", labels=labels)
+        noise = GaugeMetricFamily("batchproxy_cost_noise", "Mean deviation from that; 0.08 is 8 %.", labels=labels)
+        gain = GaugeMetricFamily(
+            "batchproxy_batching_gain", "Rows a second in batches of mean size, over those one by one.", labels=labels
+        )
+        for engine in self._engines():
+            for endpoint in engine.scheduler.balancer.endpoints:
+                for known in learned(endpoint):
+                    place = [known.model, endpoint.name]
+                    alpha.add_metric(place, known.alpha)
+                    beta.add_metric(place, known.beta)
+                    noise.add_metric(place, known.noise)
+                    gain.add_metric(place, known.gain)
+        yield from (alpha, beta, noise, gain)
+
+    def released(self, model: str) -> dict[str, int]:
+        """Why its calls left when they did, and how many did so."""
+        return {reason.value: count for (name, reason), count in self._released.items() if name == model}
 
     def summary(self, model: str) -> dict[str, float]:
         """The few numbers of a model that the live page shows; rows and calls count every call, whatever its end."""

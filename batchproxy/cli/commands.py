@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "serve models, batching their requests",
     "check": "check a configuration file without serving it",
     "demo": "serve the built-in models, send them real traffic, print what batching gains",
+    "explain": "say in sentences what a running proxy learned, and why batches leave when they do",
     "simulate": "show in simulated time how batching would do, beside other rules",
 }
 

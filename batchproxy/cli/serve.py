@@ -21,6 +21,7 @@ from batchproxy.config import (
     Delay,
     Listen,
     ModelConfig,
+    Name,
     PoolConfig,
     Port,
     Seconds,
@@ -112,6 +113,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of requests and answers held at once, of all models (default 536870912: 512 MiB)",
     )
+    batching.add_argument(
+        "--state_dir", type=_typed(Name), metavar="FOLDER", help="keeps what was learned over a restart (default none)"
+    )
     times = parser.add_argument_group("time limits")
     times.add_argument(
         "--rest_api_timeout_in_ms", type=_typed(int), metavar="MS", help="of a REST call (default 30000; 0: none)"
@@ -167,6 +171,7 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
         "pools": tuple(_pool(parameters.apply_to_pool(pool), args) for pool in pools),
         "models": tuple(_batched(parameters, model, args) for model in models),
         **_given(args, "rest_api_enable_cors_support", "max_buffered_bytes", "drain_delay_s", "drain_timeout_s"),
+        **_given(args, "state_dir"),
     }
     if args.rest_api_timeout_in_ms is not None:
         changes["rest_api_timeout_in_ms"] = max(0, args.rest_api_timeout_in_ms)  # TF Serving: 0 or less is none

@@ -152,6 +152,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         probe_interval_s: how often endpoints are asked whether they are up.
         drain_delay_s: after SIGTERM, how long to listen on while ``/readyz`` already says 503.
         drain_timeout_s: after that, how long requests that were taken may need.
+        state_dir: folder of the file in which what was learned outlives a restart; ``None``: nothing is written.
 
     Raises:
         ConfigError: the parts do not fit together; the text begins with the key's path.
@@ -168,6 +169,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0
     drain_delay_s: Seconds = 0.0
     drain_timeout_s: Seconds = 30.0
+    state_dir: Name | None = None
 
     def __post_init__(self) -> None:
         if self.deadline_header is not None:

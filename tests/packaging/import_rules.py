@@ -47,6 +47,8 @@ ROOMS = {
     "observe": Room(rooms=("core",)),
     "engine": Room(rooms=("core", "backends.base", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
+    "status": Room(rooms=("core", "engine", "metrics")),
+    "state": Room(rooms=("core", "engine", "log"), packages=("orjson",)),
     "backends": Room(rooms=("core", "codecs", "endpoints", "tasks", "wire.budget"), packages=("numpy",)),
     "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms", "backends.tls"), packages=("grpc",)),
     "backends.grpc_terms": Room(rooms=("core",)),
@@ -79,8 +81,8 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "catalogue", "endpoints", "engine", "tasks")),
     "app": Room(
         rooms=(
-            "core", "wire", "frontends", "engine", "log", "metrics", "observe", "pools", "tasks", "config", "endpoints",
-            "__version__",
+            "core", "wire", "frontends", "engine", "log", "metrics", "observe", "pools", "state", "status", "tasks",
+            "config", "endpoints", "__version__",
         ),
         packages=("uvloop",),
     ),

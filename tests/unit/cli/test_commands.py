@@ -30,9 +30,9 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ([], "no command is given; one of: serve, check, demo, simulate. See batchproxy --help"),
+        ([], "no command is given; one of: serve, check, demo, explain, simulate. See batchproxy --help"),
         (["srve"], "unknown command 'srve'; did you mean 'serve'?"),
-        (["xyz"], "unknown command 'xyz'; one of: serve, check, demo, simulate"),
+        (["xyz"], "unknown command 'xyz'; one of: serve, check, demo, explain, simulate"),
         (
             ["--port", "1"],
             "unknown flag --port before the command; the command comes first: batchproxy serve --port ...",
@@ -72,7 +72,7 @@ def test_help_names_every_command(say: Callable[..., tuple[int, str, str]], flag
     assert all(f"  {name:<10}{text}" in out for name, text in COMMANDS.items())
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "simulate"])
+@pytest.mark.parametrize("command", ["serve", "check", "explain", "simulate"])
 def test_help_of_a_command(say: Callable[..., tuple[int, str, str]], command: str) -> None:
     """Ends with examples, status 0."""
     status, out, err = say(command, "--help")
