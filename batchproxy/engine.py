@@ -216,7 +216,7 @@ class Engine:
             reply = await backend.infer(batch.key, columns, timeout_s)
         finally:
             self.charge(-held)
-        dispatch.endpoint.answered(batch.key, reply.version)
+        self.scheduler.answered(dispatch, reply.version)
         alone = len(members) == 1 and sent == (members[0].request.rows or 0)
         return [reply] if alone else split(members, reply, sent)
 

@@ -93,13 +93,16 @@ class Endpoint:
             cost = self._costs[kind] = cost or Cost()
         return cost
 
-    def answered(self, key: BatchKey, version: int) -> None:
-        """Which version of the model answered, 0 where it did not say: costs of another one are forgotten."""
+    def answered(self, key: BatchKey, version: int) -> bool:
+        """Which version of the model answered, 0 where it did not say; whether costs of another one were forgotten."""
         cost = self.cost(key)
-        if version and version != cost.version:
-            if cost.version:
-                cost = self._costs[key[:4]] = Cost()
-            cost.version = version
+        if not version or version == cost.version:
+            return False
+        other = cost.version != 0
+        if other:
+            cost = self._costs[key[:4]] = Cost()
+        cost.version = version
+        return other
 
     def known(self) -> Iterator[tuple[str, Cost]]:
         """(model, what a kind of batch of it costs here), of each kind that anything is known of."""

@@ -205,6 +205,15 @@ class Scheduler:
         self._now = now
         return self._ends.settle(dispatch, outcome, error)
 
+    def answered(self, dispatch: Dispatch, version: int) -> None:
+        """Which version of the model answers a call that is about to be settled; 0 where it does not say."""
+        endpoint, model = dispatch.endpoint, dispatch.batch.key.model
+        if endpoint.answered(dispatch.batch.key, version):
+            self._notice(
+                f"endpoint {endpoint.name}: model {model!r} answers as version {version}: what its batches cost is "
+                "learned anew"
+            )
+
     def _release(self, dispatch: Dispatch, now: float, *, answered: bool) -> None:
         del self._running[dispatch.batch]
         endpoint = dispatch.endpoint
