@@ -163,7 +163,7 @@ def _row_form(rows: list[Value], specs: Mapping[str, TensorSpec]) -> dict[str, A
         )
     named = is_named(rows[0])
     taken = {name: _Input(spec.dtype) for name, spec in specs.items()}
-    plain = next(iter(specs))
+    plain = min(specs)  # of several the first one in TF Serving's map, which has no order
     for index, row in enumerate(rows):
         if named:
             if not is_named(row):

@@ -108,7 +108,7 @@ def test_the_form_that_was_used_is_told() -> None:
         (
             b'{"instances": [{"b64": "YQ=="}]}',
             Signature({"s": TensorSpec("string"), "r": TensorSpec("string")}),
-            UNEQUAL + "1!=2 len({s}) != len({r,s}). Sent extra: {}. Missing but required: {r}.",
+            UNEQUAL + "1!=2 len({r}) != len({r,s}). Sent extra: {}. Missing but required: {s}.",
         ),
         (b'{"inputs": {"k": 1}}', Signature({"k": TensorSpec("float16")}), "Conversion of JSON Value: 1 to type: half"),
         (
