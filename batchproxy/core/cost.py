@@ -167,7 +167,8 @@ class Cost:
     def gain_between(self, rows: float) -> tuple[float, float]:
         """Bounds that ``gain(rows)`` lies between with 95 % confidence; 1 and ``rows`` where one size was seen only.
 
-        The variance is that of the line at 1 and at ``rows``, as ``noise`` and the batches seen make it.
+        The variance is that of the line at 1 and at ``rows``, as ``noise`` and the batches seen make it. How far the
+        line is less steep than the sizes alone would have it (``SHRINKAGE``) comes on top.
         """
         rows = max(1.0, rows)
         weights = sum(weight / (seconds * seconds) for _, seconds, weight in self._buckets.values())
@@ -178,10 +179,12 @@ class Cost:
         spread = sum(weight * (x - mean) ** 2 for x, weight in points)
         one, many = self.seconds(1), self.seconds(rows)
         level = (1.0 / one - 1.0 / many) ** 2 / weights
-        tilt = ((1.0 - mean) / one - (rows - mean) / many) ** 2
-        variance = level + (tilt / spread if spread > 0.0 else math.inf)
-        error = 1.25 * self.noise * math.sqrt(variance)  # sigma from the mean absolute deviation
-        factor = math.exp(min(2.0 * error, 700.0))
+        if not spread:
+            return 1.0, rows
+        tilt = abs((1.0 - mean) / one - (rows - mean) / many)
+        error = 1.25 * self.noise * math.sqrt(level + tilt**2 / spread)  # sigma from the mean absolute deviation
+        flattened = tilt * self.beta * SHRINKAGE * weights * max(1.0, mean) ** 2 / spread
+        factor = math.exp(min(2.0 * error + flattened, 700.0))
         gain = self.gain(rows)
         return min(gain, max(1.0, gain / factor)), max(gain, min(rows, gain * factor))
 
