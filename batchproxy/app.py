@@ -89,8 +89,9 @@ class App:
             clock,
             timeout_s=config.rest_api_timeout_in_ms / 1000,
             deadline_header=config.deadline_header,
+            priority_header=config.priority_header,
         )
-        self._grpc = GrpcRoutes(self._directory, self.metrics, clock)
+        self._grpc = GrpcRoutes(self._directory, self.metrics, clock, priority_header=config.priority_header)
         rest: HttpRoutes = CorsRoutes(self._rest) if config.rest_api_enable_cors_support else self._rest
         most = most_at_once(config.max_buffered_bytes)
         limits = Limits(body_bytes=min(Limits().body_bytes, most))

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from batchproxy import endpoints
 from batchproxy.core.errors import ConfigError
-from batchproxy.core.policy import Policy
+from batchproxy.core.policy import PRIORITIES, Policy
 from batchproxy.documents import nearest
 from batchproxy.endpoints import Address, TfServingAddress, parse_address
 
@@ -114,17 +114,22 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         name: ``EVERY_OTHER`` ("*"): all models of the pool's servers that no other entry names.
         batchable: True: a server that does not tell this model's metadata is taken to leave the first axis
             of every input and output open. False: it never does. None: its metadata is asked (R5).
+        canary_every: of so many batches one is checked for rows that influence each other; 0: none.
         partition_by: headers that callers must agree in to share a call, which carries them on. In lower case.
+            Callers that agree are one tenant, and tenants of a pool take turns.
     """
 
     name: Name
     pool: Name
     max_batch_rows: Count = 64
+    max_batch_bytes: Bytes = 64 * 2**20
     max_delay_ms: Delay = 0.0
     max_queued_rows: Count = 8192
     allowed_batch_sizes: tuple[Count, ...] = ()
     batching: bool = True
     idempotent: bool = True
+    canary_every: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1000
+    priority: Literal["high", "normal", "low"] = "normal"
     batchable: bool | None = None
     partition_by: tuple[str, ...] = ("authorization",)
 
@@ -132,11 +137,14 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """What the core needs to know of it."""
         return Policy(
             max_batch_rows=self.max_batch_rows,
+            max_batch_bytes=self.max_batch_bytes,
             max_delay_s=self.max_delay_ms / 1000,
             max_queued_rows=self.max_queued_rows,
             allowed_batch_sizes=self.allowed_batch_sizes,
             batching=self.batching,
             idempotent=self.idempotent,
+            canary_every=self.canary_every,
+            priority=PRIORITIES[self.priority],
         )
 
 
@@ -147,6 +155,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rest_api_timeout_in_ms: time limit of a REST call; 0: none (R6).
         rest_api_enable_cors_support: whether pages of other sites may read the REST answers that are our own.
         deadline_header: request header that may shorten it, in milliseconds; ``None``: no header does. Lower case.
+        priority_header: request header or gRPC metadata that names a priority: high, normal, low, or 0, 1, 2; ``None``:
+            none does. Lower case.
         max_buffered_bytes: of requests and answers that the process holds (R7).
         backend_timeout_s: time limit of a merged call none of whose members has one.
         probe_interval_s: how often endpoints are asked whether they are up.
@@ -164,6 +174,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rest_api_timeout_in_ms: Milliseconds = 30_000
     rest_api_enable_cors_support: bool = False
     deadline_header: str | None = "x-request-timeout-ms"
+    priority_header: str | None = None
     max_buffered_bytes: Bytes = 512 * 2**20
     backend_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0
@@ -172,8 +183,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state_dir: Name | None = None
 
     def __post_init__(self) -> None:
-        if self.deadline_header is not None:
-            msgspec.structs.force_setattr(self, "deadline_header", self.deadline_header.lower())
+        for key in ("deadline_header", "priority_header"):
+            if (name := getattr(self, key)) is not None:
+                msgspec.structs.force_setattr(self, key, name.lower())
         for path, problem in _problems(self):
             raise ConfigError(f"{path}: {problem}")
 
@@ -183,8 +195,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _listen_problems(config.listen)
-    if config.deadline_header is not None and not re.fullmatch(r"[a-z0-9_-]+", config.deadline_header):
-        yield "$.deadline_header", f"{config.deadline_header!r} is not the name of a header; null for none"
+    for key in ("deadline_header", "priority_header"):
+        if (name := getattr(config, key)) is not None and not re.fullmatch(r"[a-z0-9_-]+", name):
+            yield f"$.{key}", f"{name!r} is not the name of a header; null for none"
     pools: dict[str, PoolConfig] = {}
     for index, pool in enumerate(config.pools):
         if pool.name in pools:

@@ -16,6 +16,7 @@ class Policy:
     Args:
         max_batch_rows: rows of a merged call at most; a larger request goes alone. TF Serving: ``max_batch_size``.
         max_batch_bytes: bytes of a merged call at most (R7); one of JSON takes 8 MiB at most.
+        grows: whether ``max_batch_rows`` is only where to start, since nobody set it: more are tried while they pay.
         max_delay_s: how long the first request of a batch may wait for company while an endpoint
             is free, in seconds. 0: not at all. TF Serving: ``batch_timeout_micros``.
         max_queued_rows: rows of this model that may wait; beyond it requests are refused.
@@ -24,16 +25,19 @@ class Policy:
             padding is undone. Empty: any size. The last one equals ``max_batch_rows``.
         batching: False sends every request alone, at once.
         idempotent: False: nothing is ever run twice, so no bisecting and no retry (R3).
+        canary_every: of so many batches one is checked for rows that influence each other (see `canary`); 0: none.
         priority: of requests that name none; one of ``PRIORITIES``.
     """
 
     max_batch_rows: int = 64
+    grows: bool = False
     max_batch_bytes: int = 64 << 20
     max_delay_s: float = 0.0
     max_queued_rows: int = 8192
     allowed_batch_sizes: tuple[int, ...] = ()
     batching: bool = True
     idempotent: bool = True
+    canary_every: int = 0
     priority: int = PRIORITIES["normal"]
 
     def padded(self, rows: int) -> int:

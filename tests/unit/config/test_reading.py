@@ -58,6 +58,9 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
                 allowed_batch_sizes=(4, 8),
                 batching=False,
                 idempotent=False,
+                canary_every=7,
+                max_batch_bytes=1 << 20,
+                priority="low",
                 batchable=True,
                 partition_by=("x-user", "x-role"),
             ),
@@ -65,6 +68,7 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
         rest_api_timeout_in_ms=0,
         rest_api_enable_cors_support=True,
         deadline_header=None,
+        priority_header="x-priority",
         backend_timeout_s=1,
         probe_interval_s=0.5,
         drain_delay_s=5,
@@ -86,6 +90,9 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
         allowed_batch_sizes=(4, 8),
         batching=False,
         idempotent=False,
+        canary_every=7,
+        max_batch_bytes=1 << 20,
+        priority=2,
     )
     assert expected == config.models[0].policy()
 

@@ -49,7 +49,7 @@ def test_the_least_file_has_the_documented_defaults(tmp_path: Path) -> None:
         PoolConfig(name="p", endpoints=("onnx:x",), max_inflight=None, max_relayed=256, max_queued_bytes=268_435_456),
     ) == config.pools
     assert {} == config.pools[0].static_headers
-    assert Policy() == config.models[0].policy()
+    assert Policy(canary_every=1000) == config.models[0].policy()
     assert (None, ("authorization",)) == (config.models[0].batchable, config.models[0].partition_by)
     assert (30_000, "x-request-timeout-ms", 300, 1, 0, 30) == (
         config.rest_api_timeout_in_ms,
@@ -82,9 +82,20 @@ def test_every_other_model_of_servers(tmp_path: Path) -> None:
     assert not config.models[1].policy().batching
 
 
-def test_the_deadline_header_is_lower_case() -> None:
+def test_names_of_headers_are_lower_case() -> None:
     """Listeners compare lower-case names."""
-    assert "x-timeout" == Config(deadline_header="X-Timeout").deadline_header
+    config = Config(deadline_header="X-Timeout", priority_header="X-Priority")
+
+    assert ("x-timeout", "x-priority") == (config.deadline_header, config.priority_header)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("high", 0), ("normal", 1), ("low", 2)])
+def test_priority_is_named(tmp_path: Path, name: str, expected: int) -> None:
+    """The core counts them."""
+    (tmp_path / "a.yaml").write_text(model(f"priority: {name}, max_batch_bytes: 1000"))
+
+    expected_policy = Policy(canary_every=1000, priority=expected, max_batch_bytes=1000)
+    assert expected_policy == load(tmp_path / "a.yaml").models[0].policy()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +209,7 @@ def test_the_deadline_header_is_lower_case() -> None:
             "$.listen.rest: expected host:port such as '0.0.0.0:8501' or '[::1]:8501', got ':80'",
         ),
         ("deadline_header: 'a b'", "$.deadline_header: 'a b' is not the name of a header; null for none"),
+        ("priority_header: ''", "$.priority_header: '' is not the name of a header; null for none"),
     ],
 )
 def test_what_does_not_fit_together(tmp_path: Path, text: str, expected: str) -> None:
