@@ -89,8 +89,8 @@ class Turns:
             self._join(flow)
         flow.lanes.push(lane.order, lane)
         best = flow.lanes.first()
-        if best is None or best[2] is lane or flow.ticket < 0:
-            self._place(flow)
+        if flow.ticket < 0 or (best is not None and best[2] is lane):
+            self._place(flow, lane.order)
 
     def first(self) -> Lane | None:
         """The lane whose turn it is; asked again, the same one."""
@@ -108,7 +108,7 @@ class Turns:
                 self._present -= 1
             elif rank != (flow.round, best[0]):  # it sent something, or its best lane left
                 self._ranking.pop()
-                self._place(flow)
+                self._place(flow, best[0])
             else:
                 if flow.round > self._round:
                     self._begin(flow.round)
@@ -123,7 +123,7 @@ class Turns:
             rows: of the batch.
             seconds: what it is predicted to cost; None: unknown, so that its rows are charged at the pool's mean.
         """
-        if lane is self._sole:
+        if lane is self._sole or not self._flows:
             return
         key = lane.key
         flow = self._flows.get((key[0], key[5]))
@@ -157,12 +157,10 @@ class Turns:
             flow.round = self._round if self._room > 0 else self._round + 1
             self._room -= 1
 
-    def _place(self, flow: Flow) -> None:
-        best = flow.lanes.first()
-        assert best is not None, "a flow without a ripe lane is given a place. This is a bug."
+    def _place(self, flow: Flow, order: float) -> None:
         self._tickets += 1
         flow.ticket = self._tickets
-        self._ranking.push((flow.round, best[0]), flow)
+        self._ranking.push((flow.round, order), flow)
 
     def _begin(self, number: int) -> None:
         """A new round: all who are present come from earlier ones, or could not join those any more."""

@@ -92,15 +92,23 @@ class LanesMachine(RuleBasedStateMachine):
     def cancel(self, which: int, told: bool) -> None:
         waiting = list(self.lanes.entries())
         if waiting:
-            entry = waiting[which % len(waiting)]
-            assert isinstance(entry.waiter, StubWaiter)
-            entry.waiter.cancel()
-            if told and isinstance(lane := entry.home, Lane):
-                lane.remove(entry)
-                if not lane.live:
-                    self.lanes.rank(lane)
+            self._cancel(waiting[which % len(waiting)], told)
+
+    @rule(which=st.integers(0, 1000))
+    def cancel_a_head(self, which: int) -> None:
+        lanes = list({entry.home: None for entry in self.lanes.entries() if isinstance(entry.home, Lane)})
+        if lanes:
+            self._cancel(min(lanes[which % len(lanes)], key=partial(urgency, self.policies, self.serial)), told=True)
 
     # -- doing it --------------------------------------------------------------------------------------
+
+    def _cancel(self, entry: Entry, told: bool) -> None:
+        assert isinstance(entry.waiter, StubWaiter)
+        entry.waiter.cancel()
+        if told and isinstance(lane := entry.home, Lane):
+            lane.remove(entry)
+            if not lane.live:
+                self.lanes.rank(lane)
 
     def _next(self, full: bool) -> Lane | None:
         return self.lanes.next_full() if full else self.lanes.next_ripe(self.now)

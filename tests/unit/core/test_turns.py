@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from batchproxy.core.lane import Book, Lane
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry
@@ -185,14 +183,3 @@ def test_what_was_never_there_is_not_charged() -> None:
     turns.charge(lane, 1, 1.0)
 
     assert {} == turns._flows
-
-
-def test_place_of_a_flow_without_lanes_is_a_bug() -> None:
-    """It has nothing to be ranked by."""
-    flows = _Flows({"m": 1.0, "n": 1.0})
-    lane = flows.come("m")
-    flows.come("n")
-    flows.leave(lane)
-
-    with pytest.raises(AssertionError, match="This is a bug"):
-        flows.turns._place(flows.turns._flows["m", ()])
