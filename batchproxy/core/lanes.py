@@ -34,6 +34,7 @@ class Lanes:
         self._unripe: Ranking[float, Lane] = Ranking()
         self._turns = Turns()
         self._full = Turns()
+        self._filled: dict[Lane, None] = {}  # to be added to those once somebody asks
         self._tickets = 0
 
     def push(self, entry: Entry) -> Lane:
@@ -104,13 +105,14 @@ class Lanes:
             lane.ticket = self._tickets
             full = lane.full()
             if full:
-                self._full.add(lane)
+                self._filled[lane] = None
             if full or not lane.book.policy.max_delay_s:
                 self._turns.add(lane)
             else:
                 self._unripe.push(lane.due(), lane)
             return
         lane.ticket = -1
+        self._filled.pop(lane, None)
         if lane.forgettable and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
@@ -125,11 +127,15 @@ class Lanes:
 
     def next_full(self) -> Lane | None:
         """Of the lanes that are full, the one whose turn it is among them."""
-        while (lane := self._full.first()) is not None:
-            if lane.in_order() and lane.full():
-                return lane
-            self.rank(lane)
-        return None
+        while True:
+            for lane in self._filled:
+                if lane.full():
+                    self._full.add(lane)
+            self._filled.clear()
+            first = self._full.first()
+            if first is None or (first.in_order() and first.full()):
+                return first
+            self.rank(first)
 
     def _ripen(self, now: float) -> None:
         """Give a turn to the lanes that are due."""
