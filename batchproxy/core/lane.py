@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from math import inf
 from operator import attrgetter
 
+from batchproxy.core.cap import CEILING, Cap
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST
 from batchproxy.core.request import BatchKey, Entry, State
@@ -53,12 +54,16 @@ class Book:
     Args:
         policy: the model's.
         waiting: the pool's totals; left out, its own.
+
+    Attributes:
+        cap: rows of a batch at most, as learned.
     """
 
-    __slots__ = ("max_rows", "policy", "rows", "waiting")
+    __slots__ = ("cap", "max_rows", "policy", "rows", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.policy = policy
+        self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
         self.max_rows = policy.max_queued_rows
         self.rows = 0
         self.waiting = waiting or Waiting()
@@ -92,7 +97,7 @@ class Lane:
         self.key = key
         self.book = book
         policy = book.policy
-        self.cap = policy.max_batch_rows
+        self.cap = book.cap.rows
         self.max_bytes = policy.max_batch_bytes
         self.rows = 0
         self.nbytes = 0
@@ -257,8 +262,16 @@ class Lane:
         if not bad and self._clean_left:
             self._clean_left -= 1
             if not self._clean_left:
-                self.cap = self.book.policy.max_batch_rows
+                self.cap = self.book.cap.rows
         return False
+
+    def fit(self) -> bool:
+        """The model's cap changed: take it over, unless in quarantine; returns whether that is fewer rows."""
+        if self._clean_left:
+            return False
+        lowered = self.book.cap.rows < self.cap
+        self.cap = self.book.cap.rows
+        return lowered
 
     def lower_cap(self, rows: int) -> bool:
         """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is fewer."""

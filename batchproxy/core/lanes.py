@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
+from batchproxy.core.cost import Cost
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.lane import Book, Lane, Waiting
 from batchproxy.core.policy import Policy
@@ -93,6 +94,14 @@ class Lanes:
         if book is None:
             book = self.books[model] = Book(self._policies[model], self.waiting)
         return book
+
+    def judge_cap(self, model: str, cost: Cost, rate: float) -> None:
+        """Full batches of a model were worked off at ``rate`` rows a second: its lanes may have more or fewer now."""
+        book = self.books[model]
+        if not book.policy.allowed_batch_sizes and book.cap.judge(cost, rate):
+            for lane in self._lanes.values():
+                if lane.book is book and lane.fit():
+                    self.rank(lane)
 
     def find(self, key: BatchKey) -> Lane | None:
         """The lane of a key, if there is one."""

@@ -56,7 +56,11 @@ ROUND = 0.4
 GREW = 0.7
 SMALL = 3.0
 SHORTEST = 0.0005
-"""Seconds: a batch is not held for less, since an event loop's timers count milliseconds."""
+"""Seconds: a batch is held for less only where others arrive meanwhile, since an event loop's timers count
+milliseconds, and it is the next arrival that ends so short a wait."""
+
+SEVERAL = 4.0
+"""Mean rows from which others surely arrive meanwhile."""
 
 TINY = 1e-9
 """Seconds: what a batch that took no time is said to have taken."""
@@ -85,6 +89,8 @@ class Limit:
         ceiling: work done at once at most: lanes, cores, and what hides the way there and back.
         partial: batches in flight up to which partial ones may go.
         full: the same for full ones.
+        full_window: of the last batch that ended, if a window of full batches ended with it: the cost of most of
+            them, and the rows a second that the endpoint works off at most.
         draining: whether nothing is sent until the endpoint is empty, so that one batch can be timed alone.
     """
 
@@ -94,6 +100,7 @@ class Limit:
         self.ceiling = float(fixed or FIRST)
         self.partial = self._base = fixed or FIRST
         self.full = fixed or OPENING
+        self.full_window: tuple[Cost, float] | None = None
         self.draining = False
         self._clock = 0.0
         self._ticked = 0.0
@@ -135,7 +142,9 @@ class Limit:
         if self.fixed is not None or not cost.known:
             return now
         gap = self._gap(cost, rows, cap)
-        return now if gap < SHORTEST else max(now, self._last_sent + gap)
+        if gap < SHORTEST and cost.rows < SEVERAL:
+            return now
+        return max(now, self._last_sent + gap)
 
     def _gap(self, cost: Cost, rows: int, cap: int) -> float:
         """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy."""
@@ -193,6 +202,7 @@ class Limit:
         """
         self._tick(now)
         self.in_flight -= 1
+        self.full_window = None
         self._turn += 1
         seconds = max(TINY, now - flight.sent)
         share = max(TINY, self._clock - flight.clock)
@@ -249,6 +259,8 @@ class Limit:
         kept = speed / crowd
         sure = 1.0 - _guard(window)
         slowed = kept < sure and crowd > 1.25  # less is one batch and the tail of another
+        if crowd > 0.95 * self.ceiling and window.rows > 0.95 * window.room:
+            self.full_window = window.main, window.rows / window.share
         if slowed and self._doubts(window, speed):
             return
         if kept > 0.93 and crowd < self.ceiling + 0.5:  # nobody slowed anybody: the sizes tell the line

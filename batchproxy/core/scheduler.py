@@ -224,6 +224,8 @@ class Scheduler:
         if answered:
             cost = endpoint.cost(dispatch.batch.key)
             endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now)
+            if endpoint.limit.full_window is not None:
+                self._lanes.judge_cap(dispatch.batch.key.model, *endpoint.limit.full_window)
         else:
             endpoint.limit.drop(now)
         self.balancer.freed(endpoint)
