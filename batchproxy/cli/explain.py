@@ -135,16 +135,13 @@ def _model(model: Mapping[str, Any], endpoints: Sequence[Mapping[str, Any]]) -> 
 
 def _cost(known: Mapping[str, Any]) -> str:
     rows = known["mean_rows"]
-    one = f"a row alone takes {_ms(known['one_ms'])}"
+    one, noise = f"a row alone takes {_ms(known['one_ms'])}", f"give or take {_percent(known['noise'])}"
     if rows < 1.05:  # a mean that reads as one
-        return f"{one}, give or take {known['noise']:.0%}; its batches have one row, so there was nothing to gain."
+        return f"{one}, {noise}; its batches have one row, so there was nothing to gain."
     low, high = known["gain_low"], known["gain_high"]
     gain = f"multiplies the rows per second by {_times(known['gain'])} (between {_times(low)} and {_times(high)})"
     verdict = "" if low > 1.0 else ", or perhaps by nothing: too few sizes were seen to be sure"
-    return (
-        f"{one}, a batch of {rows:.1f} rows, the mean, {_ms(known['mean_ms'])}, give or take {known['noise']:.0%}: "
-        f"batching {gain}{verdict}."
-    )
+    return f"{one}, a batch of {rows:.1f} rows, the mean, {_ms(known['mean_ms'])}, {noise}: batching {gain}{verdict}."
 
 
 def _released(released: Mapping[str, int]) -> str:
