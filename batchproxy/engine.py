@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
 from batchproxy.core.errors import (
@@ -77,6 +78,7 @@ class Engine:
         self._observer = observer
         self.charge: Callable[[int], object] = abs  # told of bytes that are held, or no longer; nobody counts them
         self._tasks = Tasks()
+        self._canaries = Canaries(scheduler, backends, policies, self._tasks, self._charge)
         self._calls: dict[Dispatch, asyncio.Task[None]] = {}
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -220,6 +222,9 @@ class Engine:
         alone = len(members) == 1 and sent == (members[0].request.rows or 0)
         return [reply] if alone else split(members, reply, sent)
 
+    def _charge(self, nbytes: int) -> None:
+        self.charge(nbytes)
+
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
         deadlines = [member.request.deadline for member in members]
@@ -252,6 +257,8 @@ class Engine:
         for entry, why in failures:
             _answer(entry, why)
         self._pump()
+        if len(replies) > 1:
+            self._canaries.consider(dispatch, members, replies)
         self._observer.call_ended(dispatch, outcome, now - dispatch.started)
 
     # -- life --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from itertools import chain
 
 import msgspec
 
+from batchproxy.codecs import json_compare
 from batchproxy.codecs.tfs_text import SPACE, elements, members, outside_strings
 from batchproxy.core.errors import BackendProtocolError
 
@@ -145,6 +146,10 @@ class JsonAnswer:
 
     def concat(self, others: Sequence[JsonAnswer]) -> JsonAnswer:
         return JsonAnswer(self.array, (*self.pieces, *chain.from_iterable(other.pieces for other in others)))
+
+    def deviation(self, other: JsonAnswer) -> float:
+        """How far apart two answers to the same rows are; see ``core.compare``."""
+        return json_compare.deviation(b"".join(self.texts()), b"".join(other.texts()))
 
     def texts(self) -> list[memoryview | bytes]:
         """What stands between head and tail, in pieces."""

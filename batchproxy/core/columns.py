@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from batchproxy.core import compare
+
 Array = npt.NDArray[Any]
 
 
@@ -85,6 +87,10 @@ class ArrayColumn:
 
     def concat(self, others: Sequence[ArrayColumn]) -> ArrayColumn:
         return ArrayColumn(np.concatenate([self.array, *(other.array for other in others)]))
+
+    def deviation(self, other: ArrayColumn) -> float:
+        """How far apart two answers to the same rows are; see ``compare.arrays``."""
+        return compare.arrays(self.array, other.array)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.array.dtype.name}, shape={self.array.shape})"

@@ -99,9 +99,9 @@ class Ends:
     def _settle_rejected(self, batch: Batch, shared: bool, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
         model, version, signature = batch.key.target
         if outcome is Outcome.UNSPLITTABLE:
-            self._stop_batching(batch.key, error.message)
+            self.stop_batching(batch.key, error.message)
         if not self._policies[model].idempotent:
-            self._stop_batching(batch.key, "a merged call was rejected and idempotent: false forbids to run it again")
+            self.stop_batching(batch.key, "a merged call was rejected and idempotent: false forbids to run it again")
             text = (
                 f"a call that this request shared was rejected ({error.code.name}); model {model!r} is configured "
                 "idempotent: false, so it was not run again by itself. Later requests travel alone"
@@ -162,7 +162,8 @@ class Ends:
             entry.state = State.DONE
         return [(entry, error) for entry in entries]
 
-    def _stop_batching(self, key: BatchKey, why: str) -> None:
+    def stop_batching(self, key: BatchKey, why: str) -> None:
+        """Requests of this target travel alone from now on."""
         if key.target not in self.unbatched:
             self.unbatched.add(key.target)
             model, version, signature = key.target
