@@ -276,9 +276,7 @@ class Listener:
                 exchange.answer(503, page(503, NO_ROOM), {**PAGE, "Retry-After": "1"})
                 return
             exchange.claim = exchange.claim or Claim(self.budget)
-            text = inflated_size(exchange.body)
-            if text <= self.limits.inflated_bytes:  # else it will be empty, however much it claims
-                exchange.claim.resize(exchange.claim.size + text)
+            exchange.claim.resize(exchange.claim.size + inflated_size(exchange.body, self.limits.inflated_bytes))
             inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
             inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
         else:

@@ -9,9 +9,15 @@ _SHORTEST = 18
 """Bytes of a gzip file's header and trailer (RFC 1952, 2.3)."""
 
 
-def inflated_size(body: bytes) -> int:
-    """What a gzip file's trailer says of its length: true, or the file is broken. 0 where there is no trailer."""
-    return int.from_bytes(body[-4:], "little") if len(body) >= _SHORTEST else 0
+def inflated_size(body: bytes, limit: int | None = None) -> int:
+    """What a gzip file's trailer says of its length: true, or the file is broken. 0 where there is no trailer.
+
+    Args:
+        body: the file.
+        limit: of ``inflated``: 0 where it says more, since the text will be empty.
+    """
+    size = int.from_bytes(body[-4:], "little") if len(body) >= _SHORTEST else 0
+    return size if limit is None or size <= limit else 0
 
 
 def inflated(body: bytes, limit: int) -> bytes:

@@ -25,6 +25,7 @@ def test_the_limit_itself_is_allowed() -> None:
     """Not a byte more."""
     assert b"x" * 100 == inflated(gzip.compress(b"x" * 100), 100)
     assert b"" == inflated(gzip.compress(b"x" * 101), 100)
+    assert (100, 0) == tuple(inflated_size(gzip.compress(b"x" * size), 100) for size in (100, 101))
 
 
 @pytest.mark.parametrize(
