@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from batchproxy.answering import UNANSWERED, answer
 from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
@@ -172,7 +173,7 @@ class Engine:
     def _sweep(self, now: float) -> None:
         for entry in self.scheduler.overdue(now):
             self.discard(entry)
-            _answer(entry, DeadlineExceeded("Deadline Exceeded"))
+            answer(entry, DeadlineExceeded("Deadline Exceeded"))
 
     # -- one call ----------------------------------------------------------------------------------
 
@@ -247,15 +248,15 @@ class Engine:
             error = _cancelled()
         failures = self.scheduler.settle(dispatch, now, outcome, error)
         for member, reply in zip(members, replies, strict=False):  # none unless OK
-            member.home = None  # as ``_answer``, which it spells out
+            member.home = None  # as ``answer``, which it spells out
             waiter = member.waiter
             if not waiter.done():
                 try:
                     waiter.set_result(reply)
                 except Exception:
-                    logger.exception(_UNANSWERED, dispatch.batch.key.model)
+                    logger.exception(UNANSWERED, dispatch.batch.key.model)
         for entry, why in failures:
-            _answer(entry, why)
+            answer(entry, why)
         self._pump()
         if len(replies) > 1:
             self._canaries.consider(dispatch, members, replies)
@@ -286,7 +287,7 @@ class Engine:
     def _take_out(self, endpoint: Endpoint, error: BackendError) -> None:
         for entry, why in self.scheduler.take_out(endpoint, error.message):
             self.discard(entry)
-            _answer(entry, why)
+            answer(entry, why)
 
     @contextmanager
     def borrow(self, strand: Callable[[BatchProxyError], object] | None = None) -> Iterator[Remote]:
@@ -334,7 +335,7 @@ class Engine:
         why = Draining("the proxy shut down before the answer was there")
         for entry in stranded:
             self.discard(entry)
-            _answer(entry, why)
+            answer(entry, why)
         streams = tuple(self._streams)
         for end in streams:
             end(why)
@@ -353,24 +354,6 @@ class Engine:
         for backend in self.backends.values():
             await backend.aclose()
         return stranded
-
-
-_UNANSWERED = "model %r: a caller could not be answered. This is a bug."
-
-
-def _answer(entry: Entry, answer: Reply | BatchProxyError) -> None:
-    """Tell one waiter, if it still wants to know. One that breaks must not strand those after it."""
-    entry.home = None  # a batch and its members know each other; apart, they go at once, without the collector
-    waiter = entry.waiter
-    if waiter.done():
-        return
-    try:
-        if isinstance(answer, Reply):
-            waiter.set_result(answer)
-        else:
-            waiter.set_exception(answer)
-    except Exception:
-        logger.exception(_UNANSWERED, entry.request.key.model)
 
 
 def _goes_as_it_came(members: Sequence[Entry]) -> bool:
