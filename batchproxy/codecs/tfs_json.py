@@ -124,15 +124,44 @@ def _on_many_lines(items: list[bytes], level: int) -> bytes:
 
 def _items(name: str, array: Array, level: int, axis: int, layout: Layout) -> list[bytes]:
     """The texts of what lies below ``axis``, each standing inside ``level`` brackets."""
-    shape = array.shape[axis:]
-    items = _texts(name, array, level + len(shape))
+    if layout is _on_one_line and (rows := _number_rows(array)) is not None:
+        return rows
+    return _joined(_texts(name, array, level + array.ndim - axis), array.shape, axis, level, layout)
+
+
+def _joined(items: list[bytes], whole: tuple[int, ...], axis: int, level: int, layout: Layout) -> list[bytes]:
+    """The items of an array of this shape, put together up to ``axis``."""
+    shape = whole[axis:]
     for depth in range(len(shape) - 1, -1, -1):
         size = shape[depth]
         if size:
             items = [layout(items[at : at + size], level + depth) for at in range(0, len(items), size)]
         else:
-            items = [b"[]"] * math.prod(array.shape[: axis + depth])
+            items = [b"[]"] * math.prod(whole[: axis + depth])
     return items
+
+
+def _number_rows(array: Array) -> list[bytes] | None:
+    """The texts of rows of many numbers; None where these are others, or few. Mostly orjson prints them as a whole."""
+    if array.ndim < 2 or array.size <= _FEW:
+        return None
+    row = _dtypes.by_numpy(array.dtype)
+    if row.name in _INTEGERS:
+        return _printed_rows(np.ascontiguousarray(array, row.numpy))
+    if row.name not in {"float32", "float64"}:
+        return None
+    flat = array.ravel().astype(row.numpy, copy=False)
+    decimals, rest = _decimals(flat)
+    if not rest.size:
+        return _printed_rows(decimals.reshape(array.shape))
+    return _joined(_spelled(flat, decimals, rest), array.shape, 1, 2, _on_one_line)
+
+
+def _printed_rows(numbers: Array) -> list[bytes]:
+    text = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).replace(b",", b", ")
+    depth = numbers.ndim - 1
+    start, end = b"[" * depth, b"]" * depth
+    return [start + row + end for row in text[1 + depth : -1 - depth].split(end + b", " + start)]
 
 
 def _texts(name: str, array: Array, level: int) -> list[bytes]:
@@ -179,23 +208,33 @@ def float_texts(flat: Array) -> list[bytes]:
     single = flat.dtype == np.float32
     if flat.size <= _FEW:
         return [_float_text(value, single) for value in flat.tolist()]
-    values = flat.astype(np.float64)
-    size = abs(values)
-    printed = ((size >= _LEAST) & (size < _BEYOND)) | (size == 0)
-    if not printed.all():
-        values = np.where(printed, values, 0)
-    decimals, short = _decimals(values, single)
-    if not single:
-        printed &= short
+    return _spelled(flat, *_decimals(flat))
+
+
+def _spelled(flat: Array, decimals: Array, rest: Array) -> list[bytes]:
+    """The text of each number, where ``_decimals`` found these."""
     texts = orjson.dumps(decimals, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    rest = np.flatnonzero(~printed)
     if rest.size:
         for index, text in zip(rest.tolist(), _any_texts(flat[rest]), strict=True):
             texts[index] = text
     return texts
 
 
-def _decimals(values: Array, single: bool) -> tuple[Array, Array]:
+def _decimals(flat: Array) -> tuple[Array, Array]:
+    """The double nearest to each number's text, as orjson prints it; and where in the array it does not do."""
+    values = flat.astype(np.float64)
+    size = abs(values)
+    printed = ((size >= _LEAST) & (size < _BEYOND)) | (size == 0)
+    if not printed.all():
+        values = np.where(printed, values, 0)
+    single = flat.dtype == np.float32
+    decimals, short = _printed(values, single)
+    if not single:
+        printed &= short
+    return decimals, np.flatnonzero(~printed)
+
+
+def _printed(values: Array, single: bool) -> tuple[Array, Array]:
     """The double nearest to each number's text, which no other text of up to 15 digits is, and where 6 digits do.
 
     The digits are made by arithmetic, which orjson prints 10 times as quickly as ``%`` makes them: of a double that

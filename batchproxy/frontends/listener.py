@@ -1,8 +1,8 @@
 """One address for both protocols: connections in, requests to the routes, answers out together. No bytes here.
 
 A connection's first bytes, or ALPN, tell which protocol it speaks; any port takes any. Per request there is no task,
-no future and no timer: an answer marks its connection (``door``), and one callback a loop turn writes what all marked
-connections have to say, each once.
+no future and no timer. An answer on an HTTP/1.1 connection on which nothing else is asked is written at once; any other
+marks its connection (``door``), and one callback a loop turn writes what all marked connections have to say, each once.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batchproxy.codecs.tfs_json import document, float_texts, outputs, predictions
+from batchproxy.codecs.tfs_json import document, float_texts, outputs, predictions, row_texts
 from batchproxy.core.columns import Array
 from batchproxy.core.errors import BackendProtocolError, RequestError
 
@@ -123,6 +123,29 @@ def test_columns_read_back(array: Array, several: bool) -> None:
 
     assert several == isinstance(read, dict)
     assert array.size == 0 or np.array_equal(array, np.array(value, array.dtype), equal_nan=array.dtype.kind == "f")
+
+
+@given(
+    st.sampled_from([np.float32, np.float64, np.int8, np.int64, np.uint64, np.bool_]).flatmap(
+        lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=2, max_dims=4, min_side=2, max_side=5))
+    ),
+    st.booleans(),
+)
+@example(np.arange(60, dtype=np.float32).reshape(3, 4, 5) / 8, True)
+def test_rows_are_written_by_the_rule(array: Array, short: bool) -> None:
+    """Number by number, or many at once, turned about or not: between brackets stand the same texts."""
+    if short and array.dtype.kind == "f":
+        array = np.round(np.nan_to_num(array) % 1000, 2)
+    array = array.swapaxes(0, 1)
+    floats = array.dtype.kind == "f"
+    texts = iter(
+        float_texts(array.ravel()) if floats else [str(item).lower().encode() for item in array.ravel().tolist()]
+    )
+
+    def written(shape: tuple[int, ...]) -> bytes:
+        return b"[" + b", ".join(written(shape[1:]) for _ in range(shape[0])) + b"]" if shape else next(texts)
+
+    assert [written(array.shape[1:]) for _ in array] == row_texts({"y": array}).texts
 
 
 def test_the_layout_of_rows() -> None:
