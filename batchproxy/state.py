@@ -62,8 +62,9 @@ class StateFile:
             return
         faults: list[str] = []
         for engine in self._engines:
+            endpoints = _within(_within(pools, engine.name), "endpoints")
             for endpoint in engine.scheduler.balancer.endpoints:
-                entry = _within(_within(pools, engine.name), endpoint.name)
+                entry = _within(endpoints, endpoint.name)
                 if entry is not None:
                     faults += [f"endpoint {endpoint.name}: {fault}" for fault in recall(endpoint, entry)]
         if faults:
@@ -85,10 +86,10 @@ class StateFile:
 
     async def save(self) -> None:
         """Write what is known now, if that is not what the file has; where that fails, say so and go on."""
-        pools = {
-            engine.name: {endpoint.name: await remember(endpoint) for endpoint in engine.scheduler.balancer.endpoints}
-            for engine in self._engines
-        }
+        pools: dict[str, Any] = {}
+        for engine in self._engines:
+            endpoints = {endpoint.name: await remember(endpoint) for endpoint in engine.scheduler.balancer.endpoints}
+            pools[engine.name] = {"endpoints": endpoints}
         try:
             await asyncio.to_thread(self._write, {"format": FORMAT, "pools": pools})
         except OSError as error:

@@ -46,4 +46,10 @@ def test_the_page_shows_models_and_endpoints_as_they_are(tmp_path: Path) -> None
     assert "batchproxy ready · version" in text
     model = re.search(r"half_plus_two half_plus_two 4 0 1 3 2\.0 \d+\.\d\d ms 0", text)
     assert model is not None, text
-    assert "onnx:batchproxy/demo/models/half_plus_two half_plus_two up 0 of 2 0 0" in text
+    endpoint = "onnx:batchproxy/demo/models/half_plus_two"
+    assert f"{endpoint} half_plus_two up 0 of 2 0 0" in text
+    learned = re.search(
+        rf"{endpoint} 2\.0 2 / 24 half_plus_two 3 [\d.]+ ms [\d.]+ ms \d+ % [\d.]+\S \(1\.0 \S [\d.]+\)", text
+    )
+    assert learned is not None, text
+    assert "half_plus_two 100 % " in text.partition("Why batches left")[2]

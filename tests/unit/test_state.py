@@ -106,7 +106,9 @@ async def test_pools_and_endpoints_are_told_apart(tmp_path: Path) -> None:
 
     assert [0, 1, 0] == known
     document = json.loads((tmp_path / NAME).read_text())
-    assert {"p": ["new", "e"], "q": ["e"]} == {pool: list(places) for pool, places in document["pools"].items()}
+    assert {"p": ["new", "e"], "q": ["e"]} == {
+        pool: list(places["endpoints"]) for pool, places in document["pools"].items()
+    }
 
 
 async def test_a_limit_that_a_user_fixed_is_neither_saved_nor_restored(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ async def test_a_limit_that_a_user_fixed_is_neither_saved_nor_restored(tmp_path:
         await file.save()
 
     assert 7 == limit
-    entry = json.loads((tmp_path / NAME).read_text())["pools"]["p"]["e"]
+    entry = json.loads((tmp_path / NAME).read_text())["pools"]["p"]["endpoints"]["e"]
     assert entry["limit"] is None
     assert 1 == len(entry["costs"])
 
@@ -243,7 +245,10 @@ async def test_parts_that_make_no_sense_are_ignored_and_the_others_taken(
         good, 1, {**good, "model": None}, {**good, "version": 1.5}, {**good, "version": True}, {**good, "cost": None},
         {**good, "signature": "t", "version": "stable"},
     ]  # fmt: skip
-    document = {"format": 1, "pools": {"p": {"e": {"limit": {**GOOD, "ceiling": "x"}, "costs": costs}}, "q": 1}}
+    document = {
+        "format": 1,
+        "pools": {"p": {"endpoints": {"e": {"limit": {**GOOD, "ceiling": "x"}, "costs": costs}}}, "q": 1},
+    }
     (tmp_path / NAME).write_text(json.dumps(document))
     with caplog.at_level(logging.INFO, "batchproxy"):
         async with an_engine() as engine:
