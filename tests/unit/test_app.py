@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -112,6 +113,30 @@ async def test_what_may_be_held_is_one_bound_for_all_doors() -> None:
     assert 413 == status
     assert ({id(app._budget)}, {True}) == (budgets, engines)
     assert b"batchproxy_buffered_bytes 5.0" in page
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_what_was_learned_outlives_a_restart(tmp_path: Path) -> None:
+    """With ``state_dir``: written at the end of draining, read at the start; without it nothing is."""
+    config = a_config(state_dir=str(tmp_path / "state"))
+    async with running(config) as app, aiohttp.ClientSession() as session:
+        await predict(app, session)
+        await app.drain()
+    async with running(config) as app:
+        [endpoint] = app.status()["endpoints"]
+        await app.drain()
+    async with running(a_config()) as app:
+        [cold] = app.status()["endpoints"]
+        await app.drain()
+    names = names_in(tmp_path)
+
+    assert ["state"] == names
+    assert [("picky", 1)] == [(known["model"], known["batches"]) for known in endpoint["learned"]]
+    assert [] == cold["learned"]
 
 
 @pytest.mark.parametrize("in_time", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchproxy.core.balancer import Endpoint
@@ -10,7 +11,7 @@ from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
-from batchproxy.core.request import Entry, build_request
+from batchproxy.core.request import BatchKey, Entry, build_request
 from batchproxy.core.shapes import UNDECLARED
 from batchproxy.metrics import Histogram, Metrics
 from tests.serving import Recorder, a_directory
@@ -120,3 +121,45 @@ def test_the_summary_of_a_model_tells_mean_batch_and_wait() -> None:
         summary["mean_batch"],
         summary["mean_wait_ms"],
     )
+
+
+async def test_what_was_learned_is_read_off_the_endpoints() -> None:
+    """Limits of each endpoint, and costs of each model that was answered there; no others."""
+    async with a_directory(Recorder()) as directory:
+        [served] = directory.models()
+        metrics = Metrics(lambda: [served.engine])
+        [endpoint] = served.engine.scheduler.balancer.endpoints
+        before = samples(metrics)
+        cost = endpoint.cost(BatchKey("half_plus_two", 1, "s"))
+        for rows in (1, 16):
+            cost.seen(rows)
+            cost.learn(rows, 0.01 + 0.001 * rows, 1)
+        endpoint.limit.draining = True
+        found = samples(metrics)
+
+    place = (("endpoint", "half_plus_two"), ("pool", "half_plus_two"))
+    kind = (("endpoint", "half_plus_two"), ("model", "half_plus_two"))
+    assert ("batchproxy_batching_gain", kind) not in before
+    assert 0 == before["batchproxy_endpoint_draining", place]
+    assert 1 == found["batchproxy_endpoint_draining", place]
+    assert endpoint.limit.ceiling == found["batchproxy_endpoint_ceiling", place]
+    assert endpoint.limit.partial == found["batchproxy_endpoint_partial_limit", place]
+    assert endpoint.limit.full == found["batchproxy_endpoint_full_limit", place]
+    assert cost.alpha == found["batchproxy_cost_alpha_seconds", kind]
+    assert cost.beta == found["batchproxy_cost_beta_seconds", kind]
+    assert cost.noise == found["batchproxy_cost_noise", kind]
+    assert cost.gain(cost.rows) == pytest.approx(found["batchproxy_batching_gain", kind])
+
+
+def test_batches_are_counted_by_why_they_left() -> None:
+    """For Prometheus, and for the page."""
+    metrics = Metrics(list)
+    for reason in (Release.IDLE, Release.FULL, Release.IDLE):
+        dispatch = a_dispatch(1, [1.0], 4.0)
+        dispatch.reason = reason
+        metrics.call_started(dispatch, dispatch.batch.entries)
+    found = samples(metrics)
+
+    assert 2 == found["batchproxy_batches_total", (("model", "m"), ("reason", "idle"))]
+    assert {"idle": 2, "full": 1} == metrics.released("m")
+    assert {} == metrics.released("n")

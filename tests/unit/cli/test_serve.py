@@ -133,6 +133,13 @@ def test_what_may_be_held() -> None:
         config("--model", "a=onnx:x", "--max_buffered_bytes", "0")
 
 
+def test_the_folder_of_what_was_learned(file: str) -> None:
+    """A folder has a name; without the flag nothing is written."""
+    assert "state" == config("--config", file, "--state_dir", "state").state_dir
+    assert config("--config", file).state_dir is None
+    assert fault("--config", file, "--state_dir", "").startswith("--state_dir: ")
+
+
 def test_a_file_alone(file: str) -> None:
     """Flags that are not given change nothing."""
     found = config("--config", file)
