@@ -96,10 +96,12 @@ class Catalogue:
             self._ask(asked)
             return None
         known.looked = now = self._clock()
-        if known.confirmed + MAX_AGE_S <= now and (known.late or asked not in self._under_way):
-            known.late = True
+        if known.confirmed + MAX_AGE_S <= now:
+            # A timer that is due is a loop that is busy, which is no reason to let everybody travel alone.
+            known.late = known.late or not (asked in self._under_way or asked in self._timers)
             self._ask(asked)
-            return None
+            if known.late:
+                return None
         found = self._infos.get((model, known.version))
         if found is None:
             self._ask(asked, known.version)

@@ -130,6 +130,21 @@ async def test_while_a_server_does_not_answer_what_it_said_last_holds() -> None:
     assert (1, 1, 3) == (waiting, refused, asked)
 
 
+async def test_a_loop_that_is_busy_is_not_a_server_that_was_not_asked() -> None:
+    """Looks that come before a timer that is due ask in its stead, and go on with what is known."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    stage.server.version = 2
+    stage.clock.advance(2 * MAX_AGE_S)
+    found = [stage.version(), stage.version()]
+    await settle()
+    found.append(stage.version())
+    await stage.catalogue.aclose()
+
+    assert [1, 1, 2] == found
+    assert 2 == len(stage.server.asked)
+
+
 async def test_what_nobody_asked_for_in_a_while_is_not_used_before_it_is_asked_again() -> None:
     """The servers are left in peace meanwhile; all looks until they answered find nothing."""
     stage = Stage()
