@@ -107,7 +107,8 @@ def running_in_front_of(
     Args:
         servers: the pool's endpoints.
         doors: which doors of theirs it is told of.
-        models: name to the keys of its entry; ``*`` with no further keys if left out.
+        models: name to the keys of its entry; ``*`` with no further keys if left out. No canaries unless they say so:
+            servers are asked what they were called with.
         embedded: name to endpoint URL of models in the proxy's own process, each in a pool of its own.
         pool: further keys of the pool.
         config: further keys of the configuration.
@@ -119,7 +120,10 @@ def running_in_front_of(
         *({"name": name, "endpoints": [endpoint]} for name, endpoint in inside.items()),
     ]
     entries = [
-        *({"name": name, "pool": "servers", **entry} for name, entry in (models or {"*": {}}).items()),
+        *(
+            {"name": name, "pool": "servers", "canary_every": 0, **entry}
+            for name, entry in (models or {"*": {}}).items()
+        ),
         *({"name": name, "pool": name} for name in inside),
     ]
     with _serving({"pools": pools, "models": entries, **config}) as proxy:
