@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry
+from batchproxy.core.request import BatchKey, Entry, State
 
 AGING_S = 5.0
 Urgency = tuple[float, int]
@@ -21,8 +21,12 @@ def urgency(policies: Mapping[str, Policy], serial: Mapping[Entry, int], entry: 
 
 
 def sendable(entries: list[Entry], now: float) -> list[Entry]:
-    """Those that are still wanted."""
-    return [entry for entry in entries if not entry.waiter.done() and not entry.expired(now)]
+    """Those that are still wanted, and were not found late."""
+    return [
+        entry
+        for entry in entries
+        if entry.state is not State.DONE and not entry.waiter.done() and not entry.expired(now)
+    ]
 
 
 def leaves_before(

@@ -33,7 +33,7 @@ def fault(plant: Fault) -> Fault:
 
 @fault
 def _dead_entries_are_sent(patch: pytest.MonkeyPatch) -> None:
-    def take(self: Lane, now: float, cap: int) -> tuple[list[Entry], list[Entry]]:
+    def take(self: Lane, now: float, cap: int, lead: float = 0.0) -> tuple[list[Entry], list[Entry]]:
         entry = self.head()
         assert entry is not None
         self._entries.popleft()
@@ -47,7 +47,7 @@ def _dead_entries_are_sent(patch: pytest.MonkeyPatch) -> None:
 def _batches_overflow(patch: pytest.MonkeyPatch) -> None:
     real = Lane.take
 
-    patch.setattr(Lane, "take", lambda self, now, cap: real(self, now, cap + 1))
+    patch.setattr(Lane, "take", lambda self, now, cap, *lead: real(self, now, cap + 1, *lead))
 
 
 @fault
@@ -249,7 +249,7 @@ def _merged_text_reaches_callers(patch: pytest.MonkeyPatch) -> None:
 def _unsplittable_model_is_merged_on(patch: pytest.MonkeyPatch) -> None:
     def stop_batching(self: Ends, key: BatchKey, why: str) -> None: ...
 
-    patch.setattr(Ends, "_stop_batching", stop_batching)
+    patch.setattr(Ends, "stop_batching", stop_batching)
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__.strip("_"))

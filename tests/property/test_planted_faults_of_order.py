@@ -148,9 +148,9 @@ def _lane_that_was_alone_is_lost_when_another_comes(patch: pytest.MonkeyPatch) -
 def _only_urgency_counts(patch: pytest.MonkeyPatch) -> None:
     real = Turns._place
 
-    def place(self: Turns, flow: Flow) -> None:
+    def place(self: Turns, flow: Flow, order: float) -> None:
         flow.round = 0
-        real(self, flow)
+        real(self, flow, order)
 
     patch.setattr(Turns, "_place", place)
 
