@@ -23,14 +23,13 @@ from batchproxy.core.errors import (
     BackendUnavailable,
     BatchProxyError,
     Code,
-    DeadlineExceeded,
     Draining,
     NoEndpoint,
     QueueFull,
 )
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
-from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
+from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler, why_late
 from batchproxy.log import Notices
 from batchproxy.observe import NullObserver
 from batchproxy.tasks import Tasks
@@ -173,7 +172,7 @@ class Engine:
     def _sweep(self, now: float) -> None:
         for entry in self.scheduler.overdue(now):
             self.discard(entry)
-            answer(entry, DeadlineExceeded("Deadline Exceeded"))
+            answer(entry, why_late(entry, now))
 
     # -- one call ----------------------------------------------------------------------------------
 

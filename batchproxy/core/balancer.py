@@ -143,7 +143,7 @@ class Balancer:
         return f"model {model!r}: no endpoint can be used ({reasons})"
 
     def choose(
-        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, patience: float = math.inf
     ) -> tuple[Endpoint | None, float]:
         """The endpoint that may have a merged call now and would answer it first.
 
@@ -153,6 +153,7 @@ class Balancer:
             cap: rows of a batch at most.
             now: the engine's clock, in seconds.
             avoid: used only if it is the last choice.
+            patience: how long the most urgent caller waits in all, in seconds.
 
         Returns:
             The endpoint, or None and from when one may have it; ``inf``: not before another call has ended.
@@ -165,7 +166,7 @@ class Balancer:
             if not endpoint.up:
                 continue
             cost = endpoint.cost(key)
-            when = endpoint.limit.opens(cost, rows, cap, now)
+            when = endpoint.limit.opens(cost, rows, cap, now, patience)
             if when > now:
                 opens = min(opens, when)
                 continue

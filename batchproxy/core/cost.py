@@ -160,6 +160,15 @@ class Cost:
         whole = self.alpha + self.beta
         return self.beta / whole if whole > 0.0 else 0.0
 
+    @property
+    def unsaved(self) -> float:
+        """The part of a batch's time that merging with more rows cannot save, at the sizes that come.
+
+        Where merging saves little, rows are better off side by side than in one batch, until so many come that they
+        must share: then batches grow, and this shrinks.
+        """
+        return self.unshared * min(1.0, 2.0 / self.rows)
+
     def gain(self, rows: float) -> float:
         """Rows a second in batches of ``rows``, over rows a second one by one; 1 where nothing is known."""
         return self.seconds(1) * rows / self.seconds(rows) if self.known else 1.0

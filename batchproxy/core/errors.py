@@ -10,6 +10,7 @@
     |   +-- TooLarge              over one of our own safety limits
     +-- Unavailable               ours, and temporary: try again
     |   +-- QueueFull
+    |   +-- TooLate               it could not be answered before its deadline
     |   +-- Draining
     |   +-- NoEndpoint
     +-- DeadlineExceeded          the caller's time is up
@@ -142,6 +143,10 @@ class Unavailable(BatchProxyError):
 
 class QueueFull(Unavailable):
     """A queue bound (rows, bytes or lanes) is reached."""
+
+
+class TooLate(Unavailable):
+    """It could not be answered before its deadline; told at once, which is cheaper for everybody than a late answer."""
 
 
 class Draining(Unavailable):

@@ -28,6 +28,9 @@ Three levels are 15 s, half the time that TF Serving gives a REST call (``--rest
 of low priority is answered, too. Most deadlines of gRPC callers are nearer than 5 s, so they are told apart.
 """
 
+PATIENCE = 0.9
+"""Part of its time that an entry must have left for it to be sent in spite of a prediction that it comes too late."""
+
 MAX_TEXT_BYTES = 8 << 20
 """Bytes of a merged call that is JSON (R7): larger ones would keep the loop for too long."""
 
@@ -84,13 +87,15 @@ class Lane:
         live: the live entries.
         cap: rows a merged call may have now; halved while the lane is in quarantine.
         max_bytes: bytes it may have.
+        row_s: seconds that a row which waits here keeps the pool busy; 0 while that is not known.
+        batch_s: seconds that a batch takes from leaving to its answer, likewise.
         order: how urgent the lane is: that of its most urgent entry, or less if that one was cancelled.
         ticket: the scheduler's: which heap item speaks for this lane.
     """
 
     __slots__ = (
         *("_clean_left", "_entries", "_fifo", "_handicap", "_history", "_last", "_sorted", "book", "cap", "key"),
-        *("live", "max_bytes", "nbytes", "order", "rows", "ticket"),
+        *("batch_s", "live", "max_bytes", "nbytes", "order", "row_s", "rows", "ticket"),
     )
 
     def __init__(self, key: BatchKey, book: Book) -> None:
@@ -102,6 +107,7 @@ class Lane:
         self.rows = 0
         self.nbytes = 0
         self.live = 0
+        self.row_s = self.batch_s = 0.0
         self.order = inf
         self.ticket = -1
         self._entries: deque[Entry] = deque()
@@ -200,7 +206,7 @@ class Lane:
         oldest = head.arrival if self._fifo else min(entry.arrival for entry in self)
         return oldest if self.full() else oldest + self.book.policy.max_delay_s
 
-    def take(self, now: float, cap: int) -> tuple[list[Entry], list[Entry]]:
+    def take(self, now: float, cap: int, lead: float = 0.0) -> tuple[list[Entry], list[Entry]]:
         """Remove the next batch: (entries to send, entries found too late). Both are owed an answer.
 
         Entries leave in order of urgency, as many as fit under the caps; one that is larger goes alone.
@@ -208,6 +214,8 @@ class Lane:
         Args:
             now: the engine's clock, in seconds.
             cap: rows to take at most; 0: one entry.
+            lead: seconds until those taken would be answered: whose deadline is sooner is found late, but for who
+                has just come: a batch that takes longer than anybody allows is tried all the same.
         """
         max_bytes = self.max_bytes
         taken: list[Entry] = []
@@ -222,7 +230,8 @@ class Lane:
             request = entry.request
             size = request.rows or 0
             gone = entry.waiter.done()
-            if gone or (request.deadline is not None and request.deadline <= now):
+            deadline = request.deadline
+            if gone or (deadline is not None and deadline - now <= min(lead, PATIENCE * (deadline - entry.arrival))):
                 entry.state = State.DONE
                 if not gone:
                     late.append(entry)

@@ -38,9 +38,6 @@ PAUSE = 12
 PROBE = 1.3
 """A look above the limit, as a factor: beyond a true ceiling S/N falls to 0.77, far outside the noise of a window."""
 
-GUARD = (0.13, 0.4)
-"""How far S/N must fall below 1 for a ceiling to be seen: at least, in little noise, and at most."""
-
 PACE = 0.75
 """Share of the endpoint's time that the fixed part of partial batches may fill; the rest takes what comes unevenly."""
 
@@ -55,6 +52,9 @@ ROUND = 0.4
 
 GREW = 0.7
 SMALL = 3.0
+HURRY = 0.75
+"""Part of a caller's patience that may go by at the endpoint."""
+
 SHORTEST = 0.0005
 """Seconds: a batch is held for less only where others arrive meanwhile, since an event loop's timers count
 milliseconds, and it is the next arrival that ends so short a wait."""
@@ -121,7 +121,7 @@ class Limit:
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def opens(self, cost: Cost, rows: int, cap: int, now: float) -> float:
+    def opens(self, cost: Cost, rows: int, cap: int, now: float, patience: float = math.inf) -> float:
         """From when a batch may be sent: ``now`` for at once, ``inf`` for not before another has ended.
 
         Args:
@@ -129,13 +129,14 @@ class Limit:
             rows: that wait.
             cap: rows a batch has at most.
             now: the engine's clock, in seconds.
+            patience: how long the most urgent caller waits in all, in seconds.
         """
         count = self.in_flight
         if not count:
             return now
         if self.draining:
             return math.inf
-        if rows >= cap and count < self.full:
+        if rows >= cap and count < self._most(cost, cap, patience):
             return now
         if count >= self.partial:
             return math.inf
@@ -146,6 +147,13 @@ class Limit:
             return now
         return max(now, self._last_sent + gap)
 
+    def _most(self, cost: Cost, cap: int, patience: float) -> int:
+        """Full batches in flight: fewer where callers are in a hurry, who would wait for each other at the endpoint."""
+        if patience == math.inf or not cost.known:
+            return self.full
+        each = cost.seconds(cap) * (1.0 + 1.25 * cost.noise) / self.ceiling
+        return min(self.full, max(self.partial, int(HURRY * patience / each)))
+
     def _gap(self, cost: Cost, rows: int, cap: int) -> float:
         """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy."""
         company = min(1.0, cost.rows - 1.0)  # nobody waits for company that never comes
@@ -155,12 +163,16 @@ class Limit:
         busy = min(1.0, 2.0 * (self.in_flight + 1) / max(places, 1.0) - 1.0)
         if company <= 0.0 or busy <= 0.0:
             return 0.0
-        saved = 1.0 - _unsaved(cost)
+        saved = 1.0 - cost.unsaved
         return (cost.alpha / PACE + cost.beta * rows) / places * busy * saved * company
 
     def at_most(self, cap: int) -> int:
         """Rows of the next batch at most: a batch that is timed alone is as large as those that raised the doubt."""
         return min(cap, max(1, round(self._in_doubt.mean_rows))) if self.draining and self._in_doubt else cap
+
+    def lead(self, cost: Cost, rows: int) -> float:
+        """Seconds until a batch sent now is answered, but for one in ten or so; 0 where nothing is known."""
+        return self.finish(cost, rows) * (1.0 + 1.25 * cost.noise)
 
     def finish(self, cost: Cost, rows: int) -> float:
         """Seconds until a batch sent now would be answered; 0 where nothing is known."""
@@ -257,7 +269,7 @@ class Limit:
     def _judge(self, window: Window, cost: Cost) -> None:
         crowd, speed = window.crowd, window.speed
         kept = speed / crowd
-        sure = 1.0 - _guard(window)
+        sure = 1.0 - window.guard
         slowed = kept < sure and crowd > 1.25  # less is one batch and the tail of another
         if crowd > 0.95 * self.ceiling and window.rows > 0.95 * window.room:
             self.full_window = window.main, window.rows / window.share
@@ -347,7 +359,7 @@ class Limit:
 
     def _settle(self, cost: Cost) -> None:
         self.ceiling = max(1.0, min(self.ceiling, float(HARD_CAP)))
-        self._base = max(1, int(self.ceiling * (1.0 + _unsaved(cost)) + ROUND))
+        self._base = max(1, int(self.ceiling * (1.0 + cost.unsaved) + ROUND))
         self.partial = self._base
         if self._probing:
             self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
@@ -376,18 +388,3 @@ class Limit:
 
     def __repr__(self) -> str:
         return f"Limit({self.in_flight} of {self.partial}, full {self.full}, ceiling={self.ceiling:.2f})"
-
-
-def _unsaved(cost: Cost) -> float:
-    """The part of a batch's time that merging with more rows cannot save, at the sizes that come.
-
-    Where merging saves little, rows are better off side by side than in one batch, until so many come that they
-    must share: then batches grow, and this shrinks.
-    """
-    return cost.unshared * min(1.0, 2.0 / cost.rows)
-
-
-def _guard(window: Window) -> float:
-    """How far below 1 S/N must be: 2.5 standard errors, of the window and of the lone batches it is held against."""
-    error = 1.25 * window.main.noise * math.sqrt(1.0 / max(1, min(16, window.main.samples)) + 1.0 / window.count)
-    return max(GUARD[0], min(GUARD[1], 2.5 * error))

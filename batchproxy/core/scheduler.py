@@ -16,7 +16,7 @@ from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
 from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
 from batchproxy.core.ends import Ends, Failure
-from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
+from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull, TooLate
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
@@ -74,6 +74,7 @@ class Scheduler:
         Raises:
             DeadlineExceeded: its time is up already.
             NoEndpoint: no endpoint of the pool is up.
+            TooLate: by what is known, it would be answered after its deadline.
             QueueFull: a bound on rows, bytes, lanes or unmerged calls is reached.
         """
         request = entry.request
@@ -87,7 +88,22 @@ class Scheduler:
             self._relay(entry, now)
             return True
         lane = self._lanes.push(entry)
+        if request.deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
+            self._refuse_hopeless(lane, entry, now)
         return not self._crammed and (now >= self._held_until or lane.full())
+
+    def _refuse_hopeless(self, lane: Lane, entry: Entry, now: float) -> None:
+        """A late answer is dearer than a quick refusal."""
+        deadline = entry.request.deadline
+        wait = lane.row_s * lane.rows + lane.batch_s
+        if deadline is None or now + wait <= deadline:
+            return
+        entry.state = State.DONE
+        lane.remove(entry)
+        raise TooLate(
+            f"model {entry.request.key.model!r}: {lane.rows} rows wait before this request; it would be answered in "
+            f"about {wait:.3f} s, but its deadline is in {deadline - now:.3f} s; try again, or add capacity"
+        )
 
     def _relay(self, entry: Entry, now: float) -> None:
         self._now = now
@@ -131,7 +147,9 @@ class Scheduler:
             if lane is None:
                 return None
             full, cap = lane.full(), lane.cap
-            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now)
+            head = lane.head()
+            patience = inf if head is None or head.request.deadline is None else head.request.deadline - head.arrival
+            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, patience=patience)
             if endpoint is None:
                 continue
             limit = endpoint.limit
@@ -139,20 +157,25 @@ class Scheduler:
             if limit.draining:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
-            taken, late = lane.take(now, 0 if alone else cap)
+            cost = endpoint.cost(lane.key)
+            rows = min(lane.rows, cap)
+            lane.batch_s = lead = limit.lead(cost, rows)
+            lane.row_s = cost.seconds(cap) / (cap * limit.ceiling * len(self.balancer.endpoints))
+            taken, late = lane.take(now, 0 if alone else cap, lead)
             self._late += late
             self._lanes.rank(lane)
             if taken:
                 batch = Batch(taken, merged=True)
                 batch.padded = not alone
-                cost = endpoint.cost(batch.key)
                 self._lanes.charge(lane, batch.rows, cost.seconds(batch.rows) if cost.known else None)
                 return self._send(batch, endpoint, now, reason, cap)
         return None
 
-    def _place(self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None) -> Endpoint | None:
+    def _place(
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, patience: float = inf
+    ) -> Endpoint | None:
         """The endpoint for a batch; where there is none, what may be tried again, and when, is noted."""
-        endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid)
+        endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid, patience)
         if endpoint is None:
             self._held_until = opens
             self._crammed = rows >= cap
@@ -343,3 +366,14 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"Scheduler(lanes={len(self._lanes)}, queued_rows={self._lanes.rows}, running={len(self._running)})"
+
+
+def why_late(entry: Entry, now: float) -> BatchProxyError:
+    """What an entry is told that ``overdue`` named."""
+    deadline = entry.request.deadline
+    if deadline is None or deadline <= now:
+        return DeadlineExceeded("Deadline Exceeded")
+    return TooLate(
+        f"model {entry.request.key.model!r}: this request's deadline is in {deadline - now:.3f} s, and an answer would "
+        "take longer; try again, or add capacity"
+    )

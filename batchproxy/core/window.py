@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from batchproxy.core.cost import Cost
+
+GUARD = (0.13, 0.4)
+"""How far S/N must fall below 1 for a ceiling to be seen: at least, in little noise, and at most."""
 
 
 class _Part:
@@ -68,6 +72,16 @@ class Window:
     def speed(self) -> float:
         """S: work done by busy time, as the costs are known now."""
         return sum(cost.alpha * part.count + cost.beta * part.rows for cost, part in self._parts.items()) / self.share
+
+    @property
+    def guard(self) -> float:
+        """How far below 1 S/N must be for a ceiling to be seen.
+
+        That is 2.5 standard errors, of this window and of the lone batches that it is held against.
+        """
+        main = self.main
+        error = 1.25 * main.noise * math.sqrt(1.0 / max(1, min(16, main.samples)) + 1.0 / self.count)
+        return max(GUARD[0], min(GUARD[1], 2.5 * error))
 
     @property
     def mean_rows(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -71,6 +72,6 @@ def test_a_try_that_failed_is_not_repeated_soon() -> None:
     tries = [place for place, rows in enumerate(seen) if rows == 128 and seen[place - 1] == 64]
 
     assert len(tries) > 2
-    assert all(later - earlier >= PAUSE for earlier, later in zip(tries, tries[1:], strict=False))
+    assert all(later - earlier >= PAUSE for earlier, later in pairwise(tries))
     assert tries[2] - tries[1] > tries[1] - tries[0]
     assert "Cap(64 rows of 128)" == repr(Cap(64, 128))

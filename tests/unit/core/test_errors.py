@@ -24,6 +24,7 @@ def test_every_code_has_an_http_status() -> None:
         ("TooLarge", 3, 413),
         ("Unavailable", 14, 503),
         ("QueueFull", 14, 503),
+        ("TooLate", 14, 503),
         ("Draining", 14, 503),
         ("NoEndpoint", 14, 503),
         ("DeadlineExceeded", 4, 504),
