@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.cost import Cost
-from batchproxy.core.limit import Limit
+from batchproxy.core.limit import Flight, Limit
 
 GOOD = {"ceiling": 4.2, "partial": 4, "full": 9, "starting": 0, "turn": 812}
 
 
 def busy(batches: int, at_once: int) -> Limit:
     """A limit that saw batches of 10 ms, so many of them in flight at any time, which slowed nobody."""
-    limit, cost, flights, now = Limit(), Cost(), [], 0.0
+    limit, cost = Limit(), Cost()
+    flights: list[Flight] = []
     for number in range(batches):
         now = number * 0.010 / at_once
         if len(flights) == at_once:

@@ -8,7 +8,7 @@ import pytest
 
 from batchproxy.core.saved import number, whole
 
-WRONG = [None, True, "1", [], {}, math.nan, -1, 11, math.inf]
+WRONG: list[object] = [None, True, "1", [], {}, math.nan, -1, 11, math.inf]
 
 
 def test_numbers_in_range_are_read() -> None:
