@@ -46,11 +46,11 @@ class BatchingParameters:
 
     def apply_to_model(self, model: ModelConfig) -> ModelConfig:
         """The model with this file's batching; its queue holds at least one batch."""
-        rows = self.max_batch_rows or model.max_batch_rows
+        rows = self.max_batch_rows or model.rows
         queued = model.max_queued_rows if self.max_queued_batches is None else self.max_queued_batches * rows
         return msgspec.structs.replace(
             model,
-            max_batch_rows=rows,
+            max_batch_rows=self.max_batch_rows or model.max_batch_rows,
             max_delay_ms=model.max_delay_ms if self.max_delay_ms is None else self.max_delay_ms,
             max_queued_rows=max(queued, rows),
             allowed_batch_sizes=self.allowed_batch_sizes or model.allowed_batch_sizes,

@@ -96,7 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         batching, "enable_batching", flags.boolean, metavar="BOOL", help="false: every request alone (default true)"
     )
-    batching.add_argument("--max_batch_rows", type=_typed(Count), metavar="N", help="rows of a batch (default 64)")
+    batching.add_argument(
+        "--max_batch_rows", type=_typed(Count), metavar="N", help="rows of a batch (default: 64, and more while it pays)"
+    )
     batching.add_argument(
         "--max_delay_ms", type=_typed(Delay), metavar="MS", help="how long to wait for company (default 0: not at all)"
     )

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from batchproxy import endpoints
 from batchproxy.core.errors import ConfigError
-from batchproxy.core.policy import PRIORITIES, Policy
+from batchproxy.core.policy import PRIORITIES, ROWS, Policy
 from batchproxy.documents import nearest
 from batchproxy.endpoints import Address, TfServingAddress, parse_address
 
@@ -114,6 +114,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         name: ``EVERY_OTHER`` ("*"): all models of the pool's servers that no other entry names.
         batchable: True: a server that does not tell this model's metadata is taken to leave the first axis
             of every input and output open. False: it never does. None: its metadata is asked (R5).
+        max_batch_rows: left out, a batch has 64 rows at first, and more while that pays; never more where a request
+            may not be run twice, since a server may find it too large.
         canary_every: of so many batches one is checked for rows that influence each other; 0: none.
         partition_by: headers that callers must agree in to share a call, which carries them on. In lower case.
             Callers that agree are one tenant, and tenants of a pool take turns.
@@ -121,7 +123,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     name: Name
     pool: Name
-    max_batch_rows: Count = 64
+    max_batch_rows: Count | None = None
     max_batch_bytes: Bytes = 64 * 2**20
     max_delay_ms: Delay = 0.0
     max_queued_rows: Count = 8192
@@ -133,10 +135,16 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     batchable: bool | None = None
     partition_by: tuple[str, ...] = ("authorization",)
 
+    @property
+    def rows(self) -> int:
+        """Rows of a batch at first; at most, where ``max_batch_rows`` is set."""
+        return self.max_batch_rows or ROWS
+
     def policy(self) -> Policy:
         """What the core needs to know of it."""
         return Policy(
-            max_batch_rows=self.max_batch_rows,
+            max_batch_rows=self.rows,
+            grows=self.max_batch_rows is None and self.idempotent and not self.allowed_batch_sizes,
             max_batch_bytes=self.max_batch_bytes,
             max_delay_s=self.max_delay_ms / 1000,
             max_queued_rows=self.max_queued_rows,
@@ -317,7 +325,7 @@ def _listen_problems(listen: Listen) -> Iterator[tuple[str, str]]:
 
 
 def _policy_problems(path: str, model: ModelConfig) -> Iterator[tuple[str, str]]:
-    sizes, rows = model.allowed_batch_sizes, model.max_batch_rows
+    sizes, rows = model.allowed_batch_sizes, model.rows
     if any(one >= two for one, two in itertools.pairwise(sizes)):
         yield f"{path}.allowed_batch_sizes", f"sizes must ascend, got {list(sizes)}"
     if sizes and sizes[-1] != rows:

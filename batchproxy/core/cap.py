@@ -31,10 +31,10 @@ class Cap:
         rows: now.
     """
 
-    __slots__ = ("_down", "_gained", "_left", "_pause", "_rate", "_seen", "_settled", "most", "rows")
+    __slots__ = ("_declared", "_down", "_gained", "_left", "_pause", "_rate", "_seen", "_settled", "most", "rows")
 
     def __init__(self, rows: int, most: int) -> None:
-        self.rows = self._settled = rows
+        self.rows = self._settled = self._declared = rows
         self.most = most
         self._seen = 0
         self._rate = 0.0
@@ -85,6 +85,16 @@ class Cap:
                 return True
         self._left = self._pause
         return False
+
+    def refused(self, passed: int) -> bool:
+        """A backend said that a batch was too large, and took ``passed`` rows; returns whether the cap changed.
+
+        Only what was tried on top of the declared rows is taken back, and not tried again.
+        """
+        if self.rows <= self._declared:
+            return False
+        self.most = self.rows = self._settled = max(self._declared, passed)
+        return True
 
     def __repr__(self) -> str:
         return f"Cap({self.rows} rows of {self.most})"

@@ -88,6 +88,7 @@ class Ends:
             entry.state = State.DONE
         if batch.halved:
             quarantined = self._lanes.lane(batch.key)
+            quarantined.book.cap.refused(batch.rows)
             if quarantined.lower_cap(batch.rows):
                 self._lanes.rank(quarantined)  # it may be full now
                 self._notice(f"model {batch.key.model!r}: the backend took {batch.rows} rows at a time, but not more")

@@ -41,17 +41,12 @@ PROBE = 1.3
 PACE = 0.75
 """Share of the endpoint's time that the fixed part of partial batches may fill; the rest takes what comes unevenly."""
 
-CLEAR = 0.6
-"""Growth of ln S over growth of ln N above which two windows lie below the ceiling: it is 1 below and 0 above."""
-
 FULLISH = 0.8
 """Mean rows over the cap from which a look above the limit must not thin the batches out: capacity is short then."""
 
 ROUND = 0.4
 """Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
 
-GREW = 0.7
-SMALL = 3.0
 HURRY = 0.75
 """Part of a caller's patience that may go by at the endpoint."""
 
@@ -107,7 +102,6 @@ class Limit:
         self._last_sent = -math.inf
         self._turn = 0
         self._window = Window()
-        self._before: Window | None = None
         self._starting = True
         self._probing = False
         self._probed = 0
@@ -277,13 +271,7 @@ class Limit:
             return
         if kept > 0.93 and crowd < self.ceiling + 0.5:  # nobody slowed anybody: the sizes tell the line
             window.teach_shapes(kept)
-        before = self._before
-        self._before = None if self._probing and not self._starting else window
-        if self._grew(window, before):
-            window.rescale(crowd / speed)
-            self.ceiling = max(self.ceiling * crowd / speed, crowd)
-            self._probed = 0
-        elif slowed:
+        if slowed:
             self._below(speed, crowd, kept < sure - 0.07)
         else:
             self._up_to(window, speed, crowd)
@@ -294,7 +282,7 @@ class Limit:
         cost = window.main
         since = self._turn - self._timed_at
         self._lows = self._lows + 1 if speed < 0.75 * self.ceiling else 0
-        small = self.ceiling < SMALL  # emptying a large endpoint costs too much once it is at work
+        small = self.ceiling < 3.0  # emptying a large endpoint costs too much once it is at work
         covered = cost.covers(window.mean_rows, self._turn - 256 * self.partial - 64)
         unknown = not covered and (self._starting or small) and since > 8 * self.partial * self._backoff
         lower = small and self._lows > 1 and since > 32 * self.partial
@@ -305,13 +293,6 @@ class Limit:
         self._was_covered = covered and speed > 0.85
         self._lows = 0
         return True
-
-    def _grew(self, window: Window, before: Window | None) -> bool:
-        """Whether S fell behind N, but grew with it from the window before: then it is the cost that is out of date."""
-        if not self._probing or self._starting or before is None or window.crowd <= 1.12 * before.crowd:
-            return False
-        growth = math.log(window.speed / before.speed) / math.log(window.crowd / before.crowd)
-        return growth > CLEAR and window.speed < GREW * window.crowd
 
     def _below(self, speed: float, crowd: float, clearly: bool) -> None:
         """S fell behind N: that is the ceiling."""

@@ -110,7 +110,7 @@ def test_servers_by_flag_for_the_pool_of_a_file(tmp_path: Path) -> None:
     assert PoolConfig(name="backend", endpoints=("grpc://new:1",), static_headers={"a": "b"}) == pool
     assert (Doors(grpc="old:1"),) == config("--config", path).pools[0].endpoints
     assert ["resnet"] == [model.name for model in config("--config", path, "--backend=grpc://new:1").models]
-    assert [("resnet", "resnet", 8), (EVERY_OTHER, "backend", 64)] == [
+    assert [("resnet", "resnet", 8), (EVERY_OTHER, "backend", None)] == [
         (model.name, model.pool, model.max_batch_rows) for model in moved.models
     ]
 
@@ -146,7 +146,7 @@ def test_a_file_alone(file: str) -> None:
 
     assert Listen(rest="127.0.0.1:0", grpc=None, admin="[::1]:7000") == found.listen
     assert ["p", "q"] == [pool.name for pool in found.pools]
-    assert [8, 64, 64] == [model.max_batch_rows for model in found.models]
+    assert [8, None, None] == [model.max_batch_rows for model in found.models]
     assert 5 == found.drain_delay_s
 
 
@@ -210,7 +210,7 @@ def test_a_model_of_the_file_moves_by_flag(file: str) -> None:
     assert {"q": ("onnx:q",), "a": ("onnx:new",), "c": ("onnx:other",), "--model q": ("onnx:third",)} == {
         pool.name: pool.endpoints for pool in found.pools
     }
-    assert {"a": ("a", 8), "b": ("q", 64), "c": ("c", 64), "q": ("--model q", 64)} == {
+    assert {"a": ("a", 8), "b": ("q", None), "c": ("c", None), "q": ("--model q", None)} == {
         model.name: (model.pool, model.max_batch_rows) for model in found.models
     }
 

@@ -126,7 +126,7 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
         ),
         (
             model("max_batch_rows: '8'"),
-            "$.models[0].max_batch_rows: expected a whole number, got '8'; leave the quotes away",
+            "$.models[0].max_batch_rows: expected a whole number or null, got '8'; leave the quotes away",
         ),
         (model("max_batch_rows: 0"), "$.models[0].max_batch_rows: expected a whole number >= 1, got 0"),
         (model("max_delay_ms: -1"), "$.models[0].max_delay_ms: expected a number >= 0.0, got -1"),

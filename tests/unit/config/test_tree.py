@@ -49,7 +49,7 @@ def test_the_least_file_has_the_documented_defaults(tmp_path: Path) -> None:
         PoolConfig(name="p", endpoints=("onnx:x",), max_inflight=None, max_relayed=256, max_queued_bytes=268_435_456),
     ) == config.pools
     assert {} == config.pools[0].static_headers
-    assert Policy(canary_every=1000) == config.models[0].policy()
+    assert Policy(grows=True, canary_every=1000) == config.models[0].policy()
     assert (None, ("authorization",)) == (config.models[0].batchable, config.models[0].partition_by)
     assert (30_000, "x-request-timeout-ms", 300, 1, 0, 30) == (
         config.rest_api_timeout_in_ms,
@@ -94,7 +94,7 @@ def test_priority_is_named(tmp_path: Path, name: str, expected: int) -> None:
     """The core counts them."""
     (tmp_path / "a.yaml").write_text(model(f"priority: {name}, max_batch_bytes: 1000"))
 
-    expected_policy = Policy(canary_every=1000, priority=expected, max_batch_bytes=1000)
+    expected_policy = Policy(grows=True, canary_every=1000, priority=expected, max_batch_bytes=1000)
     assert expected_policy == load(tmp_path / "a.yaml").models[0].policy()
 
 
