@@ -21,6 +21,10 @@ MAX_KINDS = 1024
 LOOKED_AT = 16
 """Endpoints that are compared for one batch: of more, the next ones in turn. Two would do nearly as well as all."""
 
+STALE = 64
+"""Turns of a pool in which what an endpoint is known to cost loses half its weight, while it gets no batch. One that is
+k times as slow is so tried once in 64*(k - 1) rounds, at (k - 1) times a batch's time: a 64th of it for each."""
+
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
 
@@ -170,7 +174,8 @@ class Balancer:
             if when > now:
                 opens = min(opens, when)
                 continue
-            rank = (endpoint is avoid, endpoint.limit.finish(cost, size), endpoint.rows, endpoint.turn)
+            age = 1.0 + (self._turn - endpoint.turn) / (STALE * len(self.endpoints))  # costs change unseen
+            rank = (endpoint is avoid, endpoint.limit.finish(cost, size) / age, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         return best, opens

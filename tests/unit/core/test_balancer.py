@@ -73,12 +73,12 @@ def test_any_up() -> None:
 # -- merged calls ------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(1e-4, 10.0), min_size=2, max_size=LOOKED_AT, unique=True))
-def test_predicted_finish_decides(costs: list[float]) -> None:
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=LOOKED_AT, unique=True))
+def test_predicted_finish_decides(costs: list[int]) -> None:
     """Idle endpoints that are known: the fastest, whichever was used last."""
     balancer, endpoints = _pool(len(costs))
-    for endpoint, seconds in zip(endpoints, costs, strict=True):
-        _teach(endpoint, seconds)
+    for endpoint, power in zip(endpoints, costs, strict=True):
+        _teach(endpoint, 1e-4 * 1.2**power)
     fastest = endpoints[costs.index(min(costs))]
     balancer.take(fastest, 5)
 
@@ -99,6 +99,25 @@ def test_what_is_in_flight_counts_in_the_prediction() -> None:
         chosen.append(endpoint.name)
 
     assert ["e0", "e1", "e0", "e1", "e0"] == chosen  # at 10, 15, 20, 30 and 30 ms; of equals, who has fewer rows
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.5, 5.0, 50.0])
+def test_one_that_was_slow_is_tried_again(slower: float) -> None:
+    """Its cost may be out of date, and nothing else would tell; the slower, the more seldom."""
+    balancer, (e0, e1) = _pool(2)
+    _teach(e0, 0.01)
+    _teach(e1, 0.01 * slower)
+    chosen = []
+    for _ in range(20_000):
+        endpoint = _choose(balancer)
+        assert endpoint is not None
+        _send(balancer, endpoint)
+        _settle(balancer, endpoint)
+        chosen.append(endpoint)
+    wasted = chosen.count(e1) * (slower - 1.0)
+
+    assert e1 in chosen
+    assert wasted <= len(chosen) / module.STALE
 
 
 def test_costs_are_those_of_the_kind_of_batch() -> None:
