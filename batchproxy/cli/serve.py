@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         batching, "enable_batching", flags.boolean, metavar="BOOL", help="false: every request alone (default true)"
     )
     batching.add_argument(
-        "--max_batch_rows", type=_typed(Count), metavar="N", help="rows of a batch (default: 64, and more while it pays)"
+        "--max_batch_rows", type=_typed(Count), metavar="N", help="rows of a batch (64, and more while it pays)"
     )
     batching.add_argument(
         "--max_delay_ms", type=_typed(Delay), metavar="MS", help="how long to wait for company (default 0: not at all)"
