@@ -81,11 +81,11 @@ def test_what_a_backend_refuses_is_not_tried_again() -> None:
     """Only what was tried on top of the declared rows: a refusal of those may pass."""
     cap = Cap(64, 1024)
     before = cap.refused(32)
-    _play(cap, lambda rows: float(rows), _line(0.008, 0.0))
+    _play(cap, float, _line(0.008, 0.0))
     grown = cap.rows
     after = cap.refused(128)
 
     assert (False, True) == (before, after)
     assert grown > 128
     assert (128, 128) == (cap.rows, cap.most)
-    assert {128} == set(_play(cap, lambda rows: float(rows), _line(0.008, 0.0)))
+    assert {128} == set(_play(cap, float, _line(0.008, 0.0)))
