@@ -345,7 +345,7 @@ class Limit:
         if self._probing:
             self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
         self.partial = min(HARD_CAP, self.partial)
-        self.full = OPENING if self._starting else min(HARD_CAP, 2 * self.partial + 1)
+        self.full = min(HARD_CAP, max(OPENING if self._starting else 0, 2 * self.partial + 1))
 
     def state(self) -> dict[str, float] | None:
         """What was learned, as plain numbers; None: nothing was, or a user knows better."""

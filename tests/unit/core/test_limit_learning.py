@@ -51,6 +51,15 @@ def test_lanes_are_counted_from_a_cold_start(lanes: int, load: float) -> None:
     assert at_work == pytest.approx(found, rel=0.25)
 
 
+def test_many_lanes_are_used() -> None:
+    """More than full batches are sent before anything is known: a start is never the end."""
+    scenario = Scenario(Backend("many", 40, 2 * ALPHA_S, BETA_S, 1.5, RTT_S), 0.9)
+    log = ours(scenario, 1, watch=lambda scheduler: lambda: _ceiling(scheduler))
+
+    assert 40 == pytest.approx(log.watched[400], rel=0.25)
+    assert sum(log.latency) / len(log.latency) < 3 * (2 * ALPHA_S + 32 * BETA_S)
+
+
 def test_lanes_that_go_are_missed() -> None:
     """Within 150 batches."""
     scenario = Scenario(_backend(4, Change(3.0, lanes=2)), 0.45)
