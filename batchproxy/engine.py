@@ -55,7 +55,6 @@ class Engine:
         name: the pool's name, for logs.
         scheduler: decides.
         backends: endpoint name to the backend that carries its calls.
-        policies: model name to policy, for padding.
         observer: told of each call.
         clock: monotonic seconds.
     """
@@ -65,7 +64,6 @@ class Engine:
         name: str,
         scheduler: Scheduler,
         backends: Mapping[str, Backend],
-        policies: Mapping[str, Policy],
         *,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
@@ -74,11 +72,11 @@ class Engine:
         self.scheduler = scheduler
         self.backends = backends
         self.clock = clock
-        self.policies = policies
+        self.policies: Mapping[str, Policy] = scheduler.policies
         self._observer = observer
         self.charge: Callable[[int], object] = abs  # told of bytes that are held, or no longer; nobody counts them
         self._tasks = Tasks()
-        self._canaries = Canaries(scheduler, backends, policies, self._tasks, self._charge)
+        self._canaries = Canaries(scheduler, backends, self.policies, self._tasks, self._charge)
         self._calls: dict[Dispatch, asyncio.Task[None]] = {}
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -396,4 +394,4 @@ def build_engine(
         call_timeout_s=call_timeout_s,
         notice=Notices(logger),
     )
-    return Engine(name, scheduler, backends, policies, observer=observer or NullObserver(), clock=clock)
+    return Engine(name, scheduler, backends, observer=observer or NullObserver(), clock=clock)

@@ -197,7 +197,7 @@ def _pool_runs(job: tuple[tuple[Backend, ...], float, int]) -> tuple[float, floa
     requests = Arrivals(poisson(load * sum(speeds), POOL_S, stream(seed, "arrivals")))
     servers = {str(index): backend.server(seed + 1000 * index) for index, backend in enumerate(backends)}
     policies = {"m": policy(MAX_ROWS)}
-    log = World(build_scheduler(policies, list(servers)), servers, requests, policies=policies).run(POOL_S)
+    log = World(build_scheduler(policies, list(servers)), servers, requests).run(POOL_S)
     lanes = [float(backend.lanes) for backend in backends]
     means = []
     for known, caps in product((speeds, [1.0] * len(speeds)), (lanes, [INF] * len(lanes))):
@@ -242,7 +242,7 @@ def _shared(job: tuple[float, int]) -> tuple[float, float, float, float]:
         kinds = (Kind("light"), Kind("heavy"))
         policies = {kind.model: policy(MAX_ROWS) for kind in kinds}
         scheduler = build_scheduler(policies, ["one"])
-        world = World(scheduler, {"one": backend.server(seed)}, mixed(parts), kinds=kinds, policies=policies)
+        world = World(scheduler, {"one": backend.server(seed)}, mixed(parts), kinds=kinds)
         log = world.run(10.0)
         waits = 1000 * log.latencies(kind=0)
         found += [float(waits.mean()), float(sorted(waits)[int(0.99 * len(waits))])]
@@ -283,7 +283,7 @@ def cost_table() -> str:
         policies = {"m": policy(MAX_ROWS)}
         scheduler = Timed(build_scheduler(policies, names), time.perf_counter)
         servers = {name: BACKENDS["A1"].server(int(name)) for name in names}
-        log = World(cast("Scheduler", scheduler), servers, requests, policies=policies).run(horizon_s)
+        log = World(cast("Scheduler", scheduler), servers, requests).run(horizon_s)
         rows.append([
             f"{count:,}", f"{RATE * count:,.0f}", f"{1e6 * scheduler.seconds / log.requests:.1f}",
             f"{1e6 * scheduler.seconds / len(log.rows):.1f}", f"{log.figures().mean_rows:.1f}",

@@ -64,10 +64,15 @@ class Endpoint:
         up: answered its last probe.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
+        last_answer: when a batch was last answered, on the engine's clock; kept by `compiling`, as is the next.
+        last_compile: when one was last answered whose size was being compiled.
         recalled: costs from before a restart, until a batch of their kind is asked about.
     """
 
-    __slots__ = ("_costs", "last_error", "limit", "max_relayed", "name", "recalled", "relayed", "rows", "turn", "up")
+    __slots__ = (
+        *("_costs", "last_answer", "last_compile", "last_error", "limit", "max_relayed", "name", "recalled"),
+        *("relayed", "rows", "turn", "up"),
+    )
 
     def __init__(self, name: str, *, max_inflight: int | None = None, max_relayed: int = MAX_RELAYED) -> None:
         self.name = name
@@ -78,6 +83,7 @@ class Endpoint:
         self.relayed = 0
         self.rows = 0
         self.turn = 0
+        self.last_answer = self.last_compile = -math.inf
         self.recalled: dict[KindName, Cost] = {}
         self._costs: dict[tuple[object, ...], Cost] = {}
 

@@ -164,19 +164,20 @@ class Dispatch:
 
     Attributes:
         rows: what the endpoint was charged: members may leave the batch while it runs.
+        sent: rows of the call: those, and what it was padded with.
         cap: rows it could have had.
         reason: why it left when it did.
         flight: the limit's own; None for a batch that takes no slot.
     """
 
-    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "started")
+    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "sent", "started")
 
     def __init__(
         self, batch: Batch, endpoint: Endpoint, started: float, reason: Release, cap: int, flight: Flight | None
     ) -> None:
         self.batch = batch
         self.endpoint = endpoint
-        self.rows = batch.rows
+        self.rows = self.sent = batch.rows
         self.started = started
         self.reason = reason
         self.cap = cap

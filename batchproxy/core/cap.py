@@ -96,5 +96,22 @@ class Cap:
         self.most = self.rows = self._settled = max(self._declared, passed)
         return True
 
+    def round(self) -> None:
+        """Begin again, with powers of two: what was tried while sizes were compiled says nothing."""
+        self.most = power(self.most)
+        self.rows = self._settled = self._declared = power(self._declared)
+        self._seen = self._left = 0
+        self._gained = 0.0
+        self._pause = PAUSE
+
     def __repr__(self) -> str:
         return f"Cap({self.rows} rows of {self.most})"
+
+
+def power(rows: int) -> int:
+    """The largest power of two that is no larger.
+
+    >>> power(48)
+    32
+    """
+    return 1 << rows.bit_length() - 1

@@ -48,21 +48,31 @@ class Cost:
         rows: rows of a batch, a running mean.
         batches: how many were answered.
         version: of the model that answered last; 0 where none said.
+        first: row counts sent so far: seconds that the first batch took; kept by `compiling`, as are the next two.
+        doubted: whether it was learned from batches whose size was being compiled, and forgotten.
+        pace: time over prediction of the last batch of a size met before.
     """
 
     __slots__ = (
-        "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "known", "noise", "rows", "samples",
-        "version",
+        "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
+        "pace", "rows", "samples", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.batches = 0
+        self.version = 0
+        self.rows = 1.0
+        self.first: dict[int, float] = {}
+        self.doubted = False
+        self.pace = 1.0
+        self.forget()
+
+    def forget(self) -> None:
+        """What was learned of times was wrong."""
         self.alpha = self.beta = 0.0
         self.known = False
         self.samples = 0
-        self.batches = 0
-        self.version = 0
         self.noise = 0.1
-        self.rows = 1.0
         self._drift = 0.0
         self._buckets: dict[int, list[float]] = {}  # bit length of the rows: mean rows, mean seconds, weight
         self._alone: dict[int, int] = {}

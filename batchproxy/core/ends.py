@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from batchproxy.core.balancer import Balancer
 from batchproxy.core.batch import Batch, Bisection, Dispatch
+from batchproxy.core.cap import power
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
@@ -62,7 +63,7 @@ class Ends:
         shared = len(batch.entries) > 1
         batch.entries = [entry for entry in batch.entries if entry.state is State.RUNNING]
         if outcome is Outcome.OK:
-            self._settle_ok(batch)
+            self._settle_ok(batch, dispatch.sent)
             return []
         assert error is not None, "a call that failed has no error. This is a bug."
         if outcome in {Outcome.NOT_RUN, Outcome.MAYBE_RUN} and batch.entries:
@@ -74,7 +75,7 @@ class Ends:
             return []
         if outcome is Outcome.SAME_FOR_ALL:
             return self._fail(batch.entries, error)
-        if not shared and not (outcome is Outcome.UNSPLITTABLE and batch.padded):
+        if not shared and not self._padded_in_vain(dispatch, outcome):
             return self._fail(batch.entries, error)
         if outcome is Outcome.LATE:
             return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
@@ -82,16 +83,23 @@ class Ends:
             batch.avoid = dispatch.endpoint
         return self._settle_rejected(batch, shared, outcome, error)
 
-    def _settle_ok(self, batch: Batch) -> None:
+    def _padded_in_vain(self, dispatch: Dispatch, outcome: Outcome) -> bool:
+        """Whether a lone request may do better as it came."""
+        if outcome is Outcome.TOO_BIG_OR_BUSY:
+            return dispatch.sent > dispatch.rows and self._policies[dispatch.batch.key.model].idempotent
+        return outcome is Outcome.UNSPLITTABLE and dispatch.batch.padded
+
+    def _settle_ok(self, batch: Batch, sent: int) -> None:
         batch.leave_family()
         for entry in batch.entries:
             entry.state = State.DONE
         if batch.halved:
             quarantined = self._lanes.lane(batch.key)
-            quarantined.book.cap.refused(batch.rows)
-            if quarantined.lower_cap(batch.rows):
+            passed = power(sent) if quarantined.book.rounded else sent
+            quarantined.book.cap.refused(passed)
+            if quarantined.lower_cap(passed):
                 self._lanes.rank(quarantined)  # it may be full now
-                self._notice(f"model {batch.key.model!r}: the backend took {batch.rows} rows at a time, but not more")
+                self._notice(f"model {batch.key.model!r}: the backend took {sent} rows at a time, but not more")
         elif batch.merged and batch.family is None and (lane := self._lanes.find(batch.key)) is not None:
             lane.note(bad=False)
             if not lane.live:
@@ -110,7 +118,7 @@ class Ends:
             return self._fail(batch.entries, BatchProxyError(text, code=Code.ABORTED))
         for entry in batch.entries:
             entry.state = State.QUEUED
-        if outcome is Outcome.UNSPLITTABLE:
+        if outcome is Outcome.UNSPLITTABLE or not shared:
             batch.padded = False
             sizes = [1] * len(batch.entries)
             # a lone one was padded in vain: running it as it came is no part of any bisecting

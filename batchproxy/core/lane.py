@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from math import inf
 from operator import attrgetter
 
-from batchproxy.core.cap import CEILING, Cap
+from batchproxy.core.cap import CEILING, Cap, power
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST
 from batchproxy.core.request import BatchKey, Entry, State
@@ -60,13 +60,17 @@ class Book:
 
     Attributes:
         cap: rows of a batch at most, as learned.
+        rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
+        tried: whether other caps are tried out: not where the sizes of batches were configured.
     """
 
-    __slots__ = ("cap", "max_rows", "policy", "rows", "waiting")
+    __slots__ = ("cap", "max_rows", "policy", "rounded", "rows", "tried", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.policy = policy
         self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
+        self.rounded = False
+        self.tried = not policy.allowed_batch_sizes
         self.max_rows = policy.max_queued_rows
         self.rows = 0
         self.waiting = waiting or Waiting()
@@ -251,6 +255,19 @@ class Lane:
         self._write_off(len(taken) + dead, rows + dead_rows, nbytes + dead_bytes)
         return taken, late
 
+    def fitting(self, cap: int) -> tuple[int, int]:
+        """Rows and bytes of what ``take`` would find at most, if nobody were late."""
+        self.head()  # puts them in order
+        rows = nbytes = 0
+        for entry in self:
+            request = entry.request
+            size = request.rows or 0
+            if rows and (rows + size > cap or nbytes + request.nbytes > self.max_bytes):
+                break
+            rows += size
+            nbytes += request.nbytes
+        return rows, nbytes
+
     def _drop(self, count: int) -> None:
         """Forget the first ``count`` items of the deque."""
         entries = self._entries
@@ -281,6 +298,12 @@ class Lane:
         lowered = self.book.cap.rows < self.cap
         self.cap = self.book.cap.rows
         return lowered
+
+    def round(self) -> bool:
+        """The model's batches are rounded from now on; returns whether it may have fewer rows."""
+        before = self.cap
+        self.cap = power(before) if self._clean_left else self.book.cap.rows
+        return self.cap < before
 
     def lower_cap(self, rows: int) -> bool:
         """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is fewer."""

@@ -98,10 +98,20 @@ class Lanes:
     def judge_cap(self, model: str, cost: Cost, rate: float) -> None:
         """Full batches of a model were worked off at ``rate`` rows a second: its lanes may have more or fewer now."""
         book = self.books[model]
-        if not book.policy.allowed_batch_sizes and book.cap.judge(cost, rate):
+        if book.tried and book.cap.judge(cost, rate):
             for lane in self._lanes.values():
                 if lane.book is book and lane.fit():
                     self.rank(lane)
+
+    def round(self, model: str) -> None:
+        """The batches of a model are rounded up to powers of two from now on: its policy says so already."""
+        book = self.books[model]
+        book.policy = self._policies[model]
+        book.rounded = True
+        book.cap.round()
+        for lane in self._lanes.values():
+            if lane.book is book and lane.round():
+                self.rank(lane)
 
     def find(self, key: BatchKey) -> Lane | None:
         """The lane of a key, if there is one."""

@@ -92,21 +92,24 @@ class Limit:
     def __init__(self, fixed: int | None = None) -> None:
         self.fixed = fixed
         self.in_flight = 0
-        self.ceiling = float(fixed or FIRST)
-        self.partial = self._base = fixed or FIRST
-        self.full = fixed or OPENING
-        self.full_window: tuple[Cost, float] | None = None
-        self.draining = False
         self._clock = 0.0
         self._ticked = 0.0
         self._last_sent = -math.inf
         self._turn = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """What was learned was wrong; what is in flight stays so."""
+        self.ceiling = float(self.fixed or FIRST)
+        self.partial = self._base = self.fixed or FIRST
+        self.full = self.fixed or OPENING
+        self.full_window: tuple[Cost, float] | None = None
+        self.draining = self._timing = False
         self._window = Window()
         self._starting = True
         self._probing = False
         self._probed = 0
         self._pause = 0
-        self._timing = False
         self._in_doubt: Window | None = None
         self._was_covered = False
         self._timed_at = -(10**9)
@@ -196,7 +199,12 @@ class Limit:
         if self._timing and not self.in_flight:
             self.draining = self._timing = False
 
-    def arrive(self, flight: Flight, cost: Cost, rows: int, cap: int, now: float) -> None:
+    def alone(self, flight: Flight, now: float) -> float:
+        """Seconds that a batch which is answered now would have taken alone, as far as can be told."""
+        self._tick(now)
+        return min(now - flight.sent, self.ceiling * (self._clock - flight.clock))
+
+    def arrive(self, flight: Flight, cost: Cost, rows: int, cap: int, now: float, filler: int = 0) -> None:
         """A batch was answered: learn from it.
 
         Args:
@@ -205,6 +213,7 @@ class Limit:
             rows: it had.
             cap: rows it could have had.
             now: the engine's clock, in seconds.
+            filler: rows it was padded with.
         """
         self._tick(now)
         self.in_flight -= 1
@@ -215,9 +224,9 @@ class Limit:
         crowd = seconds / share
         cost.seen(rows)
         if not flight.others and (crowd < 2.0 or not cost.known):  # it started alone, and mostly stayed so
-            self._learn_alone(cost, rows, seconds, share)
+            self._learn_alone(cost, rows + filler, seconds, share)
         elif not cost.known:
-            cost.shape(rows, seconds * min(1.0, self.ceiling / crowd), 1.0)
+            cost.shape(rows + filler, seconds * min(1.0, self.ceiling / crowd), 1.0)
         if self.fixed is not None:
             return
         if self.draining:
@@ -232,7 +241,7 @@ class Limit:
                 return
         if self.partial > 1 and crowd < max(1.25, 0.6 * self.partial):
             return  # half idle: says nothing about the limit
-        self._window.add(cost, rows, cap, share, seconds)
+        self._window.add(cost, rows, cap, share, seconds, filler)
         if self._window.count >= max(Window.LEAST, self.partial):
             window, self._window = self._window, Window()
             self._judge(window, cost)

@@ -15,11 +15,13 @@ from math import inf
 from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
 from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
+from batchproxy.core.compiling import Compiling
 from batchproxy.core.ends import Ends, Failure
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull, TooLate
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
+from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
 
@@ -52,7 +54,9 @@ class Scheduler:
     ) -> None:
         self.balancer = Balancer(endpoints)
         self._policies = policies
-        self._lanes = Lanes(policies, max_queued_bytes)
+        self.policies = Rounded(policies)
+        self._lanes = Lanes(self.policies, max_queued_bytes)
+        self._compiling = Compiling(self.policies, self._lanes, notice)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
         self.unbatched = self._ends.unbatched
         self.canary = Canary(policies, self._ends.stop_batching, notice)
@@ -158,17 +162,19 @@ class Scheduler:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
             cost = endpoint.cost(lane.key)
-            rows = min(lane.rows, cap)
+            most = 0 if alone else rows_to_take(lane, cap, cost)
+            rows = lane.book.policy.padded(min(lane.rows, most))
             lane.batch_s = lead = limit.lead(cost, rows)
             lane.row_s = cost.seconds(cap) / (cap * limit.ceiling * len(self.balancer.endpoints))
-            taken, late = lane.take(now, 0 if alone else cap, lead)
+            taken, late = lane.take(now, most, lead)
             self._late += late
             self._lanes.rank(lane)
             if taken:
                 batch = Batch(taken, merged=True)
                 batch.padded = not alone
-                self._lanes.charge(lane, batch.rows, cost.seconds(batch.rows) if cost.known else None)
-                return self._send(batch, endpoint, now, reason, cap)
+                dispatch = self._send(batch, endpoint, now, reason, cap)
+                self._lanes.charge(lane, batch.rows, cost.seconds(dispatch.sent) if cost.known else None)
+                return dispatch
         return None
 
     def _place(
@@ -183,7 +189,9 @@ class Scheduler:
 
     def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
         self.balancer.take(endpoint, batch.rows)
-        return self._bind(Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now)))
+        dispatch = Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now))
+        dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
+        return self._bind(dispatch)
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
         batch = dispatch.batch
@@ -244,9 +252,9 @@ class Scheduler:
         if dispatch.flight is None:
             endpoint.relayed -= 1
             return
-        if answered:
-            cost = endpoint.cost(dispatch.batch.key)
-            endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now)
+        if answered and self._compiling.teaches(dispatch, now):
+            cost, filler = endpoint.cost(dispatch.batch.key), dispatch.sent - dispatch.rows
+            endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now, filler)
             if endpoint.limit.full_window is not None:
                 self._lanes.judge_cap(dispatch.batch.key.model, *endpoint.limit.full_window)
         else:

@@ -28,6 +28,7 @@ class Window:
     Attributes:
         count: batches.
         rows: rows of all.
+        sent: the same with what they were padded with: what they cost.
         room: rows they could have had.
         share: fair shares of the endpoint's time, in seconds: together the time it was busy for them.
         seconds: time from sending to answer, of all.
@@ -36,20 +37,23 @@ class Window:
     LEAST: ClassVar[int] = 8
     """Batches a window has at least: their mean is good to 3 % where a single one is good to 8 %."""
 
-    __slots__ = ("_parts", "count", "room", "rows", "seconds", "share")
+    __slots__ = ("_parts", "count", "room", "rows", "seconds", "sent", "share")
 
     def __init__(self) -> None:
         self.count = 0
         self.rows = 0
+        self.sent = 0
         self.room = 0
         self.share = 0.0
         self.seconds = 0.0
         self._parts: dict[Cost, _Part] = {}
 
-    def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float) -> None:
+    def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float, filler: int = 0) -> None:
         """A batch of ``rows`` rows, of at most ``cap``, took ``seconds`` and had ``share`` of them to itself."""
+        sent = rows + filler
         self.count += 1
         self.rows += rows
+        self.sent += sent
         self.room += cap
         self.share += share
         self.seconds += seconds
@@ -57,10 +61,10 @@ class Window:
         if part is None:
             part = self._parts[cost] = _Part()
         part.count += 1
-        part.rows += rows
-        size = part.sizes.setdefault(rows.bit_length(), [0, 0, 0.0])
+        part.rows += sent
+        size = part.sizes.setdefault(sent.bit_length(), [0, 0, 0.0])
         size[0] += 1
-        size[1] += rows
+        size[1] += sent
         size[2] += seconds
 
     @property
@@ -85,8 +89,8 @@ class Window:
 
     @property
     def mean_rows(self) -> float:
-        """Rows of a batch."""
-        return self.rows / self.count
+        """Rows of a batch, with what it was padded with."""
+        return self.sent / self.count
 
     @property
     def main(self) -> Cost:

@@ -162,7 +162,6 @@ def ours(
         {"one": scenario.backend.server(seed)},
         requests or scenario.requests(seed),
         kinds=(kind,),
-        policies=policies,
         watch=watch(scheduler) if watch is not None else None,
         think=stream(seed, "think"),
     )

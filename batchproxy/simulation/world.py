@@ -90,7 +90,6 @@ class World:
         servers: endpoint name to server.
         arrivals: what comes.
         kinds: what ``arrivals.kinds`` index.
-        policies: model name to policy, for padding.
         watch: asked after each call, for ``Log.watched``.
         think: of chance, for callers that think.
     """
@@ -102,7 +101,6 @@ class World:
         arrivals: Arrivals,
         *,
         kinds: Sequence[Kind] = (Kind(),),
-        policies: Mapping[str, Policy] | None = None,
         watch: Callable[[], float] | None = None,
         think: Random | None = None,
     ) -> None:
@@ -110,7 +108,6 @@ class World:
         self._servers = servers
         self._arrivals = arrivals
         self._kinds = kinds
-        self._policies = policies or {}
         self._watch = watch
         self._think = think
         self._keys = [kind.key() for kind in kinds]
@@ -181,18 +178,12 @@ class World:
         while (dispatch := poll(now)) is not None:
             server = self._servers[dispatch.endpoint.name]
             due = server.due
-            server.send(now, self._rows_sent(dispatch), dispatch.batch.key.model, dispatch)
+            server.send(now, dispatch.sent, dispatch.batch.key.model, dispatch)
             if server.due != due:
                 self._looks += 1
                 heappush(heap, (server.due, self._looks, server))
         wake = scheduler.wake_at(now)
         return INF if wake is None else max(wake, now + TIMER_S)
-
-    def _rows_sent(self, dispatch: Dispatch) -> int:
-        """Rows of the call with its padding: what ``engine.py`` has ``core.assembly.merge`` make of it."""
-        batch = dispatch.batch
-        known = self._policies.get(batch.key.model)
-        return known.padded(batch.rows) if known is not None and batch.padded else batch.rows
 
     def _look(self, now: float) -> None:
         """Settle what is back."""

@@ -151,7 +151,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(which=WHICH, outcome=st.sampled_from(Outcome))
     def finish_somehow(self, which: int, outcome: Outcome) -> None:
         dispatch = self._call(which)
-        if outcome is Outcome.UNSPLITTABLE and len(self.in_flight[dispatch]) == 1 and not self._is_padded(dispatch):
+        if outcome is Outcome.UNSPLITTABLE and len(self.in_flight[dispatch]) == 1 and dispatch.sent == dispatch.rows:
             outcome = Outcome.OK  # a lone answer is not split
         self._finish(dispatch, outcome)
 
@@ -197,10 +197,6 @@ class SchedulerMachine(RuleBasedStateMachine):
     def _call(self, which: int) -> Dispatch:
         return list(self.in_flight)[which % len(self.in_flight)]
 
-    def _is_padded(self, dispatch: Dispatch) -> bool:
-        sizes = self.policies[dispatch.batch.key.model].allowed_batch_sizes
-        return dispatch.batch.padded and bool(sizes) and dispatch.rows not in sizes
-
     def _finish(self, dispatch: Dispatch, outcome: Outcome) -> None:
         members = self.in_flight.pop(dispatch)
         batch, was_fresh = dispatch.batch, dispatch.batch.family is None
@@ -233,7 +229,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 idempotent = self.policies[entry.request.key.model].idempotent
                 assert idempotent or self.executions[entry] == 1, "idempotent: false was run twice"
             family = dispatch.batch.family
-            retried = outcome is Outcome.MAYBE_RUN or (outcome is Outcome.UNSPLITTABLE and len(members) == 1)
+            padded_in_vain = outcome in {Outcome.UNSPLITTABLE, Outcome.TOO_BIG_OR_BUSY} and len(members) == 1
+            retried = outcome is Outcome.MAYBE_RUN or padded_in_vain
             if family in self.budgets and not retried:  # retries have a budget of their own
                 self.budgets[family] -= 1
                 assert self.budgets[family] >= 0, "more bisecting calls than n + ceil(log2 n)"
@@ -268,6 +265,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert {request.key} == {entry.request.key for entry in entries}, "keys are mixed"
         assert not any(entry.waiter.done() for entry in entries), "a dead entry is sent"
         assert not any(entry.expired(self.now) for entry in entries), "a late entry is sent"
+        assert dispatch.rows <= dispatch.sent <= max(policy.max_batch_rows, dispatch.rows), "padded to more than fits"
         if len(entries) > 1:
             assert sum(entry.request.rows or 0 for entry in entries) <= policy.max_batch_rows, "the batch overflows"
             if dispatch.batch.family is None:

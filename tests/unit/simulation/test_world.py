@@ -35,7 +35,7 @@ def run(
     policies = policies or {kind.model: policy(8) for kind in kinds}
     world = World(
         build_scheduler(policies, ["one"]), {"one": Lanes(lanes, habits, stream(1, "noise"))}, arrivals,
-        kinds=kinds, policies=policies, think=stream(1, "think") if think else None,
+        kinds=kinds, think=stream(1, "think") if think else None,
     )  # fmt: skip
     return world.run(horizon_s, drain_s)
 
