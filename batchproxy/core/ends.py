@@ -60,8 +60,8 @@ class Ends:
 
     def _settled(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None) -> list[Failure]:
         batch = dispatch.batch
-        shared = len(batch.entries) > 1
-        batch.entries = [entry for entry in batch.entries if entry.state is State.RUNNING]
+        shared, running = len(batch.entries) > 1, State.RUNNING
+        batch.entries = [entry for entry in batch.entries if entry.state is running]
         if outcome is Outcome.OK:
             self._settle_ok(batch, dispatch.sent)
             return []
@@ -91,8 +91,9 @@ class Ends:
 
     def _settle_ok(self, batch: Batch, sent: int) -> None:
         batch.leave_family()
+        done = State.DONE
         for entry in batch.entries:
-            entry.state = State.DONE
+            entry.state = done
         if batch.halved:
             quarantined = self._lanes.lane(batch.key)
             passed = power(sent) if quarantined.book.rounded else sent

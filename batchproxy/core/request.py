@@ -142,6 +142,9 @@ class State(enum.IntEnum):
     DONE = 2
 
 
+_QUEUED = State.QUEUED  # an enumeration's members are found in Python, 50 ns a time: once for all, or for a loop
+
+
 class Entry:
     """A Request in the scheduler's care, until it is settled.
 
@@ -161,7 +164,7 @@ class Entry:
         self.arrival = arrival
         self.attempts = 0
         self.home: object = None
-        self.state = State.QUEUED
+        self.state = _QUEUED
 
     def expired(self, now: float) -> bool:
         """Whether its deadline has passed."""

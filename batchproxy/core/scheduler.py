@@ -194,9 +194,9 @@ class Scheduler:
         return self._bind(dispatch)
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
-        batch = dispatch.batch
+        batch, running = dispatch.batch, State.RUNNING
         for entry in batch.entries:
-            entry.state = State.RUNNING
+            entry.state = running
         self._running[batch] = dispatch
         return dispatch
 
