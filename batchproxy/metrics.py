@@ -87,6 +87,15 @@ class Answered:
         self.codes: dict[Code, int] = {}
         self.seconds = Histogram(SECONDS)
 
+    def count(self, code: Code, seconds: float) -> None:
+        """One more."""
+        codes = self.codes
+        codes[code] = codes.get(code, 0) + 1
+        noted = self.seconds.noted  # as its ``add``: this is done for every request
+        noted.append(seconds)
+        if len(noted) >= NOTED:
+            self.seconds.count_noted()
+
 
 class Metrics(Collector):
     """Counts what it observes, and reads the rest off the engines when asked.
@@ -137,11 +146,14 @@ class Metrics(Collector):
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """Count an answered request."""
+        self.counter(model, method, protocol)(code, seconds)
+
+    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+        """Counts answered requests of one kind."""
         answered = self._requests.get((model, method, protocol))
         if answered is None:
             answered = self._requests[model, method, protocol] = Answered()
-        answered.codes[code] = answered.codes.get(code, 0) + 1
-        answered.seconds.add(seconds)
+        return answered.count
 
     # -- being read --------------------------------------------------------------------------------
 

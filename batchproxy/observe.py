@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from batchproxy.core.batch import Dispatch
@@ -23,6 +23,9 @@ class Observer(Protocol):
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """A caller was answered; ``model`` is empty unless it is served here."""
 
+    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+        """``request_ended`` for requests of one kind that are many: only the code and the seconds are left to say."""
+
 
 class NullObserver:
     """Looks away."""
@@ -32,3 +35,6 @@ class NullObserver:
     def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None: ...
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None: ...
+
+    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+        return lambda code, seconds: None

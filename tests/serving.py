@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from batchproxy.backends.callable import CallableBackend, Function, signature
 from batchproxy.core.batch import Dispatch
@@ -46,6 +47,10 @@ class Recorder:
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """All but the time."""
         self.requests.append((model, method, protocol, code))
+
+    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+        """The same, for one kind."""
+        return partial(self.request_ended, model, method, protocol)
 
 
 @asynccontextmanager

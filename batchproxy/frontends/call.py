@@ -137,6 +137,15 @@ class Call(Generic[Answer]):
                 self._engine.discard(entry)
 
 
+def recorder(count: Callable[[Code, float], None], clock: Callable[[], float]) -> Record:
+    """A record of calls that are counted by ``count``: their code, and the seconds since they came."""
+
+    def record(started: float, code: Code) -> None:
+        count(code, clock() - started)
+
+    return record
+
+
 def internal_error(error: Exception) -> BatchProxyError:
     """What a caller is told of an error that nobody foresaw."""
     return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)

@@ -15,7 +15,7 @@ from batchproxy.core.raw import GRPC, Header, RawCall, RawReply
 from batchproxy.core.request import Reply, Request, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends.call import Call
+from batchproxy.frontends.call import Call, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_ANSWER
@@ -243,7 +243,7 @@ class GrpcRoutes:
             refused = Call(form, respond, partial(self._ended, model, "Predict"), started)
             refused.set_exception(error)
             return refused
-        record = partial(self._ended, model, "Predict")
+        record = recorder(self._observer.counter(model, "Predict", GRPC), self._clock)
         waiting = Call(form, respond, record, started)
         self._start(waiting, engine, request, raw.headers)
         if request.rows is not None and signature is not None:

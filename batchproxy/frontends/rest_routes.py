@@ -17,7 +17,7 @@ from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends import rest_bridge, rest_relay
-from batchproxy.frontends.call import Call, Format, Record
+from batchproxy.frontends.call import Call, Format, Record, recorder
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
@@ -334,13 +334,8 @@ class RestRoutes:
         return call
 
     def _recorder(self, model: str, verb: str) -> Record:
-        """``_ended`` for calls that are many: a step less for each."""
-        ended, clock = self._observer.request_ended, self._clock
-
-        def record(started: float, code: Code) -> None:
-            ended(model, verb, REST, code, clock() - started)
-
-        return record
+        """``_ended`` for calls that are many."""
+        return recorder(self._observer.counter(model, verb, REST), self._clock)
 
     def _ended(self, model: str, verb: str, started: float, code: Code) -> None:
         self._observer.request_ended(model, verb, REST, code, self._clock() - started)
