@@ -16,5 +16,6 @@ text that a call of its own gets. An answer that cannot be split switches batchi
 
 Time is an argument. So the whole of it runs in virtual time, under a property test, thousands of seconds a second.
 The files in reading order: ``request``, ``columns``, ``lane``, ``turns``, ``lanes``, ``cost``, ``window``,
-``limit``, ``cap``, ``balancer``, ``batch``, ``outcome``, ``ends``, ``scheduler``, ``assembly``.
+``limit``, ``cap``, ``balancer``, ``batch``, ``padding``, ``compiling``, ``outcome``, ``ends``, ``scheduler``,
+``assembly``.
 """

@@ -169,5 +169,7 @@ def test_dispatch_remembers_what_was_charged() -> None:
     dispatch = Dispatch(batch, Endpoint("e0"), 1.5, Release.SLOT, 8, None)
     batch.rows = 0
 
-    assert (4, 8, 1.5, None) == (dispatch.rows, dispatch.cap, dispatch.started, dispatch.flight)
+    assert (4, 4, 8, 1.5, None) == (
+        dispatch.rows, dispatch.sent, dispatch.cap, dispatch.started, dispatch.flight,
+    )  # fmt: skip
     assert "Dispatch(Batch(m, entries=2, rows=0) -> e0, slot)" == repr(dispatch)

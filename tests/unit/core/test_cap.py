@@ -6,8 +6,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchproxy.core.cap import FLOOR, PAUSE, WINDOWS, Cap
+from batchproxy.core.cap import FLOOR, PAUSE, WINDOWS, Cap, power
 from batchproxy.core.cost import Cost
 
 
@@ -89,3 +91,24 @@ def test_what_a_backend_refuses_is_not_tried_again() -> None:
     assert grown > 128
     assert (128, 128) == (cap.rows, cap.most)
     assert {128} == set(_play(cap, float, _line(0.008, 0.0)))
+
+
+@given(rows=st.integers(1, 3000))
+def test_power(rows: int) -> None:
+    """The largest one that is no larger."""
+    found = power(rows)
+
+    assert found <= rows < 2 * found
+    assert 1 == found.bit_count()
+
+
+def test_rounded_caps_begin_again() -> None:
+    """With a power of two, and what they try is one, too."""
+    cap = Cap(48, 1000)
+    before = set(_play(cap, float, _line(0.008, 0.0)))
+    cap.round()
+    began = cap.rows
+
+    assert before > {48, 96}
+    assert (32, 512) == (began, cap.most)
+    assert {32, 64, 128, 256, 512} >= set(_play(cap, float, _line(0.008, 0.0))) > {32, 64}

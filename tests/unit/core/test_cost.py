@@ -296,3 +296,16 @@ def test_what_is_no_state_changes_nothing(wrong: dict[str, object] | None) -> No
     with pytest.raises(ValueError, match=r"is no|points"):
         cost.restore(state)
     assert before == cost.state()
+
+
+def test_what_was_wrong_is_forgotten() -> None:
+    """All that was learned of times; how many batches there were is no less true."""
+    cost = _on_a_line(0.010, 0.001, [1, 8])
+    cost.seen(8)
+    version, batches, rows = cost.version, cost.batches, cost.rows
+    cost.forget()
+    fresh = Cost()
+
+    assert (version, batches, rows) == (cost.version, cost.batches, cost.rows)
+    assert (fresh.known, fresh.samples, fresh.noise) == (cost.known, cost.samples, cost.noise)
+    assert (0.0, 1.0) == (cost.seconds(64), cost.quantile(0.9))

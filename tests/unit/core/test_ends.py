@@ -273,3 +273,38 @@ def test_who_shared_a_call_gets_no_word_of_it_though_the_others_left() -> None:
     play = _running(a, b).cancel(a).settle(REJECTED).expect_dispatch([b])
 
     play.settle(REJECTED).expect_failed(b, Code.INVALID_ARGUMENT, "rows [1]")
+
+
+def test_a_lone_request_is_not_refused_for_its_padding() -> None:
+    """A backend that takes six rows, but not eight, is sent six."""
+    a = a_request(6)
+    play = _running(a, policy=Policy(max_batch_rows=8, allowed_batch_sizes=(4, 8)))
+    sent = [play.in_flight[0].sent]
+
+    play.settle(TOO_BIG).expect_dispatch([a])
+    sent.append(play.in_flight[0].sent)
+    play.settle(OK).expect_answered(a)
+
+    assert [8, 6] == sent
+
+
+def test_a_lone_request_that_is_too_big_without_padding_is_refused() -> None:
+    """With the backend's own words, and so is one that may not run twice."""
+    a, b = a_request(6), a_request(6)
+    policy = Policy(max_batch_rows=8, allowed_batch_sizes=(4, 8))
+    once = Policy(max_batch_rows=8, allowed_batch_sizes=(4, 8), idempotent=False)
+
+    _running(a, policy=policy).settle(TOO_BIG).expect_dispatch([a]).settle(TOO_BIG).expect_failed(
+        a, Code.INVALID_ARGUMENT, "rows"
+    )
+    _running(b, policy=once).settle(TOO_BIG).expect_failed(b, Code.INVALID_ARGUMENT, "rows")
+
+
+def test_what_a_backend_took_counts_with_its_padding() -> None:
+    """Of seven rows, padded to eight, it takes four at a time, though only three of these are anybody's."""
+    rows = _requests(7)
+    play = _running(*rows, policy=Policy(max_batch_rows=8, allowed_batch_sizes=(4, 8)))
+    play.settle(TOO_BIG).expect_dispatch(rows[:4]).settle(OK).expect_dispatch(rows[4:]).settle(OK)
+
+    play.submit(*(more := _requests(6))).expect_dispatch(more[:4])
+    assert ["model 'm': the backend took 4 rows at a time, but not more"] == play.notices

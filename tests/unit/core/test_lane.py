@@ -300,3 +300,26 @@ def test_forgettable_when_empty_and_without_memory() -> None:
     forgettable.append(lane.forgettable)
 
     assert [True, False, False] == forgettable
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 12), st.sampled_from([20, 60, 1000]))
+def test_fitting_is_what_take_finds(rows: list[int], cap: int, max_bytes: int) -> None:
+    """Where nobody is late: cancelled entries are no part of it."""
+    lane = _lane(Policy(max_batch_rows=8, max_batch_bytes=max_bytes))
+    entries = _push(lane, *rows)
+    lane.remove(entries[len(entries) // 2])
+    fitting = lane.fitting(cap)
+    requests = [entry.request for entry in lane.take(0.0, cap)[0]]
+
+    assert (sum(request.rows or 0 for request in requests), sum(request.nbytes for request in requests)) == fitting
+
+
+def test_rounded_lanes_have_the_caps_of_their_model() -> None:
+    """One in quarantine keeps a smaller one, a power of two."""
+    lane, quarantined = (Lane(a_request().key, Book(Policy(max_batch_rows=48))) for _ in range(2))
+    quarantined.lower_cap(20)
+    for each in (lane, quarantined):
+        each.book.cap.round()
+
+    assert [(True, 32), (True, 16)] == [(each.round(), each.cap) for each in (lane, quarantined)]
+    assert not lane.round()

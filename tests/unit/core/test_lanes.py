@@ -8,7 +8,9 @@ import pytest
 
 from batchproxy.core import lanes as module
 from batchproxy.core.errors import QueueFull
+from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
+from batchproxy.core.padding import Rounded
 from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.request import Entry, Request
 from batchproxy.testing import StubWaiter, a_request
@@ -177,3 +179,18 @@ def test_lanes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         _push(lanes, a_request(width=4))
     _push(lanes, a_request(width=3))
     assert lanes.find(a_request(width=1).key) is None
+
+
+def test_rounding_changes_the_caps_of_one_model() -> None:
+    """Lanes that are full now are known as such; those of other models stay as they are."""
+    policies = Rounded({"m": Policy(max_batch_rows=12), "n": Policy(max_batch_rows=12)})
+    lanes = Lanes(policies, 1 << 20)
+    m, n = (_push(lanes, a_request(9, model=model)).home for model in ("m", "n"))
+    policies.round("m")
+    full = [lanes.next_full()]
+    lanes.round("m")
+    full.append(lanes.next_full())
+
+    assert [None, m] == full
+    assert [8, 12] == [lane.cap for lane in (m, n) if isinstance(lane, Lane)]
+    assert [True, False] == [lanes.books[model].rounded for model in ("m", "n")]

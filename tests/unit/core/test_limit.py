@@ -341,6 +341,42 @@ def test_what_is_no_state_changes_nothing(wrong: dict[str, Any]) -> None:
     assert before == limit.state()
 
 
+@given(STEPS)
+def test_forgotten_is_as_new(steps: list[tuple[str, float, int, int]]) -> None:
+    """But for what is in flight, and the clock."""
+    limit = _walked(steps).limit
+    in_flight = limit.in_flight
+    limit.forget()
+    new = Limit()
+
+    assert in_flight == limit.in_flight
+    assert (new.ceiling, new.partial, new.full, new.draining) == (
+        limit.ceiling, limit.partial, limit.full, limit.draining,
+    )  # fmt: skip
+
+
+def test_time_alone_is_no_more_than_what_passed() -> None:
+    """Nor more than the fair share of an endpoint with so many lanes."""
+    limit = Limit()
+    flights = [limit.depart(1.0) for _ in range(8)]
+
+    assert 0.4 * limit.ceiling / 8 == pytest.approx(limit.alone(flights[0], 1.4))
+    for _ in range(7):
+        limit.drop(1.4)
+    assert 0.4 + 0.0 == pytest.approx(Limit().alone(Flight(1.0, -1.0, 0), 1.4))
+
+
+def test_padding_is_part_of_what_a_batch_costs() -> None:
+    """Not of the rows that batches have on average."""
+    limit, cost = Limit(), Cost()
+    for turn in range(20):
+        limit.arrive(limit.depart(turn), cost, 1, 64, turn + 0.064, 63)
+        limit.arrive(limit.depart(turn + 0.5), cost, 1, 64, turn + 0.501)
+
+    assert [0.001, 0.064] == pytest.approx([cost.seconds(1), cost.seconds(64)], rel=0.05)
+    assert 1.0 == cost.rows
+
+
 def test_representation() -> None:
     """What a log line shows."""
     assert "Limit(0 of 3, full 3, ceiling=3.00)" == repr(Limit(3))

@@ -249,3 +249,16 @@ def test_stranded_are_everybody_unanswered() -> None:
 def test_representation() -> None:
     """What a failing playbook shows."""
     assert "Scheduler(lanes=0, queued_rows=0, running=0)" == repr(Playbook().scheduler)
+
+
+def test_more_than_a_size_is_cut_where_padding_costs_more() -> None:
+    """A model whose rows cost what they cost: five rows leave as four and one, not padded to eight."""
+    policy = Policy(max_batch_rows=8, allowed_batch_sizes=(1, 4, 8))
+    play = _one_slot(policy)
+    for number in range(8):
+        rows = _requests(4 if number % 2 else 1)
+        play.at(number).submit(*rows).expect_dispatch(rows).at(number + 0.01 * len(rows)).settle(OK)
+    rows = _requests(5)
+
+    play.submit(*rows).expect_dispatch(rows[:4]).settle(OK).expect_dispatch(rows[4:])
+    assert 1 == play.in_flight[0].sent

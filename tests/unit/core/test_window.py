@@ -103,3 +103,15 @@ def test_shapes_are_told_by_size() -> None:
         window.teach_shapes(0.5)
 
     assert [0.011, 0.05] == pytest.approx([cost.seconds(1), cost.seconds(40)], rel=0.05)
+
+
+def test_padding_costs_but_is_no_part_of_the_rows() -> None:
+    """By which it is told whether batches were full."""
+    cost, window = Cost(), Window()
+    for turn in range(16):
+        for rows in (1, 64):
+            cost.learn(rows, 0.001 * rows, turn)
+    window.add(cost, 40, 64, 0.064, 0.064, 24)
+
+    assert (40, 64, 64) == (window.rows, window.room, window.mean_rows)
+    assert 1.0 == pytest.approx(window.speed, rel=0.05)
