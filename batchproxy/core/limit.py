@@ -47,6 +47,9 @@ FULLISH = 0.8
 ROUND = 0.4
 """Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
 
+DRAIN = 4.0
+"""Mean times of a batch that an endpoint may take to become empty: else it is not waited for."""
+
 HURRY = 0.75
 """Part of a caller's patience that may go by at the endpoint."""
 
@@ -109,7 +112,10 @@ class Limit:
         self._starting = True
         self._probing = False
         self._probed = 0
+        self._stepped = False  # up, and no batch has ended since
+        self._skip = 0
         self._pause = 0
+        self._drain_until = math.inf
         self._in_doubt: Window | None = None
         self._was_covered = False
         self._timed_at = -(10**9)
@@ -132,7 +138,9 @@ class Limit:
         if not count:
             return now
         if self.draining:
-            return math.inf
+            if now < self._drain_until:
+                return self._drain_until
+            self.draining = self._timing = False  # something in flight takes too long to be waited for
         if rows >= cap and count < self._most(cost, cap, patience):
             return now
         if count >= self.partial:
@@ -241,6 +249,11 @@ class Limit:
                 return
         if self.partial > 1 and crowd < max(1.25, 0.6 * self.partial):
             return  # half idle: says nothing about the limit
+        if self._stepped:  # those that left before a step, or first after it, had more of the endpoint than is left now
+            self._stepped, self._skip = False, self.in_flight + 1
+        if self._skip:
+            self._skip -= 1
+            return
         self._window.add(cost, rows, cap, share, seconds, filler)
         if self._window.count >= max(Window.LEAST, self.partial):
             window, self._window = self._window, Window()
@@ -264,6 +277,7 @@ class Limit:
             self.draining = self._timing = False
             window, self._in_doubt = self._in_doubt, None
             self._window = Window()
+            self._stepped = True
             if window is not None:
                 self._judge(window, window.main)
 
@@ -299,6 +313,7 @@ class Limit:
         if not (unknown or lower or absurd):
             return False
         self.draining, self._in_doubt, self._timed_at = True, window, self._turn
+        self._drain_until = self._ticked + DRAIN * window.seconds / window.count
         self._was_covered = covered and speed > 0.85
         self._lows = 0
         return True
@@ -340,6 +355,7 @@ class Limit:
             self._start_probe()
 
     def _start_probe(self) -> None:
+        self._stepped = self._stepped or not self._probing
         self._probing = True
         self._probed = 0
 

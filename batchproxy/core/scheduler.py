@@ -25,6 +25,9 @@ from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
 
+PASSES = 2
+"""Full batches of others that may pass a lane whose turn it is: then it goes as they do, full or not."""
+
 MAX_QUEUED_BYTES = 256 << 20
 """What may wait in all lanes of a pool, unless configured: half of what R7 allows to be buffered in all."""
 
@@ -68,7 +71,9 @@ class Scheduler:
         self._late: list[Entry] = []
         self._now = -inf  # of the input that is being worked on
         self._held_until = -inf
-        self._crammed = False
+        self._held: Lane | None = None
+        self._passed = 0
+        self._crammed_until = -inf
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Scheduler:
         lane = self._lanes.push(entry)
         if request.deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
             self._refuse_hopeless(lane, entry, now)
-        return not self._crammed and (now >= self._held_until or lane.full())
+        return now >= self._crammed_until and (now >= self._held_until or lane.full())
 
     def _refuse_hopeless(self, lane: Lane, entry: Entry, now: float) -> None:
         """A late answer is dearer than a quick refusal."""
@@ -132,7 +137,7 @@ class Scheduler:
             if self._refresh(dispatch.batch, now):
                 return dispatch
             self._release(dispatch, now, answered=False)
-        while self._front and not self._crammed:
+        while self._front and now >= self._crammed_until:
             batch = self._front[0]
             endpoint = self._place(batch.key, batch.rows, batch.rows, now, batch.avoid)
             if endpoint is None:
@@ -146,18 +151,22 @@ class Scheduler:
 
     def _next_batch(self, now: float) -> Dispatch | None:
         """A batch of the lane whose turn it is; where nothing but full ones may leave, of one that is full."""
-        while not self._crammed:
-            lane = self._lanes.next_ripe(now) if now >= self._held_until else self._lanes.next_full()
+        while now >= self._crammed_until:
+            held = now < self._held_until
+            passed_by = held and self._passed >= PASSES
+            lane = self._lanes.next_full() if held and not passed_by else self._lanes.next_ripe(now)
             if lane is None:
                 return None
-            full, cap = lane.full(), lane.cap
+            full, cap = passed_by or lane.full(), lane.cap
             head = lane.head()
             patience = inf if head is None or head.request.deadline is None else head.request.deadline - head.arrival
             endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, patience=patience)
             if endpoint is None:
+                if not full:
+                    self._held = lane
                 continue
             limit = endpoint.limit
-            reason = Release.FULL if full else Release.SLOT if limit.in_flight else Release.IDLE
+            reason = Release.FULL if lane.full() else Release.SLOT if limit.in_flight else Release.IDLE
             if limit.draining:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
@@ -172,6 +181,7 @@ class Scheduler:
             if taken:
                 batch = Batch(taken, merged=True)
                 batch.padded = not alone
+                self._passed = self._passed + 1 if held and not passed_by and lane is not self._held else 0
                 dispatch = self._send(batch, endpoint, now, reason, cap)
                 self._lanes.charge(lane, batch.rows, cost.seconds(dispatch.sent) if cost.known else None)
                 return dispatch
@@ -184,7 +194,8 @@ class Scheduler:
         endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid, patience)
         if endpoint is None:
             self._held_until = opens
-            self._crammed = rows >= cap
+            if rows >= cap:
+                self._crammed_until = opens
         return endpoint
 
     def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
@@ -265,7 +276,7 @@ class Scheduler:
     def _look_again(self) -> None:
         """What could not be sent when it was last tried may be now."""
         self._held_until = -inf
-        self._crammed = False
+        self._crammed_until = -inf
 
     # -- endpoints that go and come ----------------------------------------------------------------
 
@@ -349,14 +360,14 @@ class Scheduler:
         """When ``poll`` could next say something without a ``settle`` before it; None: not by itself."""
         if self._relays:
             return now
-        if self._crammed:
+        if self._crammed_until == inf:
             return None
         if self._front:
-            return now
+            return max(now, self._crammed_until)
         due = self._lanes.next_due()
         if due is None or self._held_until == inf:
             return None
-        return max(now, due, self._held_until)
+        return max(now, due, self._held_until, self._crammed_until)
 
     @property
     def busy(self) -> bool:
