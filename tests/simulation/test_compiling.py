@@ -88,7 +88,8 @@ def check(found: Found, most: int = 64) -> None:
     common = max(set(found.sizes[-200:]), key=found.sizes[-200:].count)
 
     assert found.log.requests == len(found.log.latency) == sum(found.log.rows)
-    assert len(set(found.sizes)) <= COMPILES + len(POWERS)
+    # on each other lane one more may be compiled before the second is over
+    assert len(set(found.sizes)) <= COMPILES + len(POWERS) + found.backend.lanes - 1
     assert set(found.sizes[-200:]) <= set(POWERS)
     assert max(found.sizes[-200:]) <= most
     assert 1 == len(found.notices)
