@@ -235,7 +235,11 @@ class Lane:
             size = request.rows or 0
             gone = entry.waiter.done()
             deadline = request.deadline
-            if gone or (deadline is not None and deadline - now <= min(lead, PATIENCE * (deadline - entry.arrival))):
+            if gone or (
+                deadline is not None
+                and deadline - now <= lead
+                and deadline - now <= PATIENCE * (deadline - entry.arrival)
+            ):
                 entry.state = State.DONE
                 if not gone:
                     late.append(entry)

@@ -87,17 +87,17 @@ class Scheduler:
             QueueFull: a bound on rows, bytes, lanes or unmerged calls is reached.
         """
         request = entry.request
-        if request.deadline is not None and request.deadline <= now:
+        key, deadline = request.key, request.deadline
+        if deadline is not None and deadline <= now:
             raise DeadlineExceeded("Deadline Exceeded")
         if not self.balancer.any_up():
-            raise NoEndpoint(self.balancer.why_none(request.key.model))
-        policy = self._policies[request.key.model]
-        alone = bool(self.unbatched) and request.key.target in self.unbatched
-        if alone or request.rows is None or not policy.batching:
+            raise NoEndpoint(self.balancer.why_none(key.model))
+        batching = request.rows is not None and self._policies[key.model].batching
+        if not batching or (self.unbatched and key.target in self.unbatched):
             self._relay(entry, now)
             return True
         lane = self._lanes.push(entry)
-        if request.deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
+        if deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
             self._refuse_hopeless(lane, entry, now)
         return now >= self._crammed_until and (now >= self._held_until or lane.full())
 

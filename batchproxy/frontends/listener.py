@@ -360,7 +360,8 @@ def _answer_http1(door: Door, exchange: Http1Exchange, answer: RestAnswer) -> No
     if connection is None:  # the caller is gone
         return
     try:
-        connection.settle(exchange, *answer)
+        status, body, headers, reason = answer
+        connection.settle(exchange, status, body, headers, reason)
     except ValueError as error:
         _answer_unforeseen(exchange, error)
     if not door.dirty:

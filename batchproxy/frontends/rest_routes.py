@@ -138,14 +138,13 @@ class RestRoutes:
         respond: Respond,
     ) -> Call[RestAnswer]:
         """A request that is like an earlier one."""
-        engine, key, rows, nbytes, form, record, _, _ = known
-        call = Call(form, respond, record, started)
+        call = Call(known.form, respond, known.record, started)
         try:
             deadline, call.priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             call.set_exception(error)
         else:
-            call.start(engine, Request(key, columns, rows, nbytes, deadline))
+            call.start(known.engine, Request(known.key, columns, known.rows, known.nbytes, deadline))
         return call
 
     def _predict(

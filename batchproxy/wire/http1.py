@@ -229,6 +229,8 @@ class Http1Connection:
     def output(self) -> bytes:
         """See ``base.Connection``."""
         out = self._out
+        if not out:
+            return b""
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)
