@@ -100,7 +100,7 @@ class Engine:
         entry = Entry(request, waiter, now)
         if self.scheduler.submit(entry, now):
             self._pump_soon()
-        elif request.deadline is not None:
+        elif self._timer is None and request.deadline is not None:  # one that is pending sweeps, too
             self._arm(now)
         return entry
 
