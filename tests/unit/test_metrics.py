@@ -13,7 +13,7 @@ from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import BatchKey, Entry, build_request
 from batchproxy.core.shapes import UNDECLARED
-from batchproxy.metrics import Histogram, Metrics
+from batchproxy.metrics import NOTED, Histogram, Metrics
 from tests.serving import Recorder, a_directory
 
 
@@ -66,6 +66,21 @@ def test_calls_and_requests_are_counted_under_their_labels() -> None:
     assert 1 == found["batchproxy_batch_rows_bucket", (("le", "8.0"), m)]
     assert 0.2 == found["batchproxy_backend_seconds_sum", (("endpoint", "e"), m)]
     assert 1 == found["batchproxy_backend_calls_total", (("endpoint", "e"), m, ("outcome", "OK"))]
+
+
+def test_a_counter_counts_under_its_labels_beside_what_is_told_with_them() -> None:
+    """However many: some are in their buckets already, some are only noted."""
+    metrics = Metrics(list)
+    count = metrics.counter("m", "predict", "rest")
+    for _ in range(NOTED + 1):
+        count(Code.OK, 0.25)
+    metrics.request_ended("m", "predict", "rest", Code.OK, 0.25)
+    found = samples(metrics)
+
+    labels = (("method", "predict"), ("model", "m"), ("protocol", "rest"))
+    assert NOTED + 2 == found["batchproxy_requests_total", (("code", "OK"), *labels)]
+    assert NOTED + 2 == found["batchproxy_request_seconds_count", labels]
+    assert 0.25 * (NOTED + 2) == found["batchproxy_request_seconds_sum", labels]
 
 
 async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -> None:

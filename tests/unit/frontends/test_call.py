@@ -11,7 +11,7 @@ from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, QueueFull
 from batchproxy.core.request import Entry, Reply, Request, build_request
 from batchproxy.core.shapes import UNDECLARED
-from batchproxy.frontends.call import Call, TooLong
+from batchproxy.frontends.call import Call, TooLong, recorder
 from batchproxy.frontends.heavy import Heavy
 
 REPLY = Reply({}, 1)
@@ -143,6 +143,15 @@ def test_cancelling_before_the_start_is_remembered() -> None:
     assert call.done()
     assert [] == answers
     assert [Code.CANCELLED] == codes
+
+
+def test_a_record_counts_the_code_and_the_time_since_the_start() -> None:
+    """On the clock that it was given."""
+    counted: list[tuple[Code, float]] = []
+    record = recorder(lambda code, seconds: counted.append((code, seconds)), lambda: 7.5)
+    record(5.0, Code.OK)
+
+    assert [(Code.OK, 2.5)] == counted
 
 
 @pytest.mark.parametrize("leaves", [True, False])
