@@ -10,6 +10,7 @@ from bisect import insort
 from collections import deque
 from typing import Any
 
+from batchproxy.core.gain import Worth
 from batchproxy.core.saved import number, whole
 
 HEAVIEST = 16.0
@@ -51,11 +52,12 @@ class Cost:
         first: row counts sent so far: seconds that the first batch took; kept by `compiling`, as are the next two.
         doubted: whether it was learned from batches whose size was being compiled, and forgotten.
         pace: time over prediction of the last batch of a size met before.
+        worth: whether merging gains enough to be done at all.
     """
 
     __slots__ = (
         "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
-        "pace", "rows", "samples", "version",
+        "pace", "rows", "samples", "version", "worth",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -65,6 +67,7 @@ class Cost:
         self.first: dict[int, float] = {}
         self.doubted = False
         self.pace = 1.0
+        self.worth = Worth()
         self.forget()
 
     def forget(self) -> None:
@@ -163,6 +166,11 @@ class Cost:
         """Whether lone batches of about this size, smaller and larger, were seen at or after turn ``since``."""
         sizes = [self._buckets[size][0] for size, turn in self._alone.items() if turn >= since]
         return any(size >= 0.6 * rows for size in sizes) and any(size <= 1.7 * rows for size in sizes)
+
+    def sizes_alone(self) -> tuple[float, float]:
+        """Mean rows of the smallest and of the largest batches that had the endpoint to themselves; 0: none had."""
+        sizes = [self._buckets[length][0] for length in self._alone]
+        return min(sizes, default=0.0), max(sizes, default=0.0)
 
     @property
     def unshared(self) -> float:

@@ -59,7 +59,7 @@ def rows_sent(batch: Batch, policy: Policy) -> int:
     return policy.padded(batch.rows)
 
 
-def rows_to_take(lane: Lane, cap: int, cost: Cost) -> int:
+def rows_to_take(lane: Lane, cap: int, cost: Cost, places: int = 0) -> int:
     """Rows to take of a lane at most: ``cap``, or the size below the rows that wait, where padding them costs more.
 
     With sizes s1 < q < s2 and q rows waiting, s2 is worth it where ``T(s2) / q < T(s1) / s1`` (TF Serving's
@@ -70,10 +70,12 @@ def rows_to_take(lane: Lane, cap: int, cost: Cost) -> int:
         lane: that leaves.
         cap: rows of its batch at most.
         cost: of its batches on the endpoint, by rows sent.
+        places: batches that the endpoint may have at once: up to so many rows go one by one where merging them gains
+            nothing (see `gain`). 0: all are merged.
     """
     policy = lane.book.policy
     if not policy.allowed_batch_sizes:
-        return cap
+        return cost.worth.rows(cost, cap, lane.rows, places)
     rows, nbytes = lane.fitting(cap)
     padded = policy.padded(rows)
     smaller = max((size for size in policy.allowed_batch_sizes if size < rows), default=0)

@@ -171,7 +171,7 @@ class Scheduler:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
             cost = endpoint.cost(lane.key)
-            most = 0 if alone else rows_to_take(lane, cap, cost)
+            most = 0 if alone else rows_to_take(lane, cap, cost, 0 if limit.draining else limit.partial)
             rows = lane.book.policy.padded(min(lane.rows, most))
             lane.batch_s = lead = limit.lead(cost, rows)
             lane.row_s = cost.seconds(cap) / (cap * limit.ceiling * len(self.balancer.endpoints))
