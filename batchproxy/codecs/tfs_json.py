@@ -30,6 +30,7 @@ _LEAST_BINADE = -13  # of ``_LEAST``, as frexp counts them
 _DECADES = [math.floor(math.log10(2.0 ** (binade - 1))) for binade in range(_LEAST_BINADE, 21)]  # where a binade begins
 _SCALES = np.array([float(f"1e{5 - decade}") for decade in _DECADES])  # makes 6 digits of such a number whole
 _NEXT_DECADE = np.array([float(f"1e{decade + 1}") for decade in _DECADES])
+_NOWHERE = np.empty(0, np.intp)
 _INTEGERS = frozenset({"int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"})
 
 Layout = Callable[[list[bytes], int], bytes]
@@ -225,16 +226,19 @@ def _decimals(flat: Array) -> tuple[Array, Array]:
     values = flat.astype(np.float64)
     size = abs(values)
     printed = ((size >= _LEAST) & (size < _BEYOND)) | (size == 0)
-    if not printed.all():
-        values = np.where(printed, values, 0)
+    every = printed.all()
+    if not every:
+        values, size = np.where(printed, values, 0), np.where(printed, size, 0)
     single = flat.dtype == np.float32
-    decimals, short = _printed(values, single)
+    decimals, short = _printed(values, size, single)
+    if single and every:
+        return decimals, _NOWHERE
     if not single:
         printed &= short
     return decimals, np.flatnonzero(~printed)
 
 
-def _printed(values: Array, single: bool) -> tuple[Array, Array]:
+def _printed(values: Array, size: Array, single: bool) -> tuple[Array, Array]:
     """The double nearest to each number's text, which no other text of up to 15 digits is, and where 6 digits do.
 
     The digits are made by arithmetic, which orjson prints 10 times as quickly as ``%`` makes them: of a double that
@@ -245,11 +249,12 @@ def _printed(values: Array, single: bool) -> tuple[Array, Array]:
 
     Args:
         values: zero, or from ``_LEAST`` up to ``_BEYOND``.
+        size: without their signs.
         single: whether they are float32, and 9 digits tell them all apart; else those that need more stay wrong.
     """
-    binade = np.frexp(values)[1] - _LEAST_BINADE
-    scale = _SCALES[binade]
-    scale = np.where(abs(values) >= _NEXT_DECADE[binade], scale / 10, scale)
+    binade = np.frexp(size)[1] - _LEAST_BINADE
+    scale = _SCALES.take(binade)
+    np.divide(scale, 10, out=scale, where=size >= _NEXT_DECADE.take(binade))
     decimals = np.rint(values * scale) / scale
     if not single:
         return decimals, decimals == values
