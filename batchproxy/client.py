@@ -81,6 +81,8 @@ class Client:
         max_queued_rows: rows of one model that may wait; beyond it callers get ``QueueFull``.
         max_inflight: merged calls that a server may have at once; None: learned.
         idempotent: False: never run anything twice, so a failing call fails everyone who shared it.
+        canary_every: of so many batches one is checked for rows that influence each other, by running one of its
+            members again alone; the 1st, 10th and 100th, too. 0: none.
         static_headers: gRPC metadata that is sent with each call.
 
     Raises:
@@ -100,17 +102,23 @@ class Client:
         max_queued_rows: int = 8192,
         max_inflight: int | None = None,
         idempotent: bool = True,
+        canary_every: int = 1000,
         static_headers: Mapping[str, str] | None = None,
     ) -> None:
-        if min(max_batch_rows, max_queued_rows, 1 if max_inflight is None else max_inflight) < 1 or max_delay_ms < 0:
+        if (
+            min(max_batch_rows, max_queued_rows, 1 if max_inflight is None else max_inflight) < 1
+            or min(max_delay_ms, canary_every) < 0
+        ):
             raise ConfigError(
-                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more"
+                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, "
+                "max_delay_ms and canary_every 0 or more"
             )
         policy = Policy(
             max_batch_rows=max_batch_rows,
             max_delay_s=max_delay_ms / 1000,
             max_queued_rows=max_queued_rows,
             idempotent=idempotent,
+            canary_every=canary_every,
         )
         backends = _open(endpoints, static_headers or {})
         self._engine: Engine = build_engine("client", backends, Policies({}, policy), max_inflight=max_inflight)

@@ -27,9 +27,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[Client]:
-    """A client that sends one merged call at a time."""
+    """A client that sends one merged call at a time, and nothing of its own."""
     server.reset()
-    async with Client(f"grpc://{server.grpc}", max_inflight=1) as one:
+    async with Client(f"grpc://{server.grpc}", max_inflight=1, canary_every=0) as one:
         yield one
 
 

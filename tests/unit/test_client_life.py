@@ -130,9 +130,16 @@ def test_a_client_is_made_without_a_loop() -> None:
             (
                 ("grpc://tf:1",),
                 options,
-                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, max_delay_ms 0 or more",
+                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, "
+                "max_delay_ms and canary_every 0 or more",
             )
-            for options in ({"max_batch_rows": 0}, {"max_queued_rows": 0}, {"max_inflight": 0}, {"max_delay_ms": -1})
+            for options in (
+                {"max_batch_rows": 0},
+                {"max_queued_rows": 0},
+                {"max_inflight": 0},
+                {"max_delay_ms": -1},
+                {"canary_every": -1},
+            )
         ),
     ],
 )
