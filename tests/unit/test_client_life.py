@@ -130,8 +130,10 @@ def test_a_client_is_made_without_a_loop() -> None:
             (
                 ("grpc://tf:1",),
                 options,
-                "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, "
-                "max_delay_ms and canary_every 0 or more",
+                (
+                    "max_batch_rows, max_queued_rows and max_inflight must be 1 or more, "
+                    "max_delay_ms and canary_every 0 or more"
+                ),
             )
             for options in (
                 {"max_batch_rows": 0},
