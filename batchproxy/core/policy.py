@@ -25,8 +25,8 @@ class Policy:
             is free, in seconds. 0: not at all. TF Serving: ``batch_timeout_micros``.
         max_queued_rows: rows of this model that may wait; beyond it requests are refused.
             The default is 128 full batches. TF Serving: ``max_enqueued_batches``.
-        allowed_batch_sizes: ascending row counts; merged calls are padded up to the next one and the
-            padding is undone, or cut down where that costs less a row. Empty: any size. The last one equals ``max_batch_rows``.
+        allowed_batch_sizes: ascending row counts; merged calls are padded up to the next one and the padding is
+            undone, or cut down where that costs less a row. Empty: any size. The last one equals ``max_batch_rows``.
         batching: False sends every request alone, at once.
         idempotent: False: nothing is ever run twice, so no bisecting and no retry (R3).
         canary_every: of so many batches one is checked for rows that influence each other (see `canary`); 0: none.
