@@ -98,10 +98,11 @@ class Cost:
             seconds: it took; more than 0.
             turn: a number that grows, which ``covers`` looks back by.
         """
-        self._rescale(math.exp(-self._drift))
-        self._drift = 0.0
-        if self.known:
+        if self._drift:
+            self._rescale(math.exp(-self._drift))
+            self._drift = 0.0
             self._fit()
+        if self.known:
             surprise = math.log(seconds / self.seconds(rows))
             self._residuals.append(surprise)
             surprise = max(-1.0, min(1.0, surprise))

@@ -151,7 +151,7 @@ class Scheduler:
 
     def _next_batch(self, now: float) -> Dispatch | None:
         """A batch of the lane whose turn it is; where nothing but full ones may leave, of one that is full."""
-        while now >= self._crammed_until:
+        while self._lanes.rows and now >= self._crammed_until:
             held = now < self._held_until
             passed_by = held and self._passed >= PASSES
             lane = self._lanes.next_full() if held and not passed_by else self._lanes.next_ripe(now)
