@@ -180,6 +180,8 @@ class Balancer:
             if when > now:
                 opens = min(opens, when)
                 continue
+            if len(self.endpoints) == 1:  # there is nothing to compare it with
+                return endpoint, opens
             age = 1.0 + (self._turn - endpoint.turn) / (STALE * len(self.endpoints))  # costs change unseen
             rank = (endpoint is avoid, endpoint.limit.finish(cost, size) / age, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:

@@ -50,7 +50,8 @@ class Policy:
         >>> Policy(max_batch_rows=8, allowed_batch_sizes=(1, 4, 8)).padded(3)
         4
         """
-        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+        sizes = self.allowed_batch_sizes
+        return next((size for size in sizes if size >= rows), rows) if sizes else rows
 
 
 class Policies(Mapping[str, Policy]):
