@@ -79,9 +79,9 @@ class RelayFormat:
     """Passes on what a server said: as it came, or this caller's slice of it."""
 
     def reply(self, reply: Reply) -> RestAnswer:
-        if reply.raw is not None:
-            return _as_it_came(reply.raw)
         if type(reply) is not Share:
+            if reply.raw is not None:
+                return _as_it_came(reply.raw)
             body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
             return PassedOn(200, body, _fields_of_merged(tuple(reply.headers)))
         whole = reply.whole

@@ -6,7 +6,7 @@ from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_calls, tfs_documents, tfs_example_json, tfs_examples, tfs_grpc, tfs_rest
 from batchproxy.core.errors import BatchProxyError, DecodeError
 from batchproxy.core.raw import GRPC, RawCall
-from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
+from batchproxy.core.request import BatchKey, Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
@@ -25,7 +25,8 @@ class BridgedFormat(PredictFormat):
 
     def reply(self, reply: Reply) -> RestAnswer:
         catalogue, version = self._asked
-        catalogue.answered(self._model, version, reply.version)
+        whole = reply.whole if type(reply) is Share else reply  # a share would have to fetch what all have in common
+        catalogue.answered(self._model, version, whole.version)
         return super().reply(reply)
 
 
