@@ -59,7 +59,7 @@ MODELS = [
     Model("two_in_two_out", "", {"a": PAIR, "b": PAIR}),
     Model("many_out", "", {"x": FLOATS}),
     Model("var_len", "", {"x": st.lists(FLOATS, min_size=4, max_size=4)}),
-    # no number below 1.2e-38: whether TensorFlow's log takes those for 0 depends on the place in the batch (R1, third law)
+    # none below 1.2e-38: whether TensorFlow takes the log of those for that of 0 depends on the place in a batch (R1)
     Model("special", "", {"x": st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.1754944e-38])}),
     Model("reject_negative", "", {"x": st.sampled_from([0.0, 1.0, 2.0, 9.0, 16.0, -1.0])}),
     Model("dtypes", "int8", {"x": st.integers(-128, 127)}, "int8"),
