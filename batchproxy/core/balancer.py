@@ -25,6 +25,9 @@ STALE = 64
 """Turns of a pool in which what an endpoint is known to cost loses half its weight, while it gets no batch. One that is
 k times as slow is so tried once in 64*(k - 1) rounds, at (k - 1) times a batch's time: a 64th of it for each."""
 
+TRIALS = 4
+"""Batches that an endpoint gets when it comes back, whatever it is said to cost: its last answers were slow."""
+
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
 
@@ -61,6 +64,7 @@ class Endpoint:
 
     Attributes:
         limit: how many merged calls it may have, and how many it has.
+        trials: batches that it still gets whatever it is said to cost.
         up: answered its last probe.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
@@ -71,7 +75,7 @@ class Endpoint:
 
     __slots__ = (
         *("_costs", "last_answer", "last_compile", "last_error", "limit", "max_relayed", "name", "recalled"),
-        *("relayed", "rows", "turn", "up"),
+        *("relayed", "rows", "trials", "turn", "up"),
     )
 
     def __init__(self, name: str, *, max_inflight: int | None = None, max_relayed: int = MAX_RELAYED) -> None:
@@ -83,6 +87,7 @@ class Endpoint:
         self.relayed = 0
         self.rows = 0
         self.turn = 0
+        self.trials = 0
         self.last_answer = self.last_compile = -math.inf
         self.recalled: dict[KindName, Cost] = {}
         self._costs: dict[tuple[object, ...], Cost] = {}
@@ -183,9 +188,12 @@ class Balancer:
             if len(self.endpoints) == 1:  # there is nothing to compare it with
                 return endpoint, opens
             age = 1.0 + (self._turn - endpoint.turn) / (STALE * len(self.endpoints))  # costs change unseen
-            rank = (endpoint is avoid, endpoint.limit.finish(cost, size) / age, endpoint.rows, endpoint.turn)
+            finish = 0.0 if endpoint.trials else endpoint.limit.finish(cost, size) / age
+            rank = (endpoint is avoid, finish, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = endpoint, rank
+        if best is not None and best.trials:
+            best.trials -= 1
         return best, opens
 
     def _candidates(self) -> Sequence[Endpoint]:

@@ -21,6 +21,9 @@ from batchproxy.core.padding import Rounded
 FACTOR = 5.0
 """Times the prediction that a batch of a size first met takes if it was a compile (R7)."""
 
+LEAST_S = 0.1
+"""Seconds that a compile takes at least: XLA and TensorRT take more, and a busy machine's hiccups less."""
+
 KNOWN = 3
 """Samples from which a prediction is trusted so far."""
 
@@ -108,6 +111,8 @@ class Compiling:
                 self._count(model, size, first, most)
 
     def _count(self, model: str, rows: int, seconds: float, expected: float) -> None:
+        if seconds < LEAST_S:
+            return
         latest = self._latest[model] = (self._latest.get(model, 0) << 1 | 1) & _MASK
         if latest.bit_count() >= COMPILES and self._policies.round(model):
             self._lanes.round(model)

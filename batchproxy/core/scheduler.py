@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
-from batchproxy.core.balancer import NOT_PROBED, Balancer, Endpoint
+from batchproxy.core.balancer import NOT_PROBED, TRIALS, Balancer, Endpoint
 from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
 from batchproxy.core.compiling import Compiling
@@ -299,7 +299,7 @@ class Scheduler:
         """An endpoint answered its probe."""
         if not endpoint.up and endpoint.last_error != NOT_PROBED:
             self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
-        endpoint.up = True
+        endpoint.up, endpoint.trials = True, TRIALS
         endpoint.last_error = ""
         self.balancer.freed(endpoint)
         self._look_again()

@@ -307,3 +307,16 @@ def test_unmerged_calls_take_no_slot() -> None:
     assert balancer.acquire_relay(3) is None
     assert e0 is _choose(balancer)
     assert (2, 0, 6) == (e0.relayed, e0.in_flight, e0.rows)
+
+
+def test_an_endpoint_that_comes_back_is_tried_whatever_it_is_said_to_cost() -> None:
+    """Its last answers were slow because it was dying; it would never be asked again."""
+    balancer, (e0, e1) = _pool(2)
+    _teach(e0, 9.0)
+    _teach(e1, 0.001)
+    before = balancer.choose(KEY, 1, CAP, 0.0)[0]
+    e0.trials = 2
+    after = [balancer.choose(KEY, 1, CAP, 0.0)[0] for _ in range(3)]
+
+    assert e1 is before
+    assert [e0, e0, e1] == after

@@ -169,7 +169,7 @@ def test_what_rows_may_cost_is_no_compile() -> None:
 
 def test_a_size_met_again_tells_of_a_compile_that_the_fit_did_not_show() -> None:
     """The first was learned from, since little was known; together with another it is the second."""
-    backend = Backend(calls=[(1, FAST), (4, 0.06), (4, FAST)])
+    backend = Backend(calls=[(1, FAST), (4, 0.6), (4, FAST)])
     counted = [list(backend.play.notices)]
     backend.call(1, FAST)
     backend.call(17, SLOW)
@@ -184,3 +184,11 @@ def test_a_bounded_number_of_sizes_is_remembered(monkeypatch: pytest.MonkeyPatch
     backend = Backend(calls=[(rows, FAST) for rows in (1, 2, 3, 4)])
 
     assert [2, 3, 4] == list(backend.cost.first)
+
+
+def test_a_hiccup_of_a_busy_machine_is_no_compile() -> None:
+    """Milliseconds that become tens of them, as often as you like."""
+    backend = Backend(calls=[(1, 0.002), (1, 0.002), (1, 0.002), (2, 0.05), (3, 0.06), (5, 0.08)])
+
+    assert [1, 1, 1, 2, 3, 5] == backend.sent
+    assert [] == backend.play.notices
