@@ -110,13 +110,10 @@ class Cost:
             self._rescale(math.exp(surprise / CROSS_TALK))
         self.samples += 1
         self._alone[rows.bit_length()] = turn
-        self._add(rows, seconds, 1.0)
+        self.shape(rows, seconds, 1.0)
 
     def shape(self, rows: float, seconds: float, weight: float) -> None:
         """Batches of about ``rows`` rows took ``seconds`` on average: evidence beside that of lone ones."""
-        self._add(rows, seconds, weight)
-
-    def _add(self, rows: float, seconds: float, weight: float) -> None:
         bucket = self._buckets.setdefault(int(rows).bit_length(), [rows, seconds, 0.0])
         bucket[2] = min(bucket[2] + weight, HEAVIEST)
         step = min(1.0, weight / bucket[2])
@@ -174,6 +171,11 @@ class Cost:
         return min(sizes, default=0.0), max(sizes, default=0.0)
 
     @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm of time over prediction, by its mean absolute deviation."""
+        return 1.25 * self.noise
+
+    @property
     def unshared(self) -> float:
         """The part of a lone row's time that merging cannot save: 0 on an accelerator, near 1 on a busy CPU."""
         whole = self.alpha + self.beta
@@ -210,7 +212,7 @@ class Cost:
         if not spread:
             return 1.0, rows
         tilt = abs((1.0 - mean) / one - (rows - mean) / many)
-        error = 1.25 * self.noise * math.sqrt(level + tilt**2 / spread)  # sigma from the mean absolute deviation
+        error = self.sigma * math.sqrt(level + tilt**2 / spread)
         flattened = tilt * self.beta * SHRINKAGE * weights * max(1.0, mean) ** 2 / spread
         factor = math.exp(min(2.0 * error + flattened, 700.0))
         gain = self.gain(rows)

@@ -156,7 +156,7 @@ class Limit:
         """Full batches in flight: fewer where callers are in a hurry, who would wait for each other at the endpoint."""
         if patience == math.inf or not cost.known:
             return self.full
-        each = cost.seconds(cap) * (1.0 + 1.25 * cost.noise) / self.ceiling
+        each = cost.seconds(cap) * (1.0 + cost.sigma) / self.ceiling
         return min(self.full, max(self.partial, int(HURRY * patience / each)))
 
     def _gap(self, cost: Cost, rows: int, cap: int) -> float:
@@ -177,7 +177,7 @@ class Limit:
 
     def lead(self, cost: Cost, rows: int) -> float:
         """Seconds until a batch sent now is answered, but for one in ten or so; 0 where nothing is known."""
-        return self.finish(cost, rows) * (1.0 + 1.25 * cost.noise)
+        return self.finish(cost, rows) * (1.0 + cost.sigma)
 
     def finish(self, cost: Cost, rows: int) -> float:
         """Seconds until a batch sent now would be answered; 0 where nothing is known."""

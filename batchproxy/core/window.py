@@ -84,7 +84,7 @@ class Window:
         That is 2.5 standard errors, of this window and of the lone batches that it is held against.
         """
         main = self.main
-        error = 1.25 * main.noise * math.sqrt(1.0 / max(1, min(16, main.samples)) + 1.0 / self.count)
+        error = main.sigma * math.sqrt(1.0 / max(1, min(16, main.samples)) + 1.0 / self.count)
         return max(GUARD[0], min(GUARD[1], 2.5 * error))
 
     @property

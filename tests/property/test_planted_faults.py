@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,16 +19,11 @@ from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
 from batchproxy.core.scheduler import Scheduler
+from tests.property.faults import Fault, Faults
 from tests.property.machine import SchedulerMachine
 
-Fault = Callable[[pytest.MonkeyPatch], None]
-FAULTS: list[Fault] = []
-
-
-def fault(plant: Fault) -> Fault:
-    """Register a fault; its name says what it is."""
-    FAULTS.append(plant)
-    return plant
+FAULTS = Faults()
+fault = FAULTS.add
 
 
 @fault

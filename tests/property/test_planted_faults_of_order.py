@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,16 +12,11 @@ from batchproxy.core import lane as module
 from batchproxy.core.lane import Lane
 from batchproxy.core.request import Entry
 from batchproxy.core.turns import Flow, Turns
+from tests.property.faults import Fault, Faults
 from tests.property.lanes_machine import LanesMachine
 
-Fault = Callable[[pytest.MonkeyPatch], None]
-FAULTS: list[Fault] = []
-
-
-def fault(plant: Fault) -> Fault:
-    """Register a fault; its name says what it is."""
-    FAULTS.append(plant)
-    return plant
+FAULTS = Faults()
+fault = FAULTS.add
 
 
 @fault

@@ -7,23 +7,10 @@ import pytest
 from batchproxy.core.errors import Code, DeadlineExceeded, NoEndpoint, QueueFull
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Request
 from batchproxy.testing import FIXED, Playbook, a_request
+from tests.unit.plays import one_slot, requests, running
 
 OK, REJECTED, MAYBE_RUN = Outcome.OK, Outcome.REJECTED, Outcome.MAYBE_RUN
-
-
-def _requests(count: int) -> list[Request]:
-    return [a_request(first=place) for place in range(count)]
-
-
-def _one_slot(policy: Policy | None = None, *, endpoints: int = 1) -> Playbook:
-    return Playbook({"m": policy or Policy()}, max_inflight=1, endpoints=endpoints)
-
-
-def _running(*requests: Request, policy: Policy | None = None, endpoints: int = 1) -> Playbook:
-    """A playbook with these requests in flight as one batch."""
-    return _one_slot(policy, endpoints=endpoints).submit(*requests).expect_dispatch(requests)
 
 
 # -- sending -----------------------------------------------------------------------------------------
@@ -38,8 +25,8 @@ def test_lone_request_leaves_at_once() -> None:
 
 def test_batch_forms_while_the_backend_is_busy() -> None:
     """What comes meanwhile leaves together as soon as a slot is free, in order of arrival."""
-    a, b, c = _requests(3)
-    play = _one_slot()
+    a, b, c = requests(3)
+    play = one_slot()
 
     play.at(0.0).submit(a).expect_dispatch([a])
     play.at(0.1).submit(b, c).expect_nothing().expect_wake(None)
@@ -51,7 +38,7 @@ def test_batch_forms_while_the_backend_is_busy() -> None:
 
 def test_delay_ends_when_the_lane_is_full_or_due() -> None:
     """max_delay is a bound on waiting for company, not a wait."""
-    a, b, c, d = _requests(4)
+    a, b, c, d = requests(4)
     play = Playbook({"m": Policy(max_batch_rows=2, max_delay_s=0.5)})
 
     play.at(0.0).submit(a).expect_nothing().expect_wake(0.5)
@@ -72,7 +59,7 @@ def test_larger_than_a_batch_goes_alone_in_order() -> None:
 def test_fixed_dimension_leaves_though_all_slots_are_busy() -> None:
     """R2: what may not be batched does not wait for a batch slot."""
     a, b, fixed = a_request(), a_request(), a_request(signature=FIXED)
-    play = _one_slot().submit(a).expect_dispatch([a]).submit(b).expect_nothing()
+    play = one_slot().submit(a).expect_dispatch([a]).submit(b).expect_nothing()
 
     play.submit(fixed).expect_wake(0.0).expect_dispatch([fixed]).settle(OK, of=fixed)
     play.expect_answered(fixed).expect_waiting(a, b)
@@ -80,9 +67,9 @@ def test_fixed_dimension_leaves_though_all_slots_are_busy() -> None:
 
 def test_batching_off_sends_each_alone() -> None:
     """``batching: false`` is the same path."""
-    a, b = _requests(2)
+    a, b = requests(2)
 
-    _one_slot(Policy(batching=False)).submit(a, b).expect_dispatch([a]).expect_dispatch([b])
+    one_slot(Policy(batching=False)).submit(a, b).expect_dispatch([a]).expect_dispatch([b])
 
 
 def test_max_relayed_is_a_limit() -> None:
@@ -146,8 +133,8 @@ def test_queue_bounds() -> None:
 
 def test_cancelled_client_does_not_disturb_its_batch_mates() -> None:
     """Queued or in flight: the others get what they would have got."""
-    a, b, c, d, e = _requests(5)
-    play = _one_slot().submit(a, b).expect_dispatch([a, b]).submit(c, d, e)
+    a, b, c, d, e = requests(5)
+    play = one_slot().submit(a, b).expect_dispatch([a, b]).submit(c, d, e)
 
     play.cancel(a).cancel(d).settle(OK).expect_answered(b).expect_dispatch([c, e]).settle(OK).expect_answered(c, e)
 
@@ -158,7 +145,7 @@ def test_cancelled_client_does_not_disturb_its_batch_mates() -> None:
 def test_expired_entry_does_not_shift_the_others() -> None:
     """It is told, not sent, and everybody else keeps his own place."""
     busy, a, late, b = a_request(), a_request(), a_request(deadline=0.5), a_request()
-    play = _one_slot().submit(busy).expect_dispatch([busy]).submit(a, late, b)
+    play = one_slot().submit(busy).expect_dispatch([busy]).submit(a, late, b)
 
     play.at(1.0).settle(OK).expect_dispatch([a, b])
 
@@ -180,7 +167,7 @@ def test_cancelled_alone_in_its_lane() -> None:
 def test_deadline_in_the_queue_is_swept() -> None:
     """A saturated pool need not come to an entry for its caller to be told."""
     busy, a, b = a_request(), a_request(deadline=0.5), a_request()
-    play = _one_slot().submit(busy).expect_dispatch([busy]).submit(a, b)
+    play = one_slot().submit(busy).expect_dispatch([busy]).submit(a, b)
 
     play.at(0.4).sweep().expect_waiting(a).at(0.5).sweep().expect_failed(a, Code.DEADLINE_EXCEEDED)
     play.settle(OK).expect_dispatch([b])
@@ -189,7 +176,7 @@ def test_deadline_in_the_queue_is_swept() -> None:
 def test_deadline_in_flight_leaves_the_call_to_the_others() -> None:
     """Its slice is dropped; the last live member gone, the call is abandoned."""
     a, b = a_request(deadline=0.5), a_request()
-    play = _running(a, b)
+    play = running(a, b)
 
     play.at(0.5).sweep().expect_failed(a, Code.DEADLINE_EXCEEDED)
     abandoned = play.scheduler.discard(play.entry(b))
@@ -214,7 +201,7 @@ def test_call_without_deadline_is_given_up() -> None:
 def test_dead_members_of_a_waiting_batch_are_not_sent() -> None:
     """A piece that waits for a slot loses who left and who is late; one without members is dropped."""
     a, b, c, d = a_request(first=0), a_request(first=1), a_request(first=2, deadline=6.0), a_request(first=3)
-    play = _running(a, b, c, d).settle(REJECTED).expect_dispatch([a, b])
+    play = running(a, b, c, d).settle(REJECTED).expect_dispatch([a, b])
 
     play.waiter(d).cancel()
     play.at(7.0).settle(REJECTED).expect_dispatch([a]).settle(REJECTED).expect_dispatch([b]).settle(OK)
@@ -235,7 +222,7 @@ def test_relayed_call_cancelled_before_it_is_sent() -> None:
 def test_stranded_are_everybody_unanswered() -> None:
     """Queued, late, in flight, waiting for another try, and parked while its family is tried."""
     rows = [a_request(first=place) for place in range(16)]
-    play = _running(*rows).settle(REJECTED)
+    play = running(*rows).settle(REJECTED)
     for half in (rows[:8], rows[:4]):
         play.expect_dispatch(half).settle(REJECTED)
     play.expect_dispatch(rows[4:8]).submit(queued := a_request())
@@ -254,11 +241,11 @@ def test_representation() -> None:
 def test_more_than_a_size_is_cut_where_padding_costs_more() -> None:
     """A model whose rows cost what they cost: five rows leave as four and one, not padded to eight."""
     policy = Policy(max_batch_rows=8, allowed_batch_sizes=(1, 4, 8))
-    play = _one_slot(policy)
+    play = one_slot(policy)
     for number in range(8):
-        rows = _requests(4 if number % 2 else 1)
+        rows = requests(4 if number % 2 else 1)
         play.at(number).submit(*rows).expect_dispatch(rows).at(number + 0.01 * len(rows)).settle(OK)
-    rows = _requests(5)
+    rows = requests(5)
 
     play.submit(*rows).expect_dispatch(rows[:4]).settle(OK).expect_dispatch(rows[4:])
     assert 1 == play.in_flight[0].sent

@@ -10,12 +10,9 @@ from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry, Request
 from batchproxy.testing import FIXED, Playbook, StubWaiter, a_request
+from tests.unit.plays import requests
 
 OK = Outcome.OK
-
-
-def _requests(count: int, model: str = "m") -> list[Request]:
-    return [a_request(model=model, first=place) for place in range(count)]
 
 
 def _play(*, max_inflight: int | None = None, endpoints: int = 1) -> Playbook:
@@ -37,7 +34,7 @@ def _teach(endpoint: Endpoint, request: Request, seconds: float, rows: int = 3) 
 
 def test_reasons() -> None:
     """Each batch tells why it left when it did."""
-    play, rows = _play(max_inflight=2), _requests(9)
+    play, rows = _play(max_inflight=2), requests(9)
     reasons = []
     for batch in ([rows[0]], [rows[1]]):
         play.submit(*batch).expect_dispatch(batch)
@@ -54,7 +51,7 @@ def test_reasons() -> None:
 
 def test_held_batch_leaves_when_its_time_has_come() -> None:
     """``wake_at`` says when; what comes meanwhile is no reason to ask, and rides with it."""
-    play, (a, b, c) = _play(), _requests(3)
+    play, (a, b, c) = _play(), requests(3)
     _teach(play.endpoints[0], a, 0.1)
     play.submit(a).expect_dispatch([a]).submit(b).expect_nothing()
     opens = play.scheduler.wake_at(0.0)
@@ -68,7 +65,7 @@ def test_held_batch_leaves_when_its_time_has_come() -> None:
 
 def test_held_batch_leaves_when_another_ends() -> None:
     """The endpoint is idle then: nothing is waited for."""
-    play, (a, b) = _play(), _requests(2)
+    play, (a, b) = _play(), requests(2)
     _teach(play.endpoints[0], a, 0.1)
     play.submit(a).expect_dispatch([a]).submit(b).expect_nothing()
 
@@ -78,7 +75,7 @@ def test_held_batch_leaves_when_another_ends() -> None:
 
 def test_lane_that_fills_is_held_no_longer() -> None:
     """Company is complete."""
-    play, rows = _play(), _requests(5)
+    play, rows = _play(), requests(5)
     _teach(play.endpoints[0], rows[0], 0.1)
     play.submit(rows[0]).expect_dispatch(rows[:1]).submit(*rows[1:4]).expect_nothing()
 
@@ -88,7 +85,7 @@ def test_lane_that_fills_is_held_no_longer() -> None:
 
 def test_full_batches_pass_a_lane_that_is_held() -> None:
     """Whosever turn it is: they gain nothing by waiting for those that do."""
-    play, held, full = _play(), a_request(), _requests(4, "n")
+    play, held, full = _play(), a_request(), requests(4, "n")
     _teach(play.endpoints[0], held, 0.1)
     play.submit(first := a_request()).expect_dispatch([first]).submit(held).expect_nothing()
     opens = play.scheduler.wake_at(0.0)
@@ -101,9 +98,9 @@ def test_full_batches_pass_a_lane_that_is_held() -> None:
 def test_nothing_is_asked_again_before_something_ends(count: int) -> None:
     """Where every endpoint has its fill, nothing but an end can change that."""
     play = _play(max_inflight=1, endpoints=count)
-    for busy in _requests(count):
+    for busy in requests(count):
         play.submit(busy).expect_dispatch([busy])
-    rows = _requests(5)
+    rows = requests(5)
     play.submit(first := a_request(width=2)).expect_nothing()
     play.cancel(first)
     asked = [play.scheduler.submit(Entry(row, StubWaiter(), 0.0), 0.0) for row in rows]
@@ -116,7 +113,7 @@ def test_nothing_is_asked_again_before_something_ends(count: int) -> None:
 
 def test_an_endpoint_that_comes_back_is_asked_at_once() -> None:
     """Though all that were up had their fill."""
-    play, (a, b) = _play(max_inflight=1, endpoints=2), _requests(2)
+    play, (a, b) = _play(max_inflight=1, endpoints=2), requests(2)
     e0, e1 = play.endpoints
     e1.up = False
     play.submit(a).expect_dispatch([a], to=e0.name).submit(b).expect_nothing()
@@ -141,7 +138,7 @@ def test_an_endpoint_is_emptied_to_time_a_batch() -> None:
     limit = play.endpoints[0].limit
     play.submit(a := a_request()).expect_dispatch([a])
     limit.draining = True
-    full = _requests(4)
+    full = requests(4)
     play.submit(*full).expect_nothing().expect_wake(None)
     limit.at_most = lambda cap: 3  # type: ignore[method-assign]
 
@@ -154,7 +151,7 @@ def test_an_endpoint_is_emptied_to_time_a_batch() -> None:
 
 def test_a_large_pool_with_one_endpoint_left_goes_on() -> None:
     """It is found among a thousand, though only some are looked at for each batch."""
-    play, (a, b) = _play(endpoints=1000), _requests(2)
+    play, (a, b) = _play(endpoints=1000), requests(2)
     for endpoint in play.endpoints:
         if endpoint.name != "e707":
             play.scheduler.take_out(endpoint, "gone")
