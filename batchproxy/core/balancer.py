@@ -23,7 +23,8 @@ LOOKED_AT = 16
 
 STALE = 64
 """Turns of a pool in which what an endpoint is known to cost loses half its weight, while it gets no batch. One that is
-k times as slow is so tried once in 64*(k - 1) rounds, at (k - 1) times a batch's time: a 64th of it for each."""
+k times as slow is so tried once in 64*(k - 1) rounds, at (k - 1) times a batch's time: a 64th of it for each. At first
+it is tried sooner, after 64 rounds, 128, 256 and so on: one bad moment is no proof."""
 
 TRIALS = 4
 """Batches that an endpoint gets when it comes back, whatever it is said to cost: its last answers were slow."""
@@ -140,6 +141,7 @@ class Balancer:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
         self._turn = 0
+        self._turns: dict[tuple[object, ...], int] = {}
         self._next = 0
         self._freed: Endpoint | None = None
         self._idle: OrderedDict[Endpoint, None] = OrderedDict.fromkeys(self.endpoints)
@@ -176,7 +178,8 @@ class Balancer:
         best: Endpoint | None = None
         best_rank: tuple[bool, float, int, int] | None = None
         opens = math.inf
-        size = min(rows, cap)
+        size, kind = min(rows, cap), key[:4]
+        turn = self._turns.get(kind, 0)
         for endpoint in self._candidates():
             if not endpoint.up:
                 continue
@@ -187,14 +190,29 @@ class Balancer:
                 continue
             if len(self.endpoints) == 1:  # there is nothing to compare it with
                 return endpoint, opens
-            age = 1.0 + (self._turn - endpoint.turn) / (STALE * len(self.endpoints))  # costs change unseen
-            finish = 0.0 if endpoint.trials else endpoint.limit.finish(cost, size) / age
+            age = (turn - cost.tried) / (STALE * len(self.endpoints))  # costs change unseen
+            trial = endpoint.trials > 0 or age > 1 << cost.trials
+            finish = 0.0 if trial else endpoint.limit.finish(cost, size) / (1.0 + age)
             rank = (endpoint is avoid, finish, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = endpoint, rank
-        if best is not None and best.trials:
-            best.trials -= 1
+        if best is not None:
+            self._try(best, best.cost(key), kind, turn)
         return best, opens
+
+    def _try(self, endpoint: Endpoint, cost: Cost, kind: tuple[object, ...], turn: int) -> None:
+        age = (turn - cost.tried) / (STALE * len(self.endpoints))
+        cost.tried = turn + 1
+        if age > 1.0:
+            cost.fade()
+            cost.trials += 1
+        else:
+            cost.trials = 0
+        if endpoint.trials:
+            endpoint.trials -= 1
+        if len(self._turns) >= MAX_KINDS and kind not in self._turns:
+            del self._turns[next(iter(self._turns))]
+        self._turns[kind] = turn + 1
 
     def _candidates(self) -> Sequence[Endpoint]:
         """All endpoints of a small pool; of a large one the next few, the one that became free last, and an idle one.

@@ -23,6 +23,9 @@ SHRINKAGE = 0.02
 """What the slope is told before any sample: that there is none, with this weight relative to the samples' own.
 Two noisy sizes next to each other would otherwise draw a line that is absurd at 64 rows."""
 
+RECOVERED = -0.5
+"""Logarithm of time over prediction below which it is no noise: the endpoint is faster than was thought, 1.6 times."""
+
 RESIDUALS = 64
 """Latest surprises that quantiles are read from."""
 
@@ -53,11 +56,13 @@ class Cost:
         doubted: whether it was learned from batches whose size was being compiled, and forgotten.
         pace: time over prediction of the last batch of a size met before.
         worth: whether merging gains enough to be done at all.
+        tried: turn of the pool in which such a batch was last sent here; kept by the balancer, as is the next.
+        trials: how often in a row it was sent only to see whether it still costs so much.
     """
 
     __slots__ = (
         "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
-        "pace", "rows", "samples", "version", "worth",
+        "pace", "rows", "samples", "trials", "tried", "version", "worth",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +73,7 @@ class Cost:
         self.doubted = False
         self.pace = 1.0
         self.worth = Worth()
+        self.tried = self.trials = 0
         self.forget()
 
     def forget(self) -> None:
@@ -105,6 +111,8 @@ class Cost:
         if self.known:
             surprise = math.log(seconds / self.seconds(rows))
             self._residuals.append(surprise)
+            if surprise < RECOVERED:
+                self.trials = 0
             surprise = max(-1.0, min(1.0, surprise))
             self.noise += (abs(surprise) - self.noise) / MEAN_OVER
             self._rescale(math.exp(surprise / CROSS_TALK))
@@ -120,6 +128,11 @@ class Cost:
         bucket[0] += (rows - bucket[0]) * step
         bucket[1] += (seconds - bucket[1]) * step
         self._fit()
+
+    def fade(self) -> None:
+        """What was learned is old: all of it weighs no more than the next batch will."""
+        for bucket in self._buckets.values():
+            bucket[2] = min(1.0, bucket[2])
 
     def scale(self, factor: float) -> None:
         """The endpoint is slower by this factor than was thought, at every size."""

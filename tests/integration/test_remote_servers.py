@@ -99,14 +99,14 @@ def test_a_dead_server_is_left_out_at_once_and_used_again_when_it_is_back(server
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
 def test_a_call_in_flight_to_a_server_that_dies_is_made_again(servers: list[Server], proxy: Proxy, kind: str) -> None:
     """The model is idempotent unless it is configured not to be (R3)."""
-    first, _ = servers
+    first, other = servers
     with (
         ThreadPoolExecutor() as callers,
         grpc.insecure_channel(proxy.grpc) as channel,
         first.held(),
     ):
         call: Callable[[], object] = partial(post, proxy, 5) if kind == "rest" else partial(predict, channel, 5)
-        waiting = until_held(callers, call, first)
+        waiting = until_held(callers, call, first, other)
         first.kill()
         found = [one.result() for one in waiting]
         first.start()
@@ -117,23 +117,28 @@ def test_a_call_in_flight_to_a_server_that_dies_is_made_again(servers: list[Serv
     assert all(found)
 
 
-def until_held(callers: ThreadPoolExecutor, call: Callable[[], T], server: Server) -> list[Future[T]]:
-    """Make calls, one after the other, until one of them is held by this server; the other servers answer theirs."""
+def until_held(callers: ThreadPoolExecutor, call: Callable[[], T], server: Server, other: Server) -> list[Future[T]]:
+    """Make calls, one after the other, until one of them is held by this server; then the other one answers its own.
+
+    Meanwhile the other one holds what comes to it, so that it gets busier, whatever either is said to cost.
+    """
     waiting: list[Future[T]] = []
-    while not server.counters()["running"]:
-        if all(one.done() for one in waiting):
+    with other.held():
+        while not server.counters()["running"]:
             waiting.append(callers.submit(call))
+            while server.counters()["running"] + other.counters()["running"] < len(waiting):
+                pass
     return waiting
 
 
 def test_a_call_that_must_not_run_twice_is_not_made_again(servers: list[Server]) -> None:
     """``idempotent: false``: it may have run, so its caller is told."""
-    first, _ = servers
+    first, other = servers
     models = {"*": {"idempotent": False}}
     with running_in_front_of(servers, models=models, probe_interval_s=0.05) as proxy, ThreadPoolExecutor() as callers:
         until_merged(proxy, "int64_model", partial(post, proxy, 1))
         with first.held():
-            waiting = until_held(callers, partial(post, proxy, 5), first)
+            waiting = until_held(callers, partial(post, proxy, 5), first, other)
             first.kill()
             found = [one.result() for one in waiting]
             first.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import inf
 
 import pytest
@@ -115,9 +116,57 @@ def test_one_that_was_slow_is_tried_again(slower: float) -> None:
         _settle(balancer, endpoint)
         chosen.append(endpoint)
     wasted = chosen.count(e1) * (slower - 1.0)
+    early = slower * math.log2(slower + 1.0)  # one after 64 rounds, one after 128 more, and so on
 
     assert e1 in chosen
-    assert wasted <= len(chosen) / module.STALE
+    assert wasted <= len(chosen) / module.STALE + early
+
+
+@pytest.mark.parametrize("bad_answers", [1, 2, 20])
+def test_a_bad_moment_does_not_keep_an_endpoint_out(bad_answers: int) -> None:
+    """As after a restart, when a model is loaded while it is asked: an hour's worth of traffic must not pass it by."""
+    balancer, (e0, e1) = _pool(2)
+    for _ in range(100):
+        _teach(e0, 0.002)
+        _teach(e1, 0.002)
+    for _ in range(bad_answers):
+        _teach(e1, 1.0)
+    chosen = []
+    for _ in range(4_000):
+        endpoint = _choose(balancer)
+        assert endpoint is not None
+        _send(balancer, endpoint)
+        _settle(balancer, endpoint)
+        _teach(endpoint, 0.002)
+        chosen.append(endpoint)
+
+    assert 100 <= chosen[-1_000:].count(e1)
+
+
+def test_kinds_that_come_seldom_are_tried_as_seldom() -> None:
+    """How often another model is asked says nothing of how long ago this one's cost was seen."""
+    balancer, (e0, e1) = _pool(2)
+    seldom = a_request(model="n").key
+    for endpoint, seconds in ((e0, 0.01), (e1, 1.0)):
+        _teach(endpoint, seconds, key=seldom)
+    chosen = []
+    for turn in range(20_000):
+        endpoint = _choose(balancer, key=KEY if turn % 100 else seldom)
+        assert endpoint is not None
+        if not turn % 100:
+            chosen.append(endpoint)
+
+    assert 1 <= chosen.count(e1) <= 2
+
+
+def test_turns_of_kinds_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten for one more, and costs that outlive it do no harm."""
+    monkeypatch.setattr(module, "MAX_KINDS", 2)
+    balancer, _ = _pool(2)
+    for model in ("a", "b", "c", "a", "b", "c"):
+        assert _choose(balancer, key=a_request(model=model).key) is not None
+
+    assert 2 == len(balancer._turns)
 
 
 def test_costs_are_those_of_the_kind_of_batch() -> None:

@@ -106,6 +106,19 @@ def test_slowness_of_one_size_is_that_of_the_others(factor: float) -> None:
     assert before < cost.seconds(32)
 
 
+def test_what_is_old_weighs_no_more_than_what_is_new() -> None:
+    """After a fade, one batch brings the time half the way to its own."""
+    cost = Cost()
+    for turn in range(50):
+        cost.learn(1, 0.1, turn)
+    before = cost.seconds(1)
+    cost.fade()
+
+    assert before == pytest.approx(cost.seconds(1))
+    cost.learn(1, 0.05, 50)
+    assert 0.05 < cost.seconds(1) <= 0.0751
+
+
 def test_a_size_that_is_far_off_holds_the_line() -> None:
     """Lone rows alone would say nothing of large batches, however many come."""
     cost = _on_a_line(0.010, 0.001, [1, 64])
