@@ -219,8 +219,10 @@ class Scheduler:
             elif entry.state is not State.DONE and entry.expired(now):
                 entry.state = State.DONE
                 self._late.append(entry)
-        if any(entry.state is State.DONE for entry in batch.entries):
-            batch.adopt()
+        for entry in batch.entries:
+            if entry.state is State.DONE:
+                batch.adopt()
+                break
         return batch.live > 0
 
     # -- ending ------------------------------------------------------------------------------------
