@@ -28,7 +28,7 @@ from batchproxy.core.errors import (
 from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
-from batchproxy.endpoints import TfServingAddress, parse
+from batchproxy.endpoints import ServerAddress, parse
 from batchproxy.engine import Engine, build_engine
 from batchproxy.tasks import Tasks
 
@@ -311,7 +311,7 @@ def _open(endpoints: Sequence[str], headers: Mapping[str, str]) -> dict[str, TfS
     backends: dict[str, TfServingBackend] = {}
     for text in endpoints:
         address = parse(text)
-        if not isinstance(address, TfServingAddress) or address.grpc is None:
+        if not isinstance(address, ServerAddress) or address.grpc is None or address.v2:
             raise ConfigError(f"endpoint {text!r} has no gRPC door; a client needs grpc://HOST:PORT")
         backend = TfServingBackend(grpc=address.grpc, static_headers=static)
         if backend.name in backends:

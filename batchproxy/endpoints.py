@@ -2,8 +2,9 @@
 
 ``onnx:PATH`` is a model run by onnxruntime in this process; ``python:MODULE:FUNCTION`` a function of an
 importable module. A path or a module is looked for from the current directory. ``grpc://HOST:PORT`` and
-``http://HOST:PORT`` are the doors of a TF Serving process, ``grpcs://`` and ``https://`` within TLS; a comma joins the
-two doors of one server.
+``http://HOST:PORT`` are the doors of a TF Serving process, ``grpcs://`` and ``https://`` within TLS; with ``v2+``
+before them, those of a server that speaks the Open Inference Protocol (Triton, MLServer, KServe, OpenVINO Model
+Server). A comma joins the two doors of one server.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
-KNOWN = "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT"
-SCHEMES = ("onnx", "python", "grpc", "http", "grpcs", "https")
-NOT_YET = frozenset({"v2+grpc", "v2+grpcs", "v2+http", "v2+https"})
-"""Schemes that are planned, of the Open Inference Protocol, so that their error is another than that of a typo."""
+KNOWN = "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT, v2+grpc://..., v2+http://..."
+SCHEMES = ("onnx", "python", "grpc", "http", "grpcs", "https", "v2+grpc", "v2+http", "v2+grpcs", "v2+https")
+_V2 = "v2+"
+"""What the schemes of the Open Inference Protocol begin with."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -57,33 +58,38 @@ class PythonAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class TfServingAddress:
-    """One TF Serving process, by one or both of its doors.
+class ServerAddress:
+    """One model server, by one or both of its doors.
 
     Args:
         grpc: ``host:port`` or ``unix:/path``; ``None``: it has no such door, or we may not use it.
         rest: ``host:port``, or ``None``.
         grpc_tls: whether the gRPC door is within TLS.
         rest_tls: whether the REST door is.
+        v2: whether it speaks the Open Inference Protocol; False: TF Serving's.
     """
 
     grpc: str | None = None
     rest: str | None = None
     grpc_tls: bool = False
     rest_tls: bool = False
+    v2: bool = False
 
     @property
     def name(self) -> str:
         """As logs and metrics call it, and as `parse` reads it.
 
-        >>> TfServingAddress("tf:8500", "tf:8501").name
+        >>> ServerAddress("tf:8500", "tf:8501").name
         'grpc://tf:8500,http://tf:8501'
+        >>> ServerAddress("triton:8001", v2=True).name
+        'v2+grpc://triton:8001'
         """
         doors = (("grpcs" if self.grpc_tls else "grpc", self.grpc), ("https" if self.rest_tls else "http", self.rest))
-        return ",".join(f"{scheme}://{place}" for scheme, place in doors if place is not None)
+        api = _V2 if self.v2 else ""
+        return ",".join(f"{api}{scheme}://{place}" for scheme, place in doors if place is not None)
 
 
-Address = OnnxAddress | PythonAddress | TfServingAddress
+Address = OnnxAddress | PythonAddress | ServerAddress
 
 
 def parse(text: str) -> Address:
@@ -96,7 +102,7 @@ def parse(text: str) -> Address:
         >>> parse("python:package.module:predict")
         PythonAddress(module='package.module', function='predict')
         >>> parse("grpc://tf:8500,https://tf:8501")
-        TfServingAddress(grpc='tf:8500', rest='tf:8501', grpc_tls=False, rest_tls=True)
+        ServerAddress(grpc='tf:8500', rest='tf:8501', grpc_tls=False, rest_tls=True, v2=False)
     """
     match = _SCHEME.fullmatch(text)
     if match is None:
@@ -113,13 +119,11 @@ def parse(text: str) -> Address:
         if not (_DOTTED.fullmatch(module) and function.isidentifier()):
             raise ConfigError(f"endpoint {text!r}: write python:MODULE:FUNCTION, such as 'python:my_models:predict'")
         return PythonAddress(module, function)
-    if scheme in _DOORS:
+    if scheme.removeprefix(_V2) in _DOORS:
         try:
             return _parse_server(text)
         except ConfigError as error:
             raise ConfigError(f"endpoint {text!r}: {error.message}") from None
-    if scheme in NOT_YET:
-        raise ConfigError(f"endpoint {text!r}: {scheme} is not supported yet; known now: {KNOWN}")
     if scheme == "unix":
         raise ConfigError(f"endpoint {text!r}: write grpc://unix:/PATH")
     if _HOST_PORT.fullmatch(text):
@@ -127,29 +131,30 @@ def parse(text: str) -> Address:
     raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; {nearest(scheme, SCHEMES, f'known: {KNOWN}')}")
 
 
-def _parse_server(text: str) -> TfServingAddress:
+def _parse_server(text: str) -> ServerAddress:
     doors: dict[str, str] = {}
     for part in text.split(","):
-        scheme, separator, place = part.partition("://")
-        if scheme in NOT_YET:
-            raise ConfigError(f"{scheme} is not supported yet; known now: grpc://HOST:PORT, http://HOST:PORT")
+        scheme, separator, place = part.removeprefix(_V2).partition("://")
         if not separator or scheme not in _DOORS:
             raise ConfigError(f"{part!r} is not grpc://HOST:PORT or http://HOST:PORT")
+        if part.startswith(_V2) is not text.startswith(_V2):
+            raise ConfigError(f"one door with {_V2} and one without; the doors of one server speak the same protocol")
         if _DOORS[scheme] in doors:
             raise ConfigError(
                 f"two {scheme.removesuffix('s')} doors; a comma joins the grpc and the http door of one server, "
                 "another server is another endpoint"
             )
-        doors[_DOORS[scheme]] = part if scheme.endswith("s") else place
-    return server(doors.get("grpc"), doors.get("rest"))
+        doors[_DOORS[scheme]] = part.removeprefix(_V2) if scheme.endswith("s") else place
+    return server(doors.get("grpc"), doors.get("rest"), v2=text.startswith(_V2))
 
 
-def server(grpc: str | None, rest: str | None) -> TfServingAddress:
+def server(grpc: str | None, rest: str | None, *, v2: bool = False) -> ServerAddress:
     """The server with these doors, as in a mapping of the configuration.
 
     Args:
         grpc: without its scheme, or ``grpcs://host:port``.
         rest: without its scheme, or ``https://host:port``.
+        v2: whether it speaks the Open Inference Protocol.
 
     Raises:
         ConfigError: there is no door, or one is not ``host:port`` (gRPC: or ``unix:/path``).
@@ -160,11 +165,12 @@ def server(grpc: str | None, rest: str | None) -> TfServingAddress:
     """
     if grpc is None and rest is None:
         raise ConfigError("a server needs a door, as in {grpc: 'tf-0:8500', rest: 'tf-0:8501'}")
-    return TfServingAddress(
+    return ServerAddress(
         None if grpc is None else grpc if _UNIX.fullmatch(grpc) else _checked_door("grpc", grpc, "tf-0:8500"),
         None if rest is None else _checked_door("rest", rest, "tf-0:8501"),
         grpc is not None and grpc.startswith(_SECURE["grpc"]),
         rest is not None and rest.startswith(_SECURE["rest"]),
+        v2,
     )
 
 

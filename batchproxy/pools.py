@@ -17,7 +17,7 @@ from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.raw import GRPC, REST
 from batchproxy.core.request import Version
 from batchproxy.core.shapes import ModelInfo
-from batchproxy.endpoints import TfServingAddress
+from batchproxy.endpoints import ServerAddress
 from batchproxy.engine import Engine, build_engine
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import ask_where_served
@@ -128,8 +128,10 @@ def _open_embedded(
 def _open_remote(
     config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer, budget: Budget
 ) -> RemotePool:
-    addresses = [address for address in pool.addresses() if isinstance(address, TfServingAddress)]
+    addresses = [address for address in pool.addresses() if isinstance(address, ServerAddress)]
     doors = _doors(pool, addresses)
+    if addresses[0].v2:
+        raise ConfigError(f"pool {pool.name!r}: servers of the Open Inference Protocol are not supported yet")
     static = tuple(pool.static_headers.items())
     habits = Habits(Notices(logger))
     tls = ClientTls(pool.tls.ca_file, pool.tls.cert_file, pool.tls.key_file, pool.tls.server_name)
@@ -158,7 +160,7 @@ def _open_remote(
     return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits)
 
 
-def _doors(pool: PoolConfig, addresses: Sequence[TfServingAddress]) -> frozenset[str]:
+def _doors(pool: PoolConfig, addresses: Sequence[ServerAddress]) -> frozenset[str]:
     """The protocols of the pool's doors: any endpoint must be able to take any of its calls."""
     kinds = {
         frozenset(name for name, door in ((GRPC, address.grpc), (REST, address.rest)) if door is not None)

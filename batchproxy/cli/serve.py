@@ -32,7 +32,7 @@ from batchproxy.config import (
     require_models,
 )
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import TfServingAddress, parse
+from batchproxy.endpoints import ServerAddress, parse
 
 BACKEND = "backend"
 """The pool of the servers that ``--backend`` names."""
@@ -301,7 +301,7 @@ def _backend(text: str) -> str:
         address = parse(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(error.message) from None
-    if not isinstance(address, TfServingAddress):
+    if not isinstance(address, ServerAddress):
         raise argparse.ArgumentTypeError(
             f"expected a server, grpc://HOST:PORT or http://HOST:PORT, got {text!r}; write --model NAME={text}"
         )
@@ -318,7 +318,7 @@ def _model(text: str) -> tuple[str, str]:
         address = parse(endpoint)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(error.message) from None
-    if isinstance(address, TfServingAddress):
+    if isinstance(address, ServerAddress):
         raise argparse.ArgumentTypeError(
             f"{endpoint!r} is a server: write --backend {endpoint}, for all its models, or name some in --config"
         )

@@ -17,7 +17,7 @@ from batchproxy import endpoints
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import PRIORITIES, ROWS, Policy
 from batchproxy.documents import nearest
-from batchproxy.endpoints import Address, TfServingAddress, parse_address
+from batchproxy.endpoints import Address, ServerAddress, parse_address
 
 EVERY_OTHER = "*"
 """In place of a model's name: every model that no other entry names."""
@@ -100,7 +100,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def remote(self) -> bool:
         """Whether its endpoints are servers."""
-        return isinstance(_address(self.endpoints[0]), TfServingAddress)
+        return isinstance(_address(self.endpoints[0]), ServerAddress)
 
 
 def _address(entry: str | Doors) -> Address:
@@ -232,10 +232,13 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
         except ConfigError as error:
             raise ConfigError(f"{place}: {error.message}") from None
         first = first or address
-        if isinstance(address, TfServingAddress) is not isinstance(first, TfServingAddress):
+        if isinstance(address, ServerAddress) is not isinstance(first, ServerAddress):
             kinds = f"{address.name!r} and {first.name!r} are a server and a model in this process"
             yield place, f"{kinds}, which no pool mixes; put one of them into a pool of its own"
-        if isinstance(address, TfServingAddress):
+        if isinstance(address, ServerAddress):
+            if isinstance(first, ServerAddress) and address.v2 is not first.v2:
+                kinds = f"{address.name!r} and {first.name!r} do not speak the same protocol"
+                yield place, f"{kinds}, and callers of one pool get either; put one of them into a pool of its own"
             for door, at in (("grpc", address.grpc), ("rest", address.rest)):
                 if at is not None and doors.setdefault((door, at), number) != number:
                     other = f"{path}.endpoints[{doors[door, at]}]"
@@ -247,7 +250,7 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
             yield f"{path}.static_headers.{name}", "the value is not one line of ASCII without spaces around it"
     addresses = pool.addresses()
     if pool.tls != Tls() and not any(
-        isinstance(address, TfServingAddress) and (address.grpc_tls or address.rest_tls) for address in addresses
+        isinstance(address, ServerAddress) and (address.grpc_tls or address.rest_tls) for address in addresses
     ):
         yield f"{path}.tls", "no endpoint is within TLS; write grpcs://HOST:PORT or https://HOST:PORT, or leave it away"
     if (pool.tls.cert_file is None) is not (pool.tls.key_file is None):

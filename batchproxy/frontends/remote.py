@@ -37,6 +37,8 @@ class RemotePool:
         models: configured models by name.
         others: what holds for models that are not configured by name.
         habits: what their answers gave away of how they were started.
+        v2: whether they speak the Open Inference Protocol; False: TF Serving's. Only calls in their own protocol are
+            passed on.
     """
 
     engine: Engine
@@ -45,6 +47,7 @@ class RemotePool:
     models: Mapping[str, RemoteModel] = field(default_factory=dict)
     others: RemoteModel = RemoteModel()
     habits: Habits = field(default_factory=Habits)
+    v2: bool = False
 
     def passes_on(self, verb: str) -> bool:
         """Whether a REST call may go through a REST door; ``verb`` is empty for one that is none of TF Serving's.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, TfServingAddress, parse, parse_address, server
+from batchproxy.endpoints import OnnxAddress, PythonAddress, ServerAddress, parse, parse_address, server
 
 
 @pytest.mark.parametrize(
@@ -16,12 +16,12 @@ from batchproxy.endpoints import NOT_YET, OnnxAddress, PythonAddress, TfServingA
         ("onnx:models/digits", OnnxAddress("models/digits")),
         ("onnx:/models/a:b.onnx", OnnxAddress("/models/a:b.onnx")),
         ("python:package.module:predict", PythonAddress("package.module", "predict")),
-        ("grpc://tf-0:8500", TfServingAddress(grpc="tf-0:8500")),
-        ("http://tf-0:8501", TfServingAddress(rest="tf-0:8501")),
-        ("grpcs://tf:8500,http://tf:8501", TfServingAddress("tf:8500", "tf:8501", grpc_tls=True)),
-        ("https://tf:8501", TfServingAddress(rest="tf:8501", rest_tls=True)),
-        ("grpc://[::1]:8500,http://10.0.0.1:80", TfServingAddress(grpc="[::1]:8500", rest="10.0.0.1:80")),
-        ("grpc://unix:/run/tf,http://a_b.c:1".replace("tf,", "t:f,"), TfServingAddress("unix:/run/t:f", "a_b.c:1")),
+        ("grpc://tf-0:8500", ServerAddress(grpc="tf-0:8500")),
+        ("http://tf-0:8501", ServerAddress(rest="tf-0:8501")),
+        ("grpcs://tf:8500,http://tf:8501", ServerAddress("tf:8500", "tf:8501", grpc_tls=True)),
+        ("https://tf:8501", ServerAddress(rest="tf:8501", rest_tls=True)),
+        ("grpc://[::1]:8500,http://10.0.0.1:80", ServerAddress(grpc="[::1]:8500", rest="10.0.0.1:80")),
+        ("grpc://unix:/run/tf,http://a_b.c:1".replace("tf,", "t:f,"), ServerAddress("unix:/run/t:f", "a_b.c:1")),
     ],
 )
 def test_known_schemes(text: str, expected: object) -> None:
@@ -59,7 +59,10 @@ def test_the_doors_of_a_server_have_one_order() -> None:
         ("grpc:tf:8500", "'grpc:tf:8500' is not grpc://HOST:PORT or http://HOST:PORT"),
         ("grpc://tf:8500,", "'' is not grpc://HOST:PORT or http://HOST:PORT"),
         ("grpc://tf:8500,tf:8501", "'tf:8501' is not grpc://HOST:PORT or http://HOST:PORT"),
-        ("grpc://tf:8500,v2+http://tf:8501", "v2+http is not supported yet; known now: grpc://HOST:PORT, http"),
+        ("grpc://tf:8500,v2+http://tf:8501", "the doors of one server speak the same protocol"),
+        ("v2+grpc://tf:8500,http://tf:8501", "the doors of one server speak the same protocol"),
+        ("v2+grpc://tf", "the grpc door: expected host:port such as 'tf-0:8500', got 'tf'"),
+        ("v2+onnx:x", "unknown scheme 'v2+onnx'"),
         ("grpc://tf:8500,grpcs://tf:8500", "two grpc doors"),
         ("grpcs://unix:/run/tf.sock", "write unix:/PATH, from the root"),
         ("https://tf", "the rest door: expected host:port such as 'tf-0:8501', got 'tf'"),
@@ -86,13 +89,21 @@ def test_wrong_endpoints_name_themselves_and_the_fix(text: str, fix: str) -> Non
     assert fix in caught.value.message
 
 
-@pytest.mark.parametrize("scheme", sorted(NOT_YET))
-def test_servers_elsewhere_are_not_supported_yet(scheme: str) -> None:
-    """A scheme that is planned is told from a typo."""
-    with pytest.raises(ConfigError) as caught:
-        parse(f"{scheme}://tf:8500")
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("v2+grpc://triton:8001", ServerAddress("triton:8001", v2=True)),
+        ("v2+http://triton:8000,v2+grpc://triton:8001", ServerAddress("triton:8001", "triton:8000", v2=True)),
+        ("v2+grpcs://ovms:9000", ServerAddress("ovms:9000", grpc_tls=True, v2=True)),
+        ("v2+grpc://unix:/run/triton.sock", ServerAddress("unix:/run/triton.sock", v2=True)),
+    ],
+)
+def test_servers_of_the_open_inference_protocol(text: str, address: ServerAddress) -> None:
+    """The doors are told by their schemes; the name is read as the same address again."""
+    found = parse(text)
 
-    assert f"{scheme} is not supported yet; known now: onnx:PATH, python:MODULE:FUNCTION, grpc" in caught.value.message
+    assert address == found
+    assert address == parse(address.name)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchproxy.config import Config, Count, Doors, Listen, ModelConfig, PoolConfig, checked, load, read
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import Policy
-from batchproxy.endpoints import TfServingAddress
+from batchproxy.endpoints import ServerAddress
 
 ENDPOINT = "$.pools[0].endpoints[0]"
 POOL = "pools: [{name: p, endpoints: ['onnx:x']}]\n"
@@ -79,9 +79,9 @@ def test_json_is_accepted_and_every_key_arrives(tmp_path: Path) -> None:
 
     assert config == load(path)
     assert (
-        TfServingAddress(rest="tf-0:1"),
-        TfServingAddress(grpc="tf-1:2"),
-        TfServingAddress(grpc="unix:/tf.sock", rest="tf-2:3"),
+        ServerAddress(rest="tf-0:1"),
+        ServerAddress(grpc="tf-1:2"),
+        ServerAddress(grpc="unix:/tf.sock", rest="tf-2:3"),
     ) == config.pools[0].addresses()
     expected = Policy(
         max_batch_rows=8,

@@ -9,7 +9,7 @@ import pytest
 from batchproxy.config import EVERY_OTHER, Config, Listen, ModelConfig, PoolConfig, Tls, load
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import Policy
-from batchproxy.endpoints import OnnxAddress, PythonAddress, TfServingAddress
+from batchproxy.endpoints import OnnxAddress, PythonAddress, ServerAddress
 
 LAST_ENTRY = "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 16; expected 64"
 MIXED = "are a server and a model in this process, which no pool mixes; put one of them into a pool of its own"
@@ -76,7 +76,7 @@ def test_every_other_model_of_servers(tmp_path: Path) -> None:
     tf, local = config.pools
 
     assert (True, False) == (tf.remote, local.remote)
-    assert (TfServingAddress("tf-0:8500", "tf-0:8501"), TfServingAddress("tf-1:8500")) == tf.addresses()
+    assert (ServerAddress("tf-0:8500", "tf-0:8501"), ServerAddress("tf-1:8500")) == tf.addresses()
     assert (OnnxAddress("x"), OnnxAddress("x"), PythonAddress("m", "f")) == local.addresses()
     assert ["digits", EVERY_OTHER, "resnet"] == [model.name for model in config.models]
     assert not config.models[1].policy().batching
@@ -252,6 +252,6 @@ def test_tls(tmp_path: Path) -> None:
 
     assert (Tls(ca_file="x"), True) == (pool.tls, pool.remote)
     assert (
-        TfServingAddress("a:1", "a:2", grpc_tls=True),
-        TfServingAddress("b:1", "b:2", rest_tls=True),
+        ServerAddress("a:1", "a:2", grpc_tls=True),
+        ServerAddress("b:1", "b:2", rest_tls=True),
     ) == pool.addresses()
