@@ -18,6 +18,7 @@ from batchproxy.answering import UNANSWERED, answer
 from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
+from batchproxy.core.ends import why_late
 from batchproxy.core.errors import (
     BackendError,
     BackendUnavailable,
@@ -29,7 +30,7 @@ from batchproxy.core.errors import (
 )
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
-from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler, why_late
+from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
 from batchproxy.log import Notices
 from batchproxy.observe import NullObserver
 from batchproxy.tasks import Tasks

@@ -29,6 +29,9 @@ it is tried sooner, after 64 rounds, 128, 256 and so on: one bad moment is no pr
 TRIALS = 4
 """Batches that an endpoint gets when it comes back, whatever it is said to cost: its last answers were slow."""
 
+NAMED = 8
+"""Endpoints whose reasons are told to whoever finds none that can be used."""
+
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
 
@@ -67,6 +70,7 @@ class Endpoint:
         limit: how many merged calls it may have, and how many it has.
         trials: batches that it still gets whatever it is said to cost.
         up: answered its last probe.
+        gone: was removed from its pool; what is in flight there ends, and nothing more is sent.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
         last_answer: when a batch was last answered, on the engine's clock; kept by `compiling`, as is the next.
@@ -75,7 +79,7 @@ class Endpoint:
     """
 
     __slots__ = (
-        *("_costs", "last_answer", "last_compile", "last_error", "limit", "max_relayed", "name", "recalled"),
+        *("_costs", "gone", "last_answer", "last_compile", "last_error", "limit", "max_relayed", "name", "recalled"),
         *("relayed", "rows", "trials", "turn", "up"),
     )
 
@@ -83,7 +87,7 @@ class Endpoint:
         self.name = name
         self.limit = Limit(max_inflight)
         self.max_relayed = max_relayed
-        self.up = False
+        self.up = self.gone = False
         self.last_error = NOT_PROBED
         self.relayed = 0
         self.rows = 0
@@ -97,6 +101,11 @@ class Endpoint:
     def in_flight(self) -> int:
         """Merged calls under way."""
         return self.limit.in_flight
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call is under way, merged or not."""
+        return self.relayed > 0 or self.limit.in_flight > 0
 
     def cost(self, key: BatchKey) -> Cost:
         """What batches of this kind cost here: one cost per model, version, signature and shape class (R2)."""
@@ -147,6 +156,18 @@ class Balancer:
         self._idle: OrderedDict[Endpoint, None] = OrderedDict.fromkeys(self.endpoints)
         """All that are up and have nothing to do are in it, among others; used in large pools only."""
 
+    def add(self, endpoint: Endpoint) -> None:
+        """One more to choose from."""
+        self.endpoints = (*self.endpoints, endpoint)
+        self._idle[endpoint] = None
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """One less to choose from; what is in flight there is still counted."""
+        self.endpoints = tuple(other for other in self.endpoints if other is not endpoint)
+        self._idle.pop(endpoint, None)
+        if self._freed is endpoint:
+            self._freed = None
+
     def any_up(self) -> bool:
         """Whether any endpoint can be used at all."""
         for endpoint in self.endpoints:  # noqa: SIM110 - asked for every request; a generator takes twice as long
@@ -156,8 +177,10 @@ class Balancer:
 
     def why_none(self, model: str) -> str:
         """Why no endpoint can be used, for whoever asked for ``model``."""
-        reasons = "; ".join(f"{endpoint.name}: {endpoint.last_error}" for endpoint in self.endpoints)
-        return f"model {model!r}: no endpoint can be used ({reasons})"
+        reasons = [f"{endpoint.name}: {endpoint.last_error}" for endpoint in self.endpoints[:NAMED]]
+        if len(self.endpoints) > NAMED:
+            reasons.append(f"and {len(self.endpoints) - NAMED} more")
+        return f"model {model!r}: no endpoint can be used ({'; '.join(reasons) or 'the pool has none at present'})"
 
     def choose(
         self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, patience: float = math.inf
@@ -243,6 +266,8 @@ class Balancer:
 
     def freed(self, endpoint: Endpoint) -> None:
         """A merged call ended there, or it can be used again."""
+        if endpoint.gone:
+            return
         self._freed = endpoint
         if not endpoint.in_flight:
             self._idle[endpoint] = None

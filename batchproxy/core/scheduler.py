@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
-from batchproxy.core.balancer import NOT_PROBED, TRIALS, Balancer, Endpoint
+from batchproxy.core.balancer import Balancer, Endpoint
 from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
 from batchproxy.core.compiling import Compiling
 from batchproxy.core.ends import Ends, Failure
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull, TooLate
+from batchproxy.core.health import Health
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
@@ -62,6 +63,7 @@ class Scheduler:
         self._compiling = Compiling(self.policies, self._lanes, notice)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
         self.unbatched = self._ends.unbatched
+        self._health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self.canary = Canary(policies, self._ends.stop_batching, notice)
         self.call_timeout_s = call_timeout_s
         self._notice = notice
@@ -242,12 +244,15 @@ class Scheduler:
             error: what it said; required unless OK.
 
         Returns:
-            The members to be failed, each with its error. Texts of a merged call are in it only
-            where R3 allows.
+            The members to be failed, each with its error, and everyone who waits where no endpoint is up. Texts of a
+            merged call are in it only where R3 allows.
         """
         self._release(dispatch, now, answered=outcome is Outcome.OK)
         self._now = now
-        return self._ends.settle(dispatch, outcome, error)
+        failures = self._ends.settle(dispatch, outcome, error)
+        if outcome is not Outcome.OK:  # what is to be sent again may have nowhere to go
+            failures += self._health.strand()
+        return failures
 
     def answered(self, dispatch: Dispatch, version: int) -> None:
         """Which version of the model answers a call that is about to be settled; 0 where it does not say."""
@@ -280,7 +285,15 @@ class Scheduler:
         self._held_until = -inf
         self._crammed_until = -inf
 
-    # -- endpoints that go and come ----------------------------------------------------------------
+    # -- endpoints that go and come: see `health` ----------------------------------------------------
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """One more endpoint, which is used from its first ``bring_back`` on."""
+        self._health.add(endpoint)
+
+    def remove_endpoint(self, endpoint: Endpoint) -> list[Failure]:
+        """Send nothing more there; what is in flight ends as it would have. Returns as ``take_out``."""
+        return self._health.remove(endpoint)
 
     def take_out(self, endpoint: Endpoint, why: str) -> list[Failure]:
         """An endpoint cannot be used: leave it out until ``bring_back``.
@@ -288,23 +301,11 @@ class Scheduler:
         Returns:
             Everyone who waits, each with an error, if it was the last one.
         """
-        if endpoint.up:
-            endpoint.up = False
-            self._notice(f"endpoint {endpoint.name}: left out, and probed until it answers: {why}")
-        endpoint.last_error = why
-        if self.balancer.any_up():
-            return []
-        waiting = [entry for entry in self._unanswered() if entry.state is State.QUEUED]
-        return [(entry, NoEndpoint(self.balancer.why_none(entry.request.key.model))) for entry in waiting]
+        return self._health.take_out(endpoint, why)
 
     def bring_back(self, endpoint: Endpoint) -> None:
         """An endpoint answered its probe."""
-        if not endpoint.up and endpoint.last_error != NOT_PROBED:
-            self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
-        endpoint.up, endpoint.trials = True, TRIALS
-        endpoint.last_error = ""
-        self.balancer.freed(endpoint)
-        self._look_again()
+        self._health.bring_back(endpoint)
 
     # -- leaving early -----------------------------------------------------------------------------
 
@@ -387,14 +388,3 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"Scheduler(lanes={len(self._lanes)}, queued_rows={self._lanes.rows}, running={len(self._running)})"
-
-
-def why_late(entry: Entry, now: float) -> BatchProxyError:
-    """What an entry is told that ``overdue`` named."""
-    deadline = entry.request.deadline
-    if deadline is None or deadline <= now:
-        return DeadlineExceeded("Deadline Exceeded")
-    return TooLate(
-        f"model {entry.request.key.model!r}: this request's deadline is in {deadline - now:.3f} s, and an answer would "
-        "take longer; try again, or add capacity"
-    )

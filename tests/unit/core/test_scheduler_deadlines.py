@@ -8,11 +8,12 @@ import pytest
 
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.batch import Dispatch
+from batchproxy.core.ends import why_late
 from batchproxy.core.errors import DeadlineExceeded, TooLate
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry
-from batchproxy.core.scheduler import Scheduler, why_late
+from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter, a_request
 
 ALPHA_S, BETA_S = 0.010, 0.001
