@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from batchproxy.wire.budget import LARGE_BYTES, Budget, Claim
+from batchproxy.wire.http1_body import NO_ROOM
+
 MAX_HEAD_BYTES = 1 << 20
 """Of an answer's head, those of interim answers included. As gRPC's ``max_metadata_size`` in ``backends.grpc``: smaller
 usual limits (8 KiB) would refuse what a direct caller may accept."""
@@ -27,7 +30,6 @@ _BODYLESS = frozenset({204, 304})
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(rf"{_NAME} /[^\0\r\n]* HTTP/1\.1\r\n(?:{_NAME}: [^\0\r\n]*\r\n)+\r\n")
 
-
 MAX_KNOWN = 512
 """Heads of answers that are remembered: they differ by length, and by the second."""
 
@@ -41,6 +43,10 @@ _END = b"\r\n\r\n"
 
 class BadAnswer(ValueError):
     """The answer is no HTTP, or too long. The connection is of no further use."""
+
+
+class NoRoom(BadAnswer):
+    """The process holds as many bytes as it may, and more of the answer was to come."""
 
 
 def request_head(method: str, path: str, host: str, headers: Sequence[tuple[str, str]], size: int) -> bytes:
@@ -105,6 +111,7 @@ class Answer:
         head_bytes: limit of its head.
         answer_bytes: limit of the whole.
         heads: remembers heads of this server's answers; None: nobody does.
+        budget: of the process: a large body is charged to it while it comes in; None: to nobody.
 
     Attributes:
         started: a byte of it came.
@@ -118,8 +125,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_answer_bytes", "_fault", "_head_bytes", "_heads", "_in_body", "_left", "_length", "_method", "_names",
-        "_parser", "_parts", "_phrase", "_until_close", "body", "done", "fields", "keep", "reason", "started", "status",
+        "_answer_bytes", "_budget", "_claim", "_fault", "_head_bytes", "_heads", "_in_body", "_left", "_length",
+        "_method", "_names", "_parser", "_parts", "_phrase", "_received", "_until_close", "body", "done", "fields",
+        "keep", "reason", "started", "status",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +136,7 @@ class Answer:
         head_bytes: int = MAX_HEAD_BYTES,
         answer_bytes: int = MAX_ANSWER_BYTES,
         heads: AnswerHeads | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.started = self.done = self.keep = False
         self.status = 0
@@ -136,6 +145,7 @@ class Answer:
         self.body = b""
         self._method = method
         self._heads = heads
+        self._budget = budget
         self._head_bytes = head_bytes
         self._answer_bytes = answer_bytes
 
@@ -149,6 +159,8 @@ class Answer:
         self._phrase = b""
         self._names: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
+        self._received = 0  # bytes of these
+        self._claim: Claim | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
@@ -156,6 +168,7 @@ class Answer:
 
         Raises:
             BadAnswer: see there.
+            NoRoom: likewise.
         """
         if not self.started and data:
             end = data.find(_END) + 4
@@ -215,12 +228,31 @@ class Answer:
             self._parser = None  # it refers to us: so both go at once, and the collector has nothing to do
         elif error:
             self._fail(error)
+        elif self._received > LARGE_BYTES and self._budget is not None:
+            self._charge(self._budget)
         return self.done
 
+    def _charge(self, budget: Budget) -> None:
+        """Account for what came of a body that is not whole (R7)."""
+        if self._claim is None:
+            self._claim = Claim(budget)
+        self._claim.resize(self._received)
+        if budget.spent:
+            self.drop()
+            raise NoRoom(NO_ROOM)
+
     def _fail(self, why: str) -> None:
-        self._parser = None
         self.done = False
+        self.drop()
         raise BadAnswer(why)
+
+    def drop(self) -> None:
+        """Nothing will come of it, or nobody waits for it any longer: what it holds is free."""
+        if self.started and not self.done:
+            self._parser = None
+            self._parts = []
+            if self._claim is not None:
+                self._claim.end()
 
     def _finish(self, *, keep: bool) -> None:
         self.done = True
@@ -228,6 +260,8 @@ class Answer:
         parts = self._parts
         self.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
+        if self._claim is not None:
+            self._claim.end()  # it goes to whoever waits for it, in this turn
 
     # -- called by the parser ----------------------------------------------------------------------
 
@@ -280,6 +314,7 @@ class Answer:
     def on_body(self, piece: bytes) -> None:
         """A piece of the body."""
         self._parts.append(piece)
+        self._received += len(piece)
 
     def on_message_complete(self) -> None:
         """The end, if it was not before."""
