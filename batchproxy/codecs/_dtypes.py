@@ -1,4 +1,4 @@
-"""The one table of element types: our name, TensorFlow's number and names, numpy's dtype, ONNX's text. No values here.
+"""The one table of element types, in everybody's words: TensorFlow's, numpy's, ONNX's, Open Inference's. No values here.
 
 Our name of a type is numpy's (``float32``, ``int64``, ``bool``, ``bfloat16``); text and bytes are ``string``.
 Types that TensorFlow has and we do not carry (quantized, RESOURCE, VARIANT) are named so that a refusal can name them.
@@ -30,6 +30,9 @@ class DType:
         numpy: what arrays of it hold; ``object`` (of ``bytes``) for ``string``.
         field: the typed value field of ``TensorProto`` that carries it.
         onnx: onnxruntime's type text, such as ``tensor(float16)``; empty where there is none.
+        v2: the Open Inference Protocol's name, such as ``FP16``; empty where there is none.
+        contents: the field of ``InferTensorContents`` that carries it there; empty where there is none.
+        triton: its number in Triton's ``model_config.proto``; 0 where there is none.
     """
 
     name: str
@@ -39,12 +42,35 @@ class DType:
     numpy: np.dtype[Any]
     field: str
     onnx: str = ""
+    v2: str = ""
+    contents: str = ""
+    triton: int = 0
+
+
+_V2: Mapping[str, tuple[str, str, int]] = {
+    "bool": ("BOOL", "bool_contents", 1),
+    "uint8": ("UINT8", "uint_contents", 2),
+    "uint16": ("UINT16", "uint_contents", 3),
+    "uint32": ("UINT32", "uint_contents", 4),
+    "uint64": ("UINT64", "uint64_contents", 5),
+    "int8": ("INT8", "int_contents", 6),
+    "int16": ("INT16", "int_contents", 7),
+    "int32": ("INT32", "int_contents", 8),
+    "int64": ("INT64", "int64_contents", 9),
+    "float16": ("FP16", "", 10),
+    "float32": ("FP32", "fp32_contents", 11),
+    "float64": ("FP64", "fp64_contents", 12),
+    "string": ("BYTES", "bytes_contents", 13),
+    "bfloat16": ("BF16", "", 14),
+}
+"""Ours to the Open Inference Protocol's name, its field for values, and Triton's number."""
 
 
 def _row(number: int, tf_name: str, kind: npt.DTypeLike, field: str, onnx: str, short_name: str = "") -> DType:
     dtype = np.dtype(kind)
     name = "string" if dtype.hasobject else dtype.name
-    return DType(name, number, f"DT_{tf_name}", short_name or name, dtype, field, f"tensor({onnx})" if onnx else "")
+    onnx = f"tensor({onnx})" if onnx else ""
+    return DType(name, number, f"DT_{tf_name}", short_name or name, dtype, field, onnx, *_V2.get(name, ()))
 
 
 TABLE: tuple[DType, ...] = (
@@ -99,6 +125,7 @@ _BY_NAME = {row.name: row for row in TABLE}
 _BY_NUMBER = {row.number: row for row in TABLE}
 _FOREIGN_NUMBERS = {name: number for number, name in _FOREIGN.items()}
 _BY_ONNX = {row.onnx: row for row in TABLE if row.onnx}
+_BY_V2 = {row.v2: row for row in TABLE if row.v2}
 
 
 def by_name(name: str) -> DType:
@@ -134,6 +161,21 @@ def by_numpy(dtype: np.dtype[Any]) -> DType:
 def by_onnx(text: str) -> DType | None:
     """The type that onnxruntime writes as ``text``, such as ``tensor(float)``; None for one that we do not carry."""
     return _BY_ONNX.get(text)
+
+
+def by_v2(datatype: str) -> DType | None:
+    """The type that the Open Inference Protocol calls ``datatype``, such as ``FP32``; None: it has none of that name."""
+    return _BY_V2.get(datatype)
+
+
+def v2_name(name: str) -> str:
+    """What the Open Inference Protocol calls ours; TensorFlow's name of one that it does not have.
+
+    >>> v2_name("float16"), v2_name("complex64"), v2_name("DT_RESOURCE")
+    ('FP16', 'DT_COMPLEX64', 'DT_RESOURCE')
+    """
+    row = _BY_NAME.get(name)
+    return tf_name(name) if row is None or not row.v2 else row.v2
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -37,6 +37,8 @@ def test_every_key_finds_the_row(row: _dtypes.DType) -> None:
 
     assert {row} == keys
     assert (row if row.onnx else None) == _dtypes.by_onnx(row.onnx)
+    assert (row if row.v2 else None) == _dtypes.by_v2(row.v2)
+    assert (row.v2 or row.tf_name) == _dtypes.v2_name(row.name)
     assert row.numpy == _dtypes.numpy_dtype(row.name)
     assert row.tf_name == _dtypes.tf_name(row.name)
     assert row.short_name == _dtypes.short_name(row.name)
@@ -98,3 +100,12 @@ def test_unknown_numbers_and_onnx_texts_find_nothing() -> None:
     """Peers may send anything; the caller words the refusal."""
     assert _dtypes.by_number(250) is None
     assert _dtypes.by_onnx("seq(tensor(float))") is None
+
+
+def test_the_open_inference_protocol_has_its_fourteen_types() -> None:
+    """Each datatype of the protocol has a row, each row at most one, and Triton's numbers are theirs."""
+    rows = [row for row in _dtypes.TABLE if row.v2]
+    names = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 BYTES BF16".split()
+
+    assert names == [row.v2 for row in sorted(rows, key=lambda row: row.triton)]
+    assert list(range(1, 15)) == sorted(row.triton for row in rows)
