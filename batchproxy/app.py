@@ -11,8 +11,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from socket import socket
 from typing import Any
 
 import uvloop
@@ -21,11 +23,13 @@ from batchproxy import __version__, log, status
 from batchproxy.config import Config, parse_address
 from batchproxy.engine import Engine
 from batchproxy.frontends import admin
+from batchproxy.frontends.binding import fits
 from batchproxy.frontends.cors import CorsRoutes
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.heavy import SWITCH_S, Heavy
 from batchproxy.frontends.listener import HttpRoutes, Listener
 from batchproxy.frontends.rest_routes import RestRoutes
+from batchproxy.handover import SELF, Heir, Inheritance, Sockets, inherit
 from batchproxy.metrics import Metrics
 from batchproxy.pools import open_pools
 from batchproxy.state import StateFile
@@ -41,18 +45,24 @@ YOUNG = 5_000
 with Python's 700 it looked at the requests under way again and again: 5 % of a relay's time (measured)."""
 
 
+HEAR_OUT_S = 1.0
+"""How long a connection that was taken may say nothing while we stop: a request follows within a round trip."""
+
+
 class App:
     """Everything ``batchproxy serve`` runs.
 
     Args:
         config: what to serve, and where.
+        inheritance: sockets that listen already, and the process whose they were.
 
     Raises:
         ConfigError: a model cannot be opened.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inheritance: Inheritance | None = None) -> None:
         self._config = config
+        self._inheritance = inheritance or Inheritance()
         self._draining = False
         self._budget = budget = Budget(config.max_buffered_bytes)
         self.metrics = Metrics(lambda: self._engines, lambda: budget.held)
@@ -64,6 +74,7 @@ class App:
         self.admin: Listener | None = None
         self._rest: RestRoutes | None = None
         self._grpc: GrpcRoutes | None = None
+        self._heir: Heir | None = None
         self._tasks = Tasks()
 
     async def start(self) -> None:
@@ -77,10 +88,19 @@ class App:
             self._state.restore()
             _ = self._tasks.spawn("save-state", self._state.keep_saving())
         clock = self._engines[0].clock
+        if self._inheritance:  # callers come to these sockets already, and are answered as soon as we can do it well
+            await self._probe()
         if listen.admin is not None:
             pages = admin.AdminRoutes(not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
+            place = parse_address(listen.admin)
             self.admin = Listener(
-                pages, None, *parse_address(listen.admin), limits=admin.LIMITS, flag="--admin_port", clock=clock
+                pages,
+                None,
+                *place,
+                inherited=self._inherited("admin", *place),
+                limits=admin.LIMITS,
+                flag="--admin_port",
+                clock=clock,
             )
             await self.admin.start()
         self._rest = RestRoutes(
@@ -101,35 +121,96 @@ class App:
         )
         for name, address, flag in (("REST", listen.rest, "--rest_api_port"), ("gRPC", listen.grpc, "--port")):
             if address is not None:  # either takes either protocol; the names are what callers expect
-                self.doors[name] = listener(*parse_address(address), flag=flag)
+                place = parse_address(address)
+                self.doors[name] = listener(*place, inherited=self._inherited(name, *place), flag=flag)
         path, flag = listen.grpc_socket_path, "--grpc_socket_path"
         if path is not None:
-            self.doors["both"] = listener(unix_path=path, flag=flag)
+            inherited = self._inherited("both", "", 0, path)
+            self.doors["both"] = listener(unix_path=path, inherited=inherited, flag=flag)
         for door in self.doors.values():
             await door.start()
-        await asyncio.gather(*(engine.probe() for engine in self._engines))
+        self._inheritance.taken()
+        await self._probe()
         for engine in self._engines:
             _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
+
+    async def _probe(self) -> None:
+        await asyncio.gather(*(engine.probe() for engine in self._engines))
+
+    # -- handing over ------------------------------------------------------------------------------
+
+    def _inherited(self, name: str, host: str, port: int, path: str | None = None) -> Sequence[socket]:
+        return self._inheritance.pop(name, lambda one, named: fits(one, host, port, path, named=named))
+
+    def await_heir(self, path: str, relieved: Callable[[], None]) -> None:
+        """Let another process take over, which says so through the Unix socket at ``path``.
+
+        Args:
+            path: of the socket.
+            relieved: called once that process takes connections; `drain` is what has to follow.
+
+        Raises:
+            ConfigError: there cannot be a socket.
+        """
+        inherited = self._inheritance.pop(SELF)
+        self._heir = Heir(path, inherited, prepare=self._save_state, sockets=self._sockets, relieved=relieved)
+        _ = self._tasks.spawn("heir", self._heir.wait())
+
+    async def _save_state(self) -> None:
+        if self._state is not None:
+            await self._state.save()
+
+    def _sockets(self) -> Sockets:
+        """Those of all doors."""
+        sockets = {name: door.binding.sockets() for name, door in self.doors.items()}
+        if self.admin is not None:
+            sockets["admin"] = self.admin.binding.sockets()
+        return sockets
+
+    @property
+    def relieved(self) -> bool:
+        """Whether another process listens where we did."""
+        return self._heir is not None and self._heir.relieved
 
     # -- stopping ----------------------------------------------------------------------------------
 
     async def drain(self) -> int:
         """Stop as R6 says: unready at once, listen on for a while, then answer what was taken, within the limit.
 
+        Where another process has taken over, nobody has to be told before the doors are closed.
+
         Returns:
             How many requests had to be dropped.
         """
         self._draining = True
-        await asyncio.sleep(self._config.drain_delay_s)
-        for door in self.doors.values():
+        doors = [*self.doors.values()]
+        if not self.relieved:
+            await asyncio.sleep(self._config.drain_delay_s)
+        elif self.admin is not None:
+            doors.append(self.admin)
+        for door in doors:
+            door.binding.kept = self.relieved
             await door.stop_listening()
+        await self._hear_out()
         finishing = self._tasks.spawn("finish", self._finish())
         late = (await asyncio.wait([finishing], timeout=self._config.drain_timeout_s))[1]
         dropped = sum([waiting.strand() for waiting in self._waiting()]) if late else 0
         await asyncio.gather(*(door.aclose() for door in self.doors.values()))
-        if self._state is not None:
-            await self._state.save()
+        if not self.relieved:  # the file is another process's now
+            await self._save_state()
         return dropped
+
+    async def _hear_out(self) -> None:
+        """Wait for what those are about to ask who have connected and said nothing yet.
+
+        Where another process goes on, for those, too, who keep their connections: with the answer to the next request
+        they are told to make another one.
+        """
+        until = time.monotonic() + HEAR_OUT_S
+        while time.monotonic() < until:
+            if not any(door.connections if self.relieved else door.silent() for door in self.doors.values()):
+                return
+            await asyncio.sleep(HEAR_OUT_S / 100)
 
     async def _finish(self) -> None:
         """Return once everybody is answered; long bodies are read before the engines take nothing new."""
@@ -156,6 +237,9 @@ class App:
             await engine.aclose()
         if self.admin is not None:
             await self.admin.aclose()
+        if self._heir is not None:
+            self._heir.aclose()
+        self._inheritance.close()
 
     def unanswered(self) -> int:
         """How many requests are taken and not answered."""
@@ -183,8 +267,13 @@ class App:
         }
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, takeover: str | None = None) -> int:
     """Run the proxy until it is told to stop.
+
+    Args:
+        config: what to serve, and where.
+        takeover: path of the Unix socket over which the listening sockets come from the process that serves until now,
+            and go to the next one; None: there are no such processes.
 
     Returns:
         0 after a clean stop; 1 where requests had to be dropped.
@@ -194,24 +283,26 @@ def serve(config: Config) -> int:
     """
     log.configure()
     sys.setswitchinterval(SWITCH_S)
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, takeover))
 
 
-async def _serve(config: Config) -> int:
-    signals: asyncio.Queue[int] = asyncio.Queue()
+async def _serve(config: Config, takeover: str | None) -> int:
+    stops: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+        asyncio.get_running_loop().add_signal_handler(number, stops.put_nowait, signal.Signals(number).name)
     tasks = Tasks()
-    app = App(config)
+    app = App(config, inherit(takeover, os.environ))
     try:
         await app.start()
+        if takeover is not None:
+            app.await_heir(takeover, partial(stops.put_nowait, "another process has taken over"))
         gc.collect()  # a full collection of what start-up left took 17 ms once (measured): none will look at it again
         gc.freeze()
         gc.set_threshold(YOUNG)
         _say_where(app)
-        logger.info("%s: finishing what was taken; once more to drop it", signal.Signals(await signals.get()).name)
+        logger.info("%s: finishing what was taken; once more to drop it", await stops.get())
         draining = tasks.spawn("drain", app.drain())
-        impatient = tasks.spawn("second-signal", signals.get())
+        impatient = tasks.spawn("second-signal", stops.get())
         await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
         dropped = draining.result() if draining.done() else app.unanswered()
         if dropped or not draining.done():

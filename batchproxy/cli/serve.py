@@ -85,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", type=_host, help="address of all three (default 0.0.0.0 for gRPC and REST, 127.0.0.1 for admin)"
     )
     doors.add_argument("--grpc_socket_path", metavar="PATH", help="a Unix socket beside the ports (default none)")
+    doors.add_argument(
+        "--takeover",
+        type=_typed(Name),
+        metavar="PATH",
+        help="a Unix socket: take the ports over from the process that serves with the same PATH, and hand them to the "
+        "next one; no connection is lost (default none)",
+    )
     flags.add_flag(
         doors,
         "rest_api_enable_cors_support",
@@ -142,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     config = from_flags(args, say=_say)
     from batchproxy import app  # noqa: PLC0415 - everything that serves, which a wrong flag need not load
 
-    return app.serve(config)
+    return app.serve(config, args.takeover)
 
 
 def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:

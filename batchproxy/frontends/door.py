@@ -205,6 +205,11 @@ class Door(asyncio.Protocol):
                 wire.tick(now)
                 self.flush()
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing came yet."""
+        return self._wire is None
+
     def drain(self, now: float) -> None:
         """End with the answers under way."""
         if self._wire is not None:

@@ -14,16 +14,16 @@ import os
 import resource
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import partial
-from pathlib import Path
+from socket import socket
 from typing import Protocol
 
 from batchproxy.codecs.tfs_grpc import METHODS
 from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends import grpc_routes
-from batchproxy.frontends.address import host_port
+from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
@@ -51,9 +51,6 @@ logger = logging.getLogger("batchproxy.listener")
 SWEEP_S = 0.25
 SHARDS = 4
 """Every ``SWEEP_S`` one of the ``SHARDS`` is asked what is due: each connection once a second, in no long pause."""
-
-BACKLOG = 4096
-"""Connections the kernel keeps until we accept them; Linux cuts it to ``net.core.somaxconn``, 4096 by default."""
 
 SPARE_FILES = 128
 """File descriptors kept free of callers: model servers, the admin page, logs."""
@@ -86,6 +83,7 @@ class Listener:
         host: address to bind.
         port: port to bind; 0: any free one.
         unix_path: a socket's path, instead of both.
+        inherited: sockets that listen there already, instead of new ones.
         tls: for connections within TLS; its ALPN offer decides between the protocols.
         limits: what a peer may cost.
         http2_limits: what it may cost over HTTP/2, beside that.
@@ -107,6 +105,7 @@ class Listener:
         port: int = 0,
         *,
         unix_path: str | None = None,
+        inherited: Sequence[socket] = (),
         tls: ssl.SSLContext | None = None,
         limits: Limits | None = None,
         http2_limits: Http2Limits | None = None,
@@ -120,7 +119,8 @@ class Listener:
         self.limits = limits = limits or Limits()
         self.budget = budget = budget or Budget()
         self._rest, self._grpc = rest, grpc
-        self._host, self._port, self._unix_path, self._tls, self._flag = host, port, unix_path, tls, flag
+        self.binding = Binding(host, port, unix_path, inherited)
+        self._tls, self._flag = tls, flag
         self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
@@ -133,7 +133,6 @@ class Listener:
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
         self._turn = 0
         self._dirty: list[Door] = []
-        self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self.draining = False
@@ -148,22 +147,13 @@ class Listener:
         """
         self.loop = asyncio.get_running_loop()
         handshake_s = self.limits.handshake_s if self._tls else None
-        make = partial(Door, self)
         try:
-            if self._unix_path is not None:
-                self.address = f"unix:{self._unix_path}"
-                self._server = await self.loop.create_unix_server(
-                    make, self._unix_path, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s
-                )
-            else:
-                self.address = host_port(self._host, self._port)
-                self._server = await self.loop.create_server(
-                    make, self._host, self._port, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=handshake_s
-                )
-                self.address = host_port(self._host, self._server.sockets[0].getsockname()[1])
+            await self.binding.open(partial(Door, self), self._tls, handshake_s)
         except OSError as error:
             why = error.strerror or os.strerror(error.errno or errno.EINVAL)
-            raise ConfigError(f"cannot listen on {self.address}: {why}; choose another {self._flag}") from error
+            at = self.binding.address
+            raise ConfigError(f"cannot listen on {at}: {why}; choose another {self._flag}") from error
+        self.address = self.binding.address
         self._sweep()
 
     async def stop_listening(self) -> None:
@@ -171,10 +161,7 @@ class Listener:
         for _ in range(2):
             await asyncio.sleep(0)  # a turn of the loop accepts what the kernel has taken for us
         self.draining = True
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            self._unlink()
+        self.binding.close()
         now = self.clock()
         for door in self._doors():
             door.drain(now)
@@ -195,9 +182,9 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _unlink(self) -> None:
-        if self._unix_path is not None:
-            Path(self._unix_path).unlink(missing_ok=True)
+    def silent(self) -> int:
+        """How many connections have not said anything yet: what they are about to ask is waited for."""
+        return sum(door.silent for door in self._doors())
 
     def _doors(self) -> list[Door]:
         return [door for shard in self._shards for door in shard]

@@ -46,8 +46,10 @@ ROOMS = {
     "_version": Room(),
     "observe": Room(rooms=("core",)),
     "answering": Room(rooms=("core",)),
-    "canary": Room(rooms=("core", "backends.base", "tasks")),
-    "engine": Room(rooms=("core", "answering", "backends.base", "canary", "log", "observe", "tasks")),
+    "handover": Room(rooms=("core.errors",)),
+    "fleet": Room(rooms=("core", "backends.base", "tasks")),
+    "canary": Room(rooms=("core", "fleet", "tasks")),
+    "engine": Room(rooms=("core", "answering", "backends.base", "canary", "fleet", "log", "observe", "tasks")),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
     "status": Room(rooms=("core", "engine", "metrics")),
     "state": Room(rooms=("core", "engine", "log"), packages=("orjson",)),
@@ -83,7 +85,7 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "catalogue", "endpoints", "engine", "tasks")),
     "app": Room(
         rooms=(
-            "core", "wire", "frontends", "engine", "log", "metrics", "observe", "pools", "state", "status", "tasks",
+            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "state", "status", "tasks",
             "config", "endpoints", "__version__",
         ),
         packages=("uvloop",),

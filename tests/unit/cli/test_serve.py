@@ -349,19 +349,19 @@ def test_run_serves_the_configuration(monkeypatch: pytest.MonkeyPatch, capsys: p
     """`app.serve` gets it and gives the exit status; notes go to stderr."""
     import batchproxy  # noqa: PLC0415 - patched below
 
-    served: list[Config] = []
+    served: list[tuple[Config, str | None]] = []
 
-    def serve(config: Config) -> int:
-        served.append(config)
+    def serve(config: Config, takeover: str | None) -> int:
+        served.append((config, takeover))
         return 3
 
     fake = types.SimpleNamespace(serve=serve)
     monkeypatch.setitem(sys.modules, "batchproxy.app", fake)
     monkeypatch.setattr(batchproxy, "app", fake, raising=False)
-    status = main(["serve", "--model=a=onnx:x", "--grpc_max_threads=3"])
+    status = main(["serve", "--model=a=onnx:x", "--grpc_max_threads=3", "--takeover=/run/b"])
 
     assert 3 == status
-    assert [config("--model=a=onnx:x")] == served
+    assert [(config("--model=a=onnx:x"), "/run/b")] == served
     assert (
         "batchproxy: note: --grpc_max_threads has no effect: calls are not handled by threads\n"
         == capsys.readouterr().err
