@@ -33,6 +33,7 @@ from batchproxy.core.request import Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
 from batchproxy.log import Notices
 from batchproxy.observe import NullObserver
+from batchproxy.relays import Cancellable, Relays, goes_as_it_came
 from batchproxy.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from batchproxy.observe import Observer
 
 logger = logging.getLogger("batchproxy.engine")
+
+_CANCELLED = "the call was cancelled before its answer was there; try again"
 
 SWEEP_S = 0.05
 """How late a caller may learn that its deadline has passed: one sweep a pool instead of a timer a request."""
@@ -78,7 +81,8 @@ class Engine:
         self.charge: Callable[[int], object] = abs  # told of bytes that are held, or no longer; nobody counts them
         self._tasks = Tasks()
         self._canaries = Canaries(scheduler, backends, self.policies, self._tasks, self._charge)
-        self._calls: dict[Dispatch, asyncio.Task[None]] = {}
+        self._calls: dict[Dispatch, Cancellable] = {}
+        self._relays = Relays(self._calls, observer, self._end, self._failed)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -108,8 +112,8 @@ class Engine:
     def discard(self, entry: Entry) -> None:
         """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
         abandoned = self.scheduler.discard(entry)
-        if abandoned is not None and (task := self._calls.get(abandoned)) is not None:
-            task.cancel()
+        if abandoned is not None and (call := self._calls.get(abandoned)) is not None:
+            call.cancel()
 
     # -- the rhythm --------------------------------------------------------------------------------
 
@@ -136,10 +140,15 @@ class Engine:
         """
         self._pumping = False
         now = self.clock()
-        first = self.scheduler.poll(now) if spare else None
+        first = None
         while (dispatch := self.scheduler.poll(now)) is not None:
-            task = self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
-            task.add_done_callback(partial(self._never_began, dispatch))
+            if self._relays.begin(dispatch, self.backends[dispatch.endpoint.name], now):
+                pass
+            elif spare:
+                first, spare = dispatch, 0
+            else:
+                task = self._calls[dispatch] = self._tasks.spawn(f"call-{self.name}", self._run(dispatch))
+                task.add_done_callback(partial(self._never_began, dispatch))
         if self.scheduler.late():
             self._sweep(now)
         self._arm(now)
@@ -185,11 +194,7 @@ class Engine:
             replies = await self._call(dispatch, members)
             outcome = Outcome.OK
         except BatchProxyError as failure:
-            outcome, error = outcome_of(failure), failure
-            if isinstance(failure, BackendUnavailable) and failure.raw is None:
-                self._take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
-            if isinstance(failure, BackendError) and not _goes_as_it_came(members):
-                failure.raw = None  # an answer to a call that we made is nobody's to be passed on
+            outcome, error = self._failed(dispatch, members, failure)
         except asyncio.CancelledError:
             pass  # nobody waits for it any more; if a backend cancelled itself, somebody does, and it is tried again
         except Exception as failure:
@@ -198,6 +203,15 @@ class Engine:
             error = BatchProxyError(f"internal error: {type(failure).__name__}. This is a bug.", code=Code.INTERNAL)
         finally:
             self._end(dispatch, members, replies, outcome, error)
+
+    def _failed(
+        self, dispatch: Dispatch, members: Sequence[Entry], failure: BatchProxyError
+    ) -> tuple[Outcome, BatchProxyError]:
+        if isinstance(failure, BackendUnavailable) and failure.raw is None:
+            self._take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
+        if isinstance(failure, BackendError) and not goes_as_it_came(members):
+            failure.raw = None  # an answer to a call that we made is nobody's to be passed on
+        return outcome_of(failure), failure
 
     def _never_began(self, dispatch: Dispatch, task: asyncio.Task[None]) -> None:
         """A task cancelled before its first step runs no line of its coroutine, not even ``finally``."""
@@ -208,7 +222,7 @@ class Engine:
         batch, timeout_s = dispatch.batch, self._time_left(members)
         backend = self.backends[dispatch.endpoint.name]
         raw = members[0].request.raw
-        if raw is not None and _goes_as_it_came(members):
+        if raw is not None and goes_as_it_came(members):
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
         columns, sent = merge(members, self.policies[batch.key.model] if batch.padded else None)
         held = sum(column.nbytes for column in columns.values()) if len(members) > 1 else 0  # a copy of theirs
@@ -243,7 +257,7 @@ class Engine:
         del self._calls[dispatch]
         now = self.clock()
         if error is None and outcome is not Outcome.OK:
-            error = _cancelled()
+            error = BatchProxyError(_CANCELLED, code=Code.UNAVAILABLE)
         failures = self.scheduler.settle(dispatch, now, outcome, error)
         for member, reply in zip(members, replies, strict=False):  # none unless OK
             member.home = None  # as ``answer``, which it spells out
@@ -352,15 +366,6 @@ class Engine:
         for backend in self.backends.values():
             await backend.aclose()
         return stranded
-
-
-def _goes_as_it_came(members: Sequence[Entry]) -> bool:
-    """Whether the caller's own bytes go out, and the server's own come back (R1)."""
-    return len(members) == 1 and members[0].request.raw is not None
-
-
-def _cancelled() -> BatchProxyError:
-    return BatchProxyError("the call was cancelled before its answer was there; try again", code=Code.UNAVAILABLE)
 
 
 def build_engine(

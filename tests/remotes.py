@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -61,6 +61,9 @@ class FakeServer:
         if isinstance(self.answer, BatchProxyError):
             raise self.answer
         return self.answer
+
+    def begin(self, call: RawCall, timeout_s: float | None, told: Callable[..., None]) -> None:
+        """Everything has to wait here."""
 
     def relay_stream(self, *arguments: Any) -> Any:
         raise BackendRejected("no streams here", code=Code.UNIMPLEMENTED)

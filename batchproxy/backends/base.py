@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from batchproxy.core.columns import Columns
+from batchproxy.core.errors import BackendError
 from batchproxy.core.raw import Header, RawCall, RawReply
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo, Signature
@@ -57,6 +58,13 @@ class Stream(Protocol):
     async def status(self) -> tuple[int, str, Sequence[Header]]: ...
 
 
+class Begun(Protocol):
+    """A call under way."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: its server is told, if it can be."""
+
+
 class Remote(Backend, Protocol):
     """A model server."""
 
@@ -67,6 +75,20 @@ class Remote(Backend, Protocol):
             BackendRejected: the server refused; ``raw`` is its answer.
             BackendUnavailable: it did not run; ``raw`` is the server's answer, if it was that which said so.
             BackendLost: it may have run.
+        """
+
+    def begin(
+        self, call: RawCall, timeout_s: float | None, told: Callable[[RawReply | BackendError], None]
+    ) -> Begun | None:
+        """As ``relay``, where nothing has to be waited for before the call is sent.
+
+        Args:
+            call: as it came.
+            timeout_s: how long its caller will wait.
+            told: gets the answer, or what ``relay`` would raise: once, later, and not after ``cancel()``.
+
+        Returns:
+            None: something has to be waited for, and nothing was sent.
         """
 
     def relay_stream(

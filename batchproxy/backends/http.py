@@ -8,10 +8,10 @@ added or followed. Header text is Latin-1, a character for each byte. Equal head
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
-from batchproxy.backends.http_connections import BrokenError, Connections, NotConnectedError
+from batchproxy.backends.http_connections import BrokenError, Connection, Connections, NotConnectedError
 from batchproxy.backends.tls import ClientTls
 from batchproxy.codecs.tfs_calls import decode_error_document
 from batchproxy.core.errors import (
@@ -41,6 +41,8 @@ MAX_KNOWN = 512
 
 MAX_KNOWN_BYTES = 1 << 10
 """A longer head is not worth remembering."""
+
+Told = Callable[[RawReply | BackendError], None]
 
 _NO_LENGTH = b"Content-Length: 0\r\n\r\n"
 
@@ -116,11 +118,46 @@ class RestDoor:
             answer = await self._answer(method, head, body, timeout_s)
         except (BadAnswer, NotConnectedError, BrokenError, TimeoutError, ValueError) as error:
             raise _translated(self.name, error) from error
-        kept = self._kept(answer.fields)
-        reply = RawReply(answer.status, answer.reason.decode("latin-1"), kept, answer.body)
+        reply = self._reply(answer)
         if reply.status >= 400:
             raise _refused(self.name, reply)
         return reply
+
+    def begin(
+        self, method: str, path: str, headers: Sequence[Header], body: bytes, timeout_s: float | None, told: Told
+    ) -> Begun | None:
+        """As ``call``, over a connection that is free and without a task; None: there is none, nothing was sent.
+
+        Args:
+            method: POST; others may have to be sent twice.
+            path: path and query as they are to be sent.
+            headers: of the caller.
+            body: as it is to be sent; empty for none.
+            timeout_s: for the call as a whole.
+            told: gets the answer, or what ``call`` would raise: once, later, and not after ``cancel()``.
+        """
+        connection = self._connections.kept() if method == "POST" and not self._closed else None
+        if connection is None:
+            return None
+        begun = Begun(self, connection, told)
+        until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        try:
+            head = self._head(method, path, headers, len(body))
+        except ValueError:
+            self._connections.keep(connection)
+            return None
+        connection.ask(method, head, body, until, begun)
+        return begun
+
+    def outcome(self, answer: Answer | Exception) -> RawReply | BackendError:
+        """What becomes of a call that ended so."""
+        if isinstance(answer, Exception):
+            return _translated(self.name, answer)
+        reply = self._reply(answer)
+        return reply if reply.status < 400 else _refused(self.name, reply)
+
+    def _reply(self, answer: Answer) -> RawReply:
+        return RawReply(answer.status, answer.reason.decode("latin-1"), self._kept(answer.fields), answer.body)
 
     def _head(self, method: str, path: str, headers: Sequence[Header], size: int) -> bytes:
         """The head of a request; of those that differ in their length only, all but that is written once."""
@@ -153,7 +190,8 @@ class RestDoor:
         while True:
             if connection is None:
                 connection = await self._connections.new(until)
-            waiter = connection.ask(method, head, body, until)
+            waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            connection.ask(method, head, body, until, waiter)
             try:
                 return await waiter
             except BrokenError as error:
@@ -167,6 +205,38 @@ class RestDoor:
         """Close the connections; calls under way are lost."""
         self._closed = True
         await self._connections.aclose()
+
+
+class Begun:
+    """A call under way that stands where a future would: its end is told in the turn in which it comes."""
+
+    __slots__ = ("_connection", "_done", "_door", "_told")
+
+    def __init__(self, door: RestDoor, connection: Connection, told: Told) -> None:
+        self._door = door
+        self._connection = connection
+        self._told = told
+        self._done = False
+
+    def done(self) -> bool:
+        """Whether it ended, or was cancelled."""
+        return self._done
+
+    def set_result(self, answer: Answer, /) -> None:
+        """The server's."""
+        self._done = True
+        self._told(self._door.outcome(answer))
+
+    def set_exception(self, error: Exception, /) -> None:
+        """There will be no answer."""
+        self._done = True
+        self._told(self._door.outcome(error))
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: hang up."""
+        if not self._done:
+            self._done = True
+            self._connection.leave(self)
 
 
 def _own(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

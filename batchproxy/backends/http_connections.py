@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import cast
+from typing import Protocol, cast
 
 from batchproxy.wire.http1_client import Answer, AnswerHeads, BadAnswer
 
@@ -41,6 +41,14 @@ class BrokenError(Exception):
         self.silent = silent
 
 
+class Waiter(Protocol):
+    """Who wants an answer: a future will do."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Answer, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """One connection; at most one call is under way.
 
@@ -59,23 +67,24 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: Waiter | None = None
         self._until: float | None = None
 
-    def ask(self, method: str, head: bytes, body: bytes, until: float | None = None) -> asyncio.Future[Answer]:
-        """Send a request; ends as its answer, or with BadAnswer, BrokenError or TimeoutError.
+    def ask(self, method: str, head: bytes, body: bytes, until: float | None, waiter: Waiter) -> None:
+        """Send a request.
 
         Args:
             method: HTTP's.
             head: all that precedes the body.
             body: empty for none.
             until: when its time is over, in the loop's seconds; None: never.
+            waiter: gets the answer, or BadAnswer, BrokenError or TimeoutError.
         """
         self._until = until
         if until is not None:
             self._owner.watch()
         self._answer = Answer(method, heads=self._owner.heads)
-        self._waiter = waiter = self._loop.create_future()
+        self._waiter = waiter
         transport = self._transport
         if transport is None:
             raise RuntimeError("a connection was used after its end. This is a bug.")
@@ -83,7 +92,6 @@ class Connection(asyncio.Protocol):
             transport.write(head + body if body else head)
         else:
             transport.writelines((head, body))
-        return waiter
 
     def look_after(self, now: float) -> bool:
         """End the call under way if its time is over; whether there is one whose time may yet be."""
@@ -94,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._fail(TimeoutError())
         return False
 
-    def leave(self, waiter: asyncio.Future[Answer]) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Nobody waits for the call any longer: if it is still under way, hang up, as HTTP/1.1 has no other word."""
         if self._waiter is waiter:
             self._waiter = self._answer = None

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from batchproxy.backends.base import Stream
+from batchproxy.backends.base import Begun, Stream
 from batchproxy.backends.grpc_wire import GrpcWireDoor, StreamDoor
 from batchproxy.backends.http import RestDoor
 from batchproxy.backends.tls import ClientTls
@@ -136,6 +136,20 @@ class TfServingBackend:
         except BackendError as error:
             self._habits.refused(self.name, error)
             raise
+
+    def begin(
+        self, call: RawCall, timeout_s: float | None, told: Callable[[RawReply | BackendError], None]
+    ) -> Begun | None:
+        """As ``relay``, by REST over a connection that is free."""
+        if call.protocol != REST or self._rest is None:
+            return None
+        headers = self._with_static(call.headers)
+        return self._rest.begin(call.method, call.path, headers, call.body, timeout_s, partial(self._told, told))
+
+    def _told(self, told: Callable[[RawReply | BackendError], None], answer: RawReply | BackendError) -> None:
+        if isinstance(answer, BackendError):
+            self._habits.refused(self.name, answer)
+        told(answer)
 
     def relay_stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None

@@ -164,8 +164,14 @@ async def test_a_door_that_was_never_used_closes() -> None:
 
 async def asked(connections: Connections, until: float | None = None) -> Answer:
     """The answer to a simple call."""
-    connection = connections.kept() or await connections.new(until)
-    return await connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"")
+    return await asked_of(connections.kept() or await connections.new(until))
+
+
+def asked_of(connection: Connection, until: float | None = None) -> asyncio.Future[Answer]:
+    """The answer to a simple call, to come."""
+    waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"", until, waiter)
+    return waiter
 
 
 async def test_idle_connections_are_closed_in_time() -> None:
@@ -297,7 +303,7 @@ async def test_times_that_are_over_after_the_answer() -> None:
         connections = Connections("127.0.0.1", stranger.port)
         connection: Connection = await connections.new(None)
         until = asyncio.get_running_loop().time() + 60
-        waiter = connection.ask("GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"", until)
+        waiter = asked_of(connection, until)
         under_way = connection.look_after(until - 1)
         await waiter
         over = connection.look_after(until)
