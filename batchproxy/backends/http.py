@@ -23,7 +23,8 @@ from batchproxy.core.errors import (
     Code,
 )
 from batchproxy.core.raw import Header, RawReply
-from batchproxy.wire.http1_client import Answer, BadAnswer, Fields, request_head
+from batchproxy.wire.budget import Budget
+from batchproxy.wire.http1_client import Answer, BadAnswer, Fields, NoRoom, request_head
 
 _HOP = frozenset(
     {
@@ -72,12 +73,13 @@ class RestDoor:
     Args:
         base: ``http://HOST:PORT`` or ``https://HOST:PORT``, or just ``HOST:PORT``.
         tls: for ``https``; left out, the system's CAs are trusted.
+        budget: of the process, for large answers; left out, nobody counts them.
 
     Raises:
         ConfigError: a file of ``tls`` is not what it should be.
     """
 
-    def __init__(self, base: str, tls: ClientTls | None = None) -> None:
+    def __init__(self, base: str, tls: ClientTls | None = None, budget: Budget | None = None) -> None:
         url = urlsplit(base if "://" in base else f"http://{base}")
         if url.scheme not in _DEFAULT_PORTS or not url.hostname:
             raise ValueError(f"{base!r} is not an address like http://HOST:PORT")
@@ -88,7 +90,7 @@ class RestDoor:
         self.name = f"{url.scheme}://{self._host}"
         tls = tls or ClientTls()
         context = tls.context(["http/1.1"]) if url.scheme == "https" else None
-        self._connections = Connections(url.hostname, port, context, tls.server_name)
+        self._connections = Connections(url.hostname, port, context, tls.server_name, budget)
         self._closed = False
         self._heads: dict[tuple[str, Sequence[Header]], bytes] = {}
         self._fields: dict[Fields, tuple[tuple[str, str], ...]] = {}
@@ -257,6 +259,8 @@ def _translated(name: str, error: Exception) -> BackendError:
             return BackendUnavailable(f"{name}: {error}")
         case TimeoutError():
             return BackendRejected(f"{name}: no answer in time", code=Code.DEADLINE_EXCEEDED)
+        case NoRoom():
+            return BackendLost(f"{name}: {error}")  # the server has run it
         case BadAnswer():
             return BackendProtocolError(f"{name}: the answer is no HTTP: {error}")
         case ValueError():

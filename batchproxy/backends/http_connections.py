@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from typing import Protocol, cast
 
+from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_client import Answer, AnswerHeads, BadAnswer
 
 CONNECT_S = 2.0
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._until = until
         if until is not None:
             self._owner.watch()
-        self._answer = Answer(method, heads=self._owner.heads)
+        self._answer = Answer(method, heads=self._owner.heads, budget=self._owner.budget)
         self._waiter = waiter
         transport = self._transport
         if transport is None:
@@ -105,6 +106,8 @@ class Connection(asyncio.Protocol):
     def leave(self, waiter: Waiter) -> None:
         """Nobody waits for the call any longer: if it is still under way, hang up, as HTTP/1.1 has no other word."""
         if self._waiter is waiter:
+            if self._answer is not None:
+                self._answer.drop()
             self._waiter = self._answer = None
             self.end()
 
@@ -170,6 +173,8 @@ class Connection(asyncio.Protocol):
             self._fail(BrokenError(why, silent=not self._answer.started))
 
     def _fail(self, error: Exception) -> None:
+        if self._answer is not None:
+            self._answer.drop()
         waiter, self._waiter, self._answer = self._waiter, None, None
         self.end()
         if waiter is not None and not waiter.done():
@@ -184,15 +189,25 @@ class Connections:
         port: of TCP.
         tls: for TLS; None for plain text.
         server_name: within TLS, of whom the server is to be; None: the host.
+        budget: of the process, for large answers; None: nobody counts them.
 
     Attributes:
         heads: of the server's answers.
+        budget: as given.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None, server_name: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._server_name = None if tls is None else server_name or host
         self.heads = AnswerHeads()
+        self.budget = budget
         self._all: set[Connection] = set()
         self._idle: list[Connection] = []  # by the time they were given back; closed ones are found out when taken
         self._sweep: asyncio.TimerHandle | None = None

@@ -81,7 +81,7 @@ class TfServingBackend:
         rest_tls: ClientTls | None = None,
     ) -> None:
         self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client, grpc_tls, budget)
-        self._rest = None if rest is None else RestDoor(rest, rest_tls)
+        self._rest = None if rest is None else RestDoor(rest, rest_tls, budget)
         self._static = tuple(static_headers)
         self._habits = habits or Habits()
         self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
