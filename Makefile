@@ -5,9 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
+SERVERS := triton mlserver kserve # real servers of the Open Inference Protocol; their pins clash, so each has its own
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check quick test debian bench bench-wire fuzz demo docs protos
+.PHONY: help setup servers fix check quick test debian bench bench-wire fuzz demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -16,6 +17,8 @@ help: ## this list
 
 setup: $(VENV)/.test ## make the environment for development in .venv
 	@echo "== Ready: make quick while working, make test before pushing."
+
+servers: $(SERVERS:%=.venv-%/.server) ## make the environments of the real servers that tests start
 
 demo: $(VENV)/.demo ## embedded models behind the proxy, real traffic, a table; ONCE=1 stops after the table
 	@$(BIN)/python -m batchproxy demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
@@ -37,7 +40,7 @@ check: $(VENV)/.test ## style, types, import rules, docs in sync (under a minute
 quick: $(VENV)/.test ## unit and property tests, simulated worlds (under a minute)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
 
-test: debian check ## everything: what CI runs
+test: debian servers check ## everything: what CI runs
 	@echo "== All tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -66,7 +69,7 @@ protos: $(PROTOS)/.tools ## generate batchproxy/protos/*_pb2.py again
 
 # ---------------------------------------------------------------- environments
 
-$(VENV)/.made $(PROTOS)/.made:
+$(VENV)/.made $(PROTOS)/.made $(SERVERS:%=.venv-%/.made):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "batchproxy needs Python 3.11 or newer as $(PYTHON): install it, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -84,6 +87,11 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 	@echo "== Installing what the tests need into $(VENV), TensorFlow among it (70 to 100 s, 2.5 GB)"
 	@$(PIP) -e '.[test,dev]'
 	@touch $@ $(VENV)/.demo
+
+.venv-%/.server: tests/servers/%.txt | .venv-%/.made
+	@echo "== Installing $* into $(@D) (20 to 40 s, about 500 MB)"
+	@$(@D)/bin/python -m pip --disable-pip-version-check install -qq --no-compile -r $<
+	@touch $@
 
 $(PROTOS)/.tools: | $(PROTOS)/.made
 	@echo "== Installing the protobuf compiler into $(PROTOS) (some seconds)"

@@ -1,0 +1,107 @@
+"""The models that every real server serves, in numpy: they run inside the servers' own environments. No server here.
+
+Each takes and gives a row number beside its values, so that no tolerance hides a row that went to the wrong caller.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+
+MLP_FILE = "ZOO_MLP"
+"""Variable of the environment: where the ONNX file of ``mlp`` is."""
+
+DTYPES: dict[str, type[Any]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+"""The protocol's element types that numpy has; strings are ``bytes`` objects."""
+
+
+class Tensor(NamedTuple):
+    """An input or output; the first axis is open.
+
+    Attributes:
+        name: its name.
+        datatype: the protocol's word.
+        row: the axes of one row.
+    """
+
+    name: str
+    datatype: str
+    row: tuple[int, ...]
+
+
+class Model(NamedTuple):
+    """One model.
+
+    Attributes:
+        inputs: in order.
+        outputs: likewise.
+        run: what it does; ``ValueError`` where a row is refused.
+        cap: rows that Triton is told to take at most; 0: any number.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    run: Callable[[Arrays], dict[str, Array]]
+    cap: int = 0
+
+
+ROW = Tensor("row", "INT64", (1,))
+
+
+def _reversed(inputs: Arrays) -> dict[str, Array]:
+    return {"y": inputs["x"][:, ::-1], "row": inputs["row"]}
+
+
+def _strict(inputs: Arrays) -> dict[str, Array]:
+    if (inputs["x"] < 0).any():
+        raise ValueError(f"a number below zero among {len(inputs['x'])} rows")
+    return _reversed(inputs)
+
+
+def _mlp(inputs: Arrays) -> dict[str, Array]:
+    y, row = _session().run(("y", "row_out"), dict(inputs))
+    return {"y": y, "row": row}
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    import onnxruntime  # noqa: PLC0415 - takes a while, and one model needs it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(os.environ[MLP_FILE], options, providers=["CPUExecutionProvider"])
+
+
+def _echo(datatype: str, run: Callable[[Arrays], dict[str, Array]] = _reversed, cap: int = 0) -> Model:
+    return Model((Tensor("x", datatype, (2,)), ROW), (Tensor("y", datatype, (2,)), ROW), run, cap)
+
+
+MODELS: dict[str, Model] = {
+    **{f"echo_{datatype.lower()}": _echo(datatype) for datatype in DTYPES},
+    "strict": _echo("INT64", _strict),
+    "capped": _echo("INT64", cap=4),
+    "mlp": Model((Tensor("x", "FP32", (8,)), ROW), (Tensor("y", "FP32", (3,)), ROW), _mlp, cap=64),
+}
+"""Name to model."""
