@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
 
 from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
-from batchproxy.codecs.json_templates import JsonTemplates
+from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan
 from batchproxy.codecs.row_templates import RowPlan, row_plan
+from batchproxy.core.columns import Columns
 from batchproxy.core.raw import Header, RawCall
-from batchproxy.core.request import BatchKey, Request, build_request
-from batchproxy.core.shapes import Signature
+from batchproxy.core.request import Request, build_request
 from batchproxy.frontends import rest_bridge
+from batchproxy.frontends.call import Record
+from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer
 from batchproxy.wire.http1_head import Headers
 
 HOP_BY_HOP = frozenset(
@@ -23,21 +25,57 @@ HOP_BY_HOP = frozenset(
 _OURS = HOP_BY_HOP | {"content-length", "content-encoding", "host"}  # the body was inflated, the host is another
 
 
+RELAYED = RelayFormat()
+"""Writes the answers of all of them."""
+
 Found = tfs_rows.RawPredict | tfs_example_rows.RawExamples
 
 
-class _Known(NamedTuple):
-    """What predict requests of one kind have in common."""
-
-    key: BatchKey
-    signature: Signature
+Templates = JsonTemplates[NumberPlan[Known[RestAnswer]] | RowPlan[Known[RestAnswer]]]
 
 
 class RestRelay:
-    """Makes the requests of one listener for such servers."""
+    """Makes the requests of one listener for such servers.
 
-    def __init__(self) -> None:
-        self._templates: JsonTemplates[RowPlan[_Known]] = JsonTemplates()
+    Args:
+        templates: where requests of a kind are remembered; each was asked there before it comes here.
+        recorder: makes the record of a model's calls, for a verb.
+    """
+
+    def __init__(self, templates: Templates, recorder: Callable[[str, str], Record]) -> None:
+        self._templates = templates
+        self._recorder = recorder
+
+    def again(
+        self,
+        known: Known[RestAnswer],
+        columns: Columns,
+        raw: RawCall,
+        headers: Mapping[str, str],
+        deadline: float | None,
+    ) -> Request | None:
+        """The request to queue of one that is like an earlier one; None: what was known of that does not hold any more.
+
+        Args:
+            known: what they have in common.
+            columns: its own.
+            raw: as it came.
+            headers: as they came; of equal heads, what the servers want callers to share is found once.
+            deadline: on the engine's clock, in seconds.
+        """
+        pool, key = known.pool, known.key
+        assert pool is not None, "An embedded model was taken for one of a server. This is a bug."
+        if not (pool.passes_on("predict") and known.holds()):
+            self._templates.forget()
+            return None
+        found = headers.partition if type(headers) is Headers else None
+        if found is None or found[0] is not pool:
+            found = pool, pool.partition(key.model, raw)
+            if type(headers) is Headers:
+                headers.partition = found
+        if found[1] != key.partition:
+            key = key._replace(partition=found[1])
+        return Request(key, columns, 1, len(raw.body), deadline, raw)
 
     def request(
         self, pool: RemotePool, target: tfs_rest.Target | None, raw: RawCall, deadline: float | None
@@ -45,10 +83,8 @@ class RestRelay:
         """The request to queue: one that rides with others where all is known and well, else as it came (R5)."""
         if target is None:
             return as_it_came(raw, deadline)
-        if not pool.may_batch(target.model):
-            return self.merged(pool, target, raw, deadline, None)
-        again = self._again(pool, raw, deadline) if target.verb == "predict" else None
-        return again or self.merged(pool, target, raw, deadline, read(target.verb, raw.body))
+        found = read(target.verb, raw.body) if pool.may_batch(target.model) else None
+        return self.merged(pool, target, raw, deadline, found)
 
     def merged(
         self, pool: RemotePool, target: tfs_rest.Target, raw: RawCall, deadline: float | None, found: Found | None
@@ -60,23 +96,6 @@ class RestRelay:
         elif found is not None:
             request = _examples(pool, target, raw, deadline, found)
         return request or as_it_came(raw, deadline, pool.label(target.model, rest_bridge.version_of(target)))
-
-    def _again(self, pool: RemotePool, raw: RawCall, deadline: float | None) -> Request | None:
-        """A request that is like an earlier one; None: it is not, or what was known of that does not hold any more."""
-        plan = self._templates.find(raw.path, raw.body)
-        if plan is None:
-            return None
-        key, signature = plan.value
-        if pool.signature(key.model, key.version, key.signature) is not signature:
-            self._templates.forget()
-            return None
-        columns = plan.read(raw.body)
-        if columns is None:
-            return None
-        partition = pool.partition(key.model, raw)
-        if partition != key.partition:
-            key = key._replace(partition=partition)
-        return Request(key, columns, 1, len(raw.body), deadline, raw)
 
     def _predict(
         self,
@@ -96,7 +115,9 @@ class RestRelay:
         request.nbytes = len(raw.body)  # its rows keep all of it alive
         request.raw = raw
         if request.rows == 1:
-            self._templates.learn(raw.path, raw.body, row_plan(raw.body, found, _Known(request.key, signature)))
+            record = self._recorder(target.model, "predict")
+            known = Known(pool.engine, request.key, 1, 0, RELAYED, record, pool, signature)
+            self._templates.learn(raw.path, raw.body, row_plan(raw.body, found, known))
         return request
 
 

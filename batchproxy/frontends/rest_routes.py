@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple, TypeVar
 
 from batchproxy.codecs import tfs_rest
-from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
+from batchproxy.codecs.json_templates import JsonTemplates, number_plan
 from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
@@ -23,8 +23,8 @@ from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
-from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, RestAnswer, below_the_api, our_error
-from batchproxy.frontends.rest_relay import RestRelay, passed_on
+from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, below_the_api, our_error
+from batchproxy.frontends.rest_relay import RELAYED, RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
@@ -73,8 +73,8 @@ class RestRoutes:
         self._clock = clock
         self._terms = Terms(timeout_s=timeout_s, deadline_header=deadline_header, priority_header=priority_header)
         self.heavy = Heavy(clock)
-        self._relay = RestRelay()
-        self._templates: JsonTemplates[NumberPlan[Known[RestAnswer]]] = JsonTemplates()
+        self._templates: Templates = JsonTemplates()
+        self._relay = RestRelay(self._templates, self._recorder)
         self._tasks = Tasks()
 
     def handle(
@@ -96,7 +96,9 @@ class RestRoutes:
         if method == "POST":
             plan = self._templates.find(path, body)
             if plan is not None and (columns := plan.read(body)) is not None:
-                return self._predict_again(plan.value, columns, headers, started, respond)
+                again = self._predict_again(plan.value, columns, path, headers, body, started, respond)
+                if again is not None:
+                    return again
         target, fault = _target(method, path)
         if target is None:  # without a slash it is no path on any server
             pool = self._directory.default if path.startswith("/") else None
@@ -133,18 +135,28 @@ class RestRoutes:
         self,
         known: Known[RestAnswer],
         columns: Columns,
+        path: str,
         headers: Mapping[str, str],
+        body: bytes,
         started: float,
         respond: Respond,
-    ) -> Call[RestAnswer]:
-        """A request that is like an earlier one."""
+    ) -> Call[RestAnswer] | None:
+        """A request that is like an earlier one; None: what is known of that does not hold any more."""
         call = Call(known.form, respond, known.record, started)
         try:
             deadline, call.priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             call.set_exception(error)
+            return call
+        if known.pool is None:
+            request = Request(known.key, columns, known.rows, known.nbytes, deadline)
         else:
-            call.start(known.engine, Request(known.key, columns, known.rows, known.nbytes, deadline))
+            raw = RawCall(REST, "POST", path, passed_on(headers), body)
+            again = self._relay.again(known, columns, raw, headers, deadline)
+            if again is None:
+                return None
+            request = again
+        call.start(known.engine, request)
         return call
 
     def _predict(
@@ -225,7 +237,7 @@ class RestRoutes:
         if target is None or len(raw.body) <= LONG_BODY:
             request = self._relay.request(pool, target, raw, deadline)
         elif rest_relay.may_merge(pool, target):
-            call = self._call(_RELAYED, "", verb, started, respond)
+            call = self._call(RELAYED, "", verb, started, respond)
             call.priority = priority
             asked = _Asked(call, pool, target, raw, deadline)
             self._read(asked, partial(rest_relay.read, verb, raw.body), partial(self._relay_long, asked))
@@ -233,7 +245,7 @@ class RestRoutes:
         else:
             request = self._relay.merged(pool, target, raw, deadline, None)
         request.priority = priority
-        return self._start(pool.engine, request, _RELAYED, verb, started, respond)
+        return self._start(pool.engine, request, RELAYED, verb, started, respond)
 
     def _relay_long(self, asked: _Asked, found: rest_relay.Found | None) -> None:
         call, pool, target, raw, deadline = asked
@@ -350,7 +362,6 @@ def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyE
 
 _DOCUMENTS = frozenset({"status", "metadata"})
 _NO_FAULT = DecodeError("")
-_RELAYED = RelayFormat()
 _ROWS = PredictFormat(row_form=True)  # until the body is read; errors have one form
 _parsed = lru_cache(maxsize=1024)(tfs_rest.parse_target)  # an error is not kept
 
