@@ -1,4 +1,4 @@
-"""The one table of element types, in everybody's words: TensorFlow's, numpy's, ONNX's, Open Inference's. No values here.
+"""The one table of element types, in everybody's words: ours, TensorFlow's, ONNX's, v2's. No values here.
 
 Our name of a type is numpy's (``float32``, ``int64``, ``bool``, ``bfloat16``); text and bytes are ``string``.
 Types that TensorFlow has and we do not carry (quantized, RESOURCE, VARIANT) are named so that a refusal can name them.
@@ -164,7 +164,7 @@ def by_onnx(text: str) -> DType | None:
 
 
 def by_v2(datatype: str) -> DType | None:
-    """The type that the Open Inference Protocol calls ``datatype``, such as ``FP32``; None: it has none of that name."""
+    """The type that the Open Inference Protocol calls ``datatype``, such as ``FP32``; None: none is called so."""
     return _BY_V2.get(datatype)
 
 
