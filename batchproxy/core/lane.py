@@ -60,20 +60,25 @@ class Book:
 
     Attributes:
         cap: rows of a batch at most, as learned.
+        configured: the policy before its batches were rounded.
         rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
         tried: whether other caps are tried out: not where the sizes of batches were configured.
     """
 
-    __slots__ = ("cap", "max_rows", "policy", "rounded", "rows", "tried", "waiting")
+    __slots__ = ("cap", "configured", "max_rows", "policy", "rounded", "rows", "tried", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
-        self.policy = policy
+        self.rows = 0
+        self.waiting = waiting or Waiting()
+        self.begin(policy)
+
+    def begin(self, policy: Policy) -> None:
+        """The policy is another one now, so what was learned of the cap counts no more; what waits stays."""
+        self.configured = self.policy = policy
         self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
         self.rounded = False
         self.tried = not policy.allowed_batch_sizes
         self.max_rows = policy.max_queued_rows
-        self.rows = 0
-        self.waiting = waiting or Waiting()
 
     def add(self, rows: int, nbytes: int) -> None:
         """More of this model waits, or less."""
@@ -302,6 +307,15 @@ class Lane:
         lowered = self.book.cap.rows < self.cap
         self.cap = self.book.cap.rows
         return lowered
+
+    def begin(self) -> None:
+        """The model's policy is another one: those who wait keep their order."""
+        policy = self.book.policy
+        texts = any(entry.request.raw is not None and entry.request.raw.protocol == REST for entry in self)
+        self.cap = self.book.cap.rows
+        self.max_bytes = min(policy.max_batch_bytes, MAX_TEXT_BYTES) if texts else policy.max_batch_bytes
+        self._handicap = AGING_S * policy.priority
+        self._clean_left = 0
 
     def round(self) -> bool:
         """The model's batches are rounded from now on; returns whether it may have fewer rows."""

@@ -8,6 +8,7 @@ from math import inf
 from batchproxy.core.cost import Cost
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.lane import Book, Lane, Waiting
+from batchproxy.core.padding import Rounded
 from batchproxy.core.policy import Policy
 from batchproxy.core.ranking import Ranking
 from batchproxy.core.request import BatchKey, Entry, Request
@@ -102,6 +103,19 @@ class Lanes:
             for lane in self._lanes.values():
                 if lane.book is book and lane.fit():
                     self.rank(lane)
+
+    def reconfigure(self, policies: Rounded) -> None:
+        """Take other policies over: those that wait go by them from now on, in the order in which they were."""
+        for model in policies:
+            self._book(model)
+        changed = [model for model, book in self.books.items() if book.configured != policies.configured(model)]
+        for model in changed:
+            policies.forget(model)
+            self.books[model].begin(policies[model])
+        for lane in list(self._lanes.values()):
+            if lane.key.model in changed:
+                lane.begin()
+                self.rank(lane)
 
     def round(self, model: str) -> None:
         """The batches of a model are rounded up to powers of two from now on: its policy says so already."""

@@ -42,6 +42,14 @@ class Rounded(Mapping[str, Policy]):
         self._rounded[model] = replace(policy, allowed_batch_sizes=tuple(sizes))
         return True
 
+    def configured(self, model: str) -> Policy:
+        """The policy without what is rounded."""
+        return self._configured[model]
+
+    def forget(self, model: str) -> None:
+        """Its policy is another one now: whether it has to be rounded is found out anew."""
+        self._rounded.pop(model, None)
+
     def __getitem__(self, model: str) -> Policy:
         return self._rounded[model] if model in self._rounded else self._configured[model]
 

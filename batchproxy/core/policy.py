@@ -71,9 +71,15 @@ class Policies(Mapping[str, Policy]):
     def __init__(self, named: Mapping[str, Policy], others: Policy | None = None) -> None:
         self._named = dict(named)
         self._others = others
+        self._former: dict[str, Policy] = {}
+
+    def change(self, named: Mapping[str, Policy], others: Policy | None) -> None:
+        """Other policies from now on; requests of a model that has none any more keep the last one it had."""
+        self._former |= self._named
+        self._named, self._others = dict(named), others
 
     def __getitem__(self, name: str) -> Policy:
-        policy = self._named.get(name, self._others)
+        policy = self._named.get(name, self._others) or self._former.get(name)
         if policy is None:
             raise KeyError(name)
         return policy

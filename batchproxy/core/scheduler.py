@@ -349,6 +349,10 @@ class Scheduler:
         found, self._late = self._late, []
         return found + list(self._unanswered())
 
+    def wants(self, version: int) -> bool:
+        """Whether anyone not yet answered means this version of a model."""
+        return any(entry.request.key.version == version for entry in self._unanswered())
+
     def _unanswered(self) -> Iterator[Entry]:
         yield from self._lanes.entries()
         open_batches = (*self._front, *self._running)
@@ -356,6 +360,11 @@ class Scheduler:
         parked = [batch for family in families for batch in family.parked]
         for batch in (*open_batches, *parked):
             yield from (entry for entry in batch.entries if entry.state is not State.DONE)
+
+    def reconfigure(self) -> None:
+        """The policies that this was made with say something else now."""
+        self._lanes.reconfigure(self.policies)
+        self._look_again()
 
     # -- being looked at ---------------------------------------------------------------------------
 
