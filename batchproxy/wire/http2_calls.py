@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from batchproxy.wire import grpc
 from batchproxy.wire.http2_head import Head, Refusal
 from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_messages import HIGH_BYTES, Inbox, Outbox
 from batchproxy.wire.http2_streams import GONE, Extra, Stream
 from batchproxy.wire.unpack import Packed
 
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from batchproxy.wire.http2_intake import Intake
     from batchproxy.wire.http2_outlet import Outlet
 
-HIGH_BYTES = 256 << 10
-"""Unsent bytes of an answer above which its owner is asked to wait: twice the window that a peer of ours gets, so that
-one round trip's worth is there when the caller opens its window."""
-
-LOW_BYTES = HIGH_BYTES // 2
-"""Unsent bytes at which the owner may go on."""
-
-_INTERNAL, _RESOURCE_EXHAUSTED = 13, 8
 _UNKNOWN = -1
 
 
@@ -51,8 +44,7 @@ class GrpcStreamCall(Stream):
     """
 
     __slots__ = (
-        "_begun", "_buffer", "_end", "_intake", "_limits", "_next", "_outlet", "_pieces", "_refused", "_unsent",
-        "_waiting", "_whole", "on_input", "on_writable",
+        "_begun", "_in", "_intake", "_limits", "_out", "_outlet", "_refused", "on_input", "on_writable",
     )  # fmt: skip
 
     streamed: ClassVar[bool] = True
@@ -73,14 +65,9 @@ class GrpcStreamCall(Stream):
         self.extra.trailers = b""
         self.on_input: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
-        self._buffer = bytearray()  # what came and was not taken
-        self._next = 0  # where the first message begins that is not whole, in bytes of all that came
-        self._end = _UNKNOWN  # and where it ends, once its prefix came
-        self._whole = 0  # messages to be taken
+        self._in = Inbox(limits.message_bytes)
+        self._out = Outbox()
         self._begun = False  # our head is sent
-        self._pieces: list[bytes] = []  # what is to be sent, but for what the outlet has in hand
-        self._unsent = 0  # bytes of these
-        self._waiting = False  # the owner was asked to wait
         self._refused = False
 
     @property
@@ -94,24 +81,19 @@ class GrpcStreamCall(Stream):
     @property
     def ended(self) -> bool:
         """Whether every message was taken and no more will come."""
-        return self.carrier is None or (self.message is not None and not self._whole)
+        return self.carrier is None or (self.message is not None and not self._in.whole)
 
     # -- the owner's side --------------------------------------------------------------------------
 
     def receive(self) -> bytes | Packed | None:
         """The next message; compressed only where to inflate it takes long; None: there is none now."""
         extra = self.extra
-        if self.carrier is None or extra is None or not self._whole:
+        if self.carrier is None or extra is None:
             return None
-        compressed, length = grpc.PREFIX.unpack_from(self._buffer)
-        end = grpc.PREFIX.size + length
-        with memoryview(self._buffer) as view:
-            message = bytes(view[grpc.PREFIX.size : end])
-        del self._buffer[:end]
-        self._whole -= 1
-        extra.held -= end
-        if not self._whole:
-            extra.wanted = self._end
+        found = self._in.receive(extra)
+        if found is None:
+            return None
+        compressed, message = found
         self._intake.taken(self, extra)
         if not compressed:
             return message
@@ -144,12 +126,11 @@ class GrpcStreamCall(Stream):
         if self.carrier is None or extra is None:
             return True
         self.send_headers()
-        self._pieces.append(grpc.PREFIX.pack(0, len(message)) + message)
-        self._unsent += len(self._pieces[-1])
+        self._out.add(message)
         self._outlet.go_on(self, extra)
-        if self._backlog() < HIGH_BYTES and not self._outlet.slow:
+        if self._out.backlog(extra) < HIGH_BYTES and not self._outlet.slow:
             return True
-        self._waiting = True
+        self._out.waiting = True
         return False
 
     def finish(self, code: int, text: str = "", trailers: Sequence[grpc.Pair] = ()) -> None:
@@ -176,61 +157,33 @@ class GrpcStreamCall(Stream):
             self._outlet.inform(self, grpc.RESPONSE)
             self._outlet.respond(self, block, b"", None)
 
-    def _backlog(self) -> int:
-        extra = self.extra
-        return self._unsent + (len(extra.body) - extra.sent if extra is not None and extra.body else 0)
-
     # -- the connection's side ---------------------------------------------------------------------
 
     def take(self, data: bytes, limits: Http2Limits) -> None:
         extra = self.extended(limits.window_bytes)
-        extra.received += len(data)
-        extra.held += len(data)
-        self._buffer += data
-        found, start = self._whole, extra.received - len(self._buffer)
-        while True:
-            if self._end == _UNKNOWN:
-                if extra.received - self._next < grpc.PREFIX.size:
-                    break
-                compressed, length = grpc.PREFIX.unpack_from(self._buffer, self._next - start)
-                if length > limits.message_bytes:
-                    text = f"Received message larger than max ({length} vs. {limits.message_bytes})"  # grpc's own words
-                    raise Refusal(_RESOURCE_EXHAUSTED, text)
-                if compressed and not self.head.encoding:
-                    raise Refusal(_INTERNAL, "a message is marked as compressed, but no grpc-encoding was given")
-                self._end = self._next + grpc.PREFIX.size + length
-            if extra.received < self._end:
-                break
-            self._next, self._end = self._end, _UNKNOWN
-            self._whole += 1
-        extra.wanted = _UNKNOWN if self._whole else self._end
-        if self._whole > found:
+        if self._in.take(extra, data, self.head.encoding):
             self._outlet.worked()
             if self.on_input is not None:
                 self.on_input()
 
     def complete(self, limits: Http2Limits) -> None:
-        if self.extended(limits.window_bytes).received != self._next:
-            raise Refusal(_INTERNAL, "the message ends before its announced length")
+        self._in.complete(self.extended(limits.window_bytes))
         self.message = b""
         if self.on_input is not None:
             self.on_input()
 
     def next_piece(self) -> bytes:
-        piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        self._unsent = 0
-        if self._waiting and len(piece) < LOW_BYTES and not self._outlet.slow:
-            self._go_on()
+        piece = self._out.take()
+        if not self._outlet.slow:
+            self._relieve(len(piece))
         return piece
 
     def wake(self) -> None:
-        if self._waiting and self._backlog() < LOW_BYTES:
-            self._go_on()
+        if self.extra is not None:
+            self._relieve(self._out.backlog(self.extra))
 
-    def _go_on(self) -> None:
-        self._waiting = False
-        if self.on_writable is not None:
+    def _relieve(self, backlog: int) -> None:
+        if self._out.relieved(backlog) and self.on_writable is not None:
             self.on_writable()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -243,5 +196,5 @@ class GrpcStreamCall(Stream):
     def cancel(self) -> None:
         super().cancel()
         if self.extra is GONE:
-            self._buffer.clear()
-            self._pieces.clear()
+            self._in.clear()
+            self._out.clear()

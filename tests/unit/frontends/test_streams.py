@@ -21,7 +21,8 @@ from batchproxy.frontends.streams import Streams
 from batchproxy.wire import frames
 from batchproxy.wire import grpc as grpc_wire
 from batchproxy.wire.frames import END_STREAM, HEADERS, ErrorCode
-from batchproxy.wire.http2_calls import HIGH_BYTES, GrpcStreamCall
+from batchproxy.wire.http2_calls import GrpcStreamCall
+from batchproxy.wire.http2_messages import HIGH_BYTES
 from batchproxy.wire.unpack import QUICK_TEXT_BYTES
 from tests.http2_peer import Frame, Peer, data, prefixed
 from tests.listening import until

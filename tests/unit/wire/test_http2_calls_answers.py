@@ -8,8 +8,9 @@ import pytest
 
 from batchproxy.wire import frames, grpc
 from batchproxy.wire.frames import DATA, END_STREAM, HEADERS, ErrorCode
-from batchproxy.wire.http2_calls import HIGH_BYTES, GrpcStreamCall
+from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_limits import Http2Limits
+from batchproxy.wire.http2_messages import HIGH_BYTES
 from batchproxy.wire.unpack import QUICK_TEXT_BYTES, Packed
 from tests.http2_peer import data, prefixed, resets_of
 from tests.streamed import GZIPPED, HEAD, Told, a_peer, begun, body, taken
