@@ -11,13 +11,13 @@ from batchproxy.core.assembly import merge, split
 from batchproxy.core.errors import BatchProxyError
 
 if TYPE_CHECKING:
-    from batchproxy.backends.base import Backend
     from batchproxy.core.batch import Dispatch
     from batchproxy.core.canary import Step, Trial
     from batchproxy.core.columns import Columns
     from batchproxy.core.policy import Policy
     from batchproxy.core.request import Entry, Reply
     from batchproxy.core.scheduler import Scheduler
+    from batchproxy.fleet import Fleet
     from batchproxy.tasks import Tasks
 
 
@@ -26,7 +26,7 @@ class Canaries:
 
     Args:
         scheduler: decides.
-        backends: endpoint name to what carries its calls.
+        fleet: of the engine, which has what carries the calls.
         policies: model name to policy, for padding.
         tasks: of the engine, which ends them.
         charge: told of bytes that are held, or no longer.
@@ -35,13 +35,13 @@ class Canaries:
     def __init__(
         self,
         scheduler: Scheduler,
-        backends: Mapping[str, Backend],
+        fleet: Fleet,
         policies: Mapping[str, Policy],
         tasks: Tasks,
         charge: Callable[[int], object],
     ) -> None:
         self._canary = scheduler.canary
-        self._backends = backends
+        self._fleet = fleet
         self._policies = policies
         self._tasks = tasks
         self._charge = charge
@@ -61,6 +61,7 @@ class Canaries:
         if timer is not None:
             timer.cancel()
         self._canary.ended(trial)
+        self._fleet.released(trial.endpoint)
 
     async def _run(self, trial: Trial) -> None:
         try:
@@ -76,7 +77,7 @@ class Canaries:
         held = sum(column.nbytes for column in columns.values()) if len(members) > 1 else 0
         self._charge(held)
         try:
-            reply = await self._backends[trial.endpoint.name].infer(trial.key, columns, self._timeout_s)
+            reply = await self._fleet.of(trial.endpoint).infer(trial.key, columns, self._timeout_s)
         finally:
             self._charge(-held)
         rows = sum(member.request.rows or 0 for member in members)

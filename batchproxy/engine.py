@@ -31,6 +31,7 @@ from batchproxy.core.errors import (
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
+from batchproxy.fleet import Fleet
 from batchproxy.log import Notices
 from batchproxy.observe import NullObserver
 from batchproxy.relays import Cancellable, Relays, goes_as_it_came
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from batchproxy.backends.base import Backend, Remote
     from batchproxy.core.batch import Dispatch
+    from batchproxy.core.ends import Failure
     from batchproxy.core.policy import Policy
     from batchproxy.observe import Observer
 
@@ -60,7 +62,11 @@ class Engine:
         scheduler: decides.
         backends: endpoint name to the backend that carries its calls.
         observer: told of each call.
+        endpoint: makes the book of an endpoint that is added later.
         clock: monotonic seconds.
+
+    Attributes:
+        fleet: its backends; endpoints are added and removed there.
     """
 
     def __init__(
@@ -70,17 +76,19 @@ class Engine:
         backends: Mapping[str, Backend],
         *,
         observer: Observer,
+        endpoint: Callable[[str], Endpoint] = Endpoint,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.scheduler = scheduler
-        self.backends = backends
         self.clock = clock
         self.policies: Mapping[str, Policy] = scheduler.policies
         self._observer = observer
         self.charge: Callable[[int], object] = abs  # told of bytes that are held, or no longer; nobody counts them
         self._tasks = Tasks()
-        self._canaries = Canaries(scheduler, backends, self.policies, self._tasks, self._charge)
+        self.fleet = Fleet(scheduler, backends, endpoint, self._tasks, self._tell, self._pump_soon)
+        self.backends: Mapping[str, Backend] = self.fleet.backends
+        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, self._charge)
         self._calls: dict[Dispatch, Cancellable] = {}
         self._relays = Relays(self._calls, observer, self._end, self._failed)
         self._pumping = False
@@ -142,7 +150,7 @@ class Engine:
         now = self.clock()
         first = None
         while (dispatch := self.scheduler.poll(now)) is not None:
-            if self._relays.begin(dispatch, self.backends[dispatch.endpoint.name], now):
+            if self._relays.begin(dispatch, self.fleet.of(dispatch.endpoint), now):
                 pass
             elif spare:
                 first, spare = dispatch, 0
@@ -208,7 +216,7 @@ class Engine:
         self, dispatch: Dispatch, members: Sequence[Entry], failure: BatchProxyError
     ) -> tuple[Outcome, BatchProxyError]:
         if isinstance(failure, BackendUnavailable) and failure.raw is None:
-            self._take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
+            self.fleet.take_out(dispatch.endpoint, failure)  # it cannot be reached, it did not say so itself
         if isinstance(failure, BackendError) and not goes_as_it_came(members):
             failure.raw = None  # an answer to a call that we made is nobody's to be passed on
         return outcome_of(failure), failure
@@ -220,7 +228,7 @@ class Engine:
 
     async def _call(self, dispatch: Dispatch, members: Sequence[Entry]) -> Sequence[Reply]:
         batch, timeout_s = dispatch.batch, self._time_left(members)
-        backend = self.backends[dispatch.endpoint.name]
+        backend = self.fleet.of(dispatch.endpoint)
         raw = members[0].request.raw
         if raw is not None and goes_as_it_came(members):
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
@@ -267,8 +275,9 @@ class Engine:
                     waiter.set_result(reply)
                 except Exception:
                     logger.exception(UNANSWERED, dispatch.batch.key.model)
-        for entry, why in failures:
-            answer(entry, why)
+        self._tell(failures)
+        if dispatch.endpoint.gone:
+            self.fleet.released(dispatch.endpoint)
         self._pump()
         if len(replies) > 1:
             self._canaries.consider(dispatch, members, replies)
@@ -278,27 +287,14 @@ class Engine:
 
     async def probe(self) -> None:
         """Ask every endpoint that is not up whether it is now."""
-        down = [endpoint for endpoint in self.scheduler.balancer.endpoints if not endpoint.up]
-        await asyncio.gather(*(self._probe(endpoint) for endpoint in down))
+        await self.fleet.probe()
 
     async def keep_probing(self, interval_s: float) -> None:
         """Probe what is not up, every ``interval_s`` seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(interval_s)
-            await self.probe()
+        await self.fleet.keep_probing(interval_s)
 
-    async def _probe(self, endpoint: Endpoint) -> None:
-        try:
-            await self.backends[endpoint.name].probe()
-        except BackendError as error:
-            endpoint.last_error = error.message
-        else:
-            self.scheduler.bring_back(endpoint)
-            self._pump_soon()
-
-    def _take_out(self, endpoint: Endpoint, error: BackendError) -> None:
-        for entry, why in self.scheduler.take_out(endpoint, error.message):
-            self.discard(entry)
+    def _tell(self, failures: Sequence[Failure]) -> None:
+        for entry, why in failures:
             answer(entry, why)
 
     @contextmanager
@@ -322,14 +318,15 @@ class Engine:
         if strand is not None:
             self._streams.add(strand)
         try:
-            yield cast("Remote", self.backends[endpoint.name])
+            yield cast("Remote", self.fleet.of(endpoint))
         except BackendUnavailable as error:
             if error.raw is None:
-                self._take_out(endpoint, error)
+                self.fleet.take_out(endpoint, error)
             raise
         finally:
             endpoint.relayed -= 1
             endpoint.rows -= 1
+            self.fleet.released(endpoint)
             if strand is not None:
                 self._streams.discard(strand)
                 self._arm(self.clock())
@@ -363,8 +360,7 @@ class Engine:
         await self._tasks.aclose()
         if self._timer is not None:
             self._timer.cancel()
-        for backend in self.backends.values():
-            await backend.aclose()
+        await self.fleet.aclose()
         return stranded
 
 
@@ -393,11 +389,12 @@ def build_engine(
         observer: told of each call.
         clock: monotonic seconds.
     """
+    endpoint = partial(Endpoint, max_inflight=max_inflight, max_relayed=max_relayed)
     scheduler = Scheduler(
         policies,
-        [Endpoint(address, max_inflight=max_inflight, max_relayed=max_relayed) for address in backends],
+        [endpoint(address) for address in backends],
         max_queued_bytes=max_queued_bytes,
         call_timeout_s=call_timeout_s,
         notice=Notices(logger),
     )
-    return Engine(name, scheduler, backends, observer=observer or NullObserver(), clock=clock)
+    return Engine(name, scheduler, backends, observer=observer or NullObserver(), endpoint=endpoint, clock=clock)

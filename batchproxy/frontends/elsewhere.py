@@ -58,8 +58,7 @@ async def ask_where_served(engine: Engine, ask: Callable[[Server], Awaitable[T]]
 
 def _others(engine: Engine, but: Server | None) -> Iterator[Server]:
     for endpoint in engine.scheduler.balancer.endpoints:
-        server = cast("Server", engine.backends[endpoint.name])
-        if endpoint.up and server is not but:
+        if endpoint.up and (server := cast("Server", engine.backends[endpoint.name])) is not but:
             yield server
 
 

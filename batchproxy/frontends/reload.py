@@ -37,7 +37,7 @@ async def reload_everywhere(engine: Engine, call: RawCall, timeout_s: float | No
             them answered.
     """
     limit_s = RELOAD_S if timeout_s is None else timeout_s
-    servers = cast("Mapping[str, Server]", engine.backends)
+    servers = cast("Mapping[str, Server]", dict(engine.backends))  # they may come and go meanwhile
     answers = await asyncio.gather(*(_ask(server, call, limit_s) for server in servers.values()))
     failures = [answer for answer in answers if isinstance(answer, BatchProxyError)]
     if not failures:

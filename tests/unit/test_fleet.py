@@ -1,0 +1,215 @@
+"""Tests of batchproxy.fleet: endpoints that are added and removed while calls are under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from batchproxy.core.errors import BackendUnavailable, Code, NoEndpoint
+from batchproxy.engine import Engine
+from batchproxy.testing import FIXED, FakeBackend, a_request
+from tests.unit.engines import an_engine, held, numbers, single, submit
+
+
+class Sick(FakeBackend):
+    """Does not answer its probe."""
+
+    async def probe(self) -> None:
+        raise BackendUnavailable("still loading")
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - the loop does the rest in its next turns; there is no event for it
+        await asyncio.sleep(0)
+
+
+async def _until_up(engine: Engine, name: str) -> None:
+    await _until(lambda: any(each.up and each.name == name for each in engine.scheduler.balancer.endpoints))
+
+
+async def _until_closed(backend: FakeBackend) -> None:
+    await _until(lambda: backend.closed)
+
+
+async def test_added_endpoint_is_probed_and_used() -> None:
+    """At once, without a round of probes."""
+    engine = an_engine(first := FakeBackend())
+    gate, running = await held(engine, first, single(0))
+    waiting = submit(engine, single(1))
+
+    engine.fleet.add("new", second := FakeBackend())
+
+    assert [[1]] == await numbers(waiting)
+    assert [[1]] == second.calls
+    gate.release()
+    await numbers(running)
+
+
+async def test_added_endpoint_that_does_not_answer_is_not_used() -> None:
+    """Its reason can be read; the next round of probes asks again."""
+    engine = an_engine(FakeBackend())
+
+    engine.fleet.add("new", sick := Sick())
+    await engine.probe()
+
+    endpoint = engine.scheduler.balancer.endpoints[1]
+    assert (False, "still loading") == (endpoint.up, endpoint.last_error)
+    assert [[0]] == await numbers(submit(engine, single(0)))
+    assert [] == sick.calls
+
+
+async def test_name_is_taken_once() -> None:
+    """Two endpoints of one name could not be told apart."""
+    engine = an_engine(FakeBackend())
+
+    with pytest.raises(ValueError, match="e0 is in the pool already"):
+        engine.fleet.add("e0", FakeBackend())
+
+
+async def test_removed_endpoint_ends_what_it_has() -> None:
+    """The call in flight is answered, then its backend is closed; what waits goes elsewhere."""
+    engine = an_engine(first := FakeBackend(), second := FakeBackend())
+    gate, running = await held(engine, first, single(0))
+    other, more = await held(engine, second, single(1))
+    waiting = submit(engine, single(2))
+
+    engine.fleet.remove("e0")
+    await asyncio.sleep(0)
+    closed_early = first.closed
+    gate.release()
+    other.release()
+
+    assert [[0], [1], [2]] == await numbers([*running, *more, *waiting])
+    assert not closed_early
+    await _until_closed(first)
+    assert [[0]] == first.calls
+    assert [[1], [2]] == second.calls
+    assert ["e1"] == list(engine.backends)
+
+
+async def test_idle_endpoint_is_closed_when_it_is_removed() -> None:
+    """There is nothing to wait for."""
+    engine = an_engine(first := FakeBackend(), FakeBackend())
+
+    engine.fleet.remove("e0")
+
+    await _until_closed(first)
+    assert [[0]] == await numbers(submit(engine, single(0)))
+
+
+async def test_without_the_last_endpoint_waiting_callers_are_told() -> None:
+    """What is in flight is answered all the same."""
+    engine = an_engine(backend := FakeBackend())
+    gate, running = await held(engine, backend, single(0))
+    waiting = submit(engine, single(1))
+
+    engine.fleet.remove("e0")
+
+    with pytest.raises(NoEndpoint, match="the pool has none at present"):
+        await waiting[0]
+    gate.release()
+    assert [[0]] == await numbers(running)
+    await _until_closed(backend)
+    with pytest.raises(NoEndpoint):
+        submit(engine, single(2))
+
+
+async def test_name_comes_back_while_its_last_call_runs() -> None:
+    """The old backend keeps its call, the new one gets the next."""
+    engine = an_engine(old := FakeBackend())
+    gate, running = await held(engine, old, single(0))
+
+    engine.fleet.remove("e0")
+    engine.fleet.add("e0", new := FakeBackend())
+    await _until_up(engine, "e0")
+    later = await numbers(submit(engine, single(1)))
+    gate.release()
+
+    assert ([[1]], [[0]]) == (later, await numbers(running))
+    assert ([[0]], [[1]]) == (old.calls, new.calls)
+    await _until_closed(old)
+    assert not new.closed
+
+
+async def test_relay_that_was_bound_before_still_goes() -> None:
+    """It has its place at the endpoint, whose backend waits for it."""
+    engine = an_engine(first := FakeBackend())
+    answers = submit(engine, a_request(first=7, signature=FIXED))
+
+    engine.fleet.remove("e0")
+
+    assert [[7]] == await numbers(answers)
+    await _until_closed(first)
+
+
+async def test_stream_keeps_a_removed_endpoint_open() -> None:
+    """A borrowed server is closed once it is given back."""
+    engine = an_engine(first := FakeBackend(), FakeBackend())
+    engine.scheduler.balancer.endpoints[1].rows = 5  # so that the other one is borrowed
+
+    with engine.borrow() as server:
+        engine.fleet.remove("e0")
+        await asyncio.sleep(0)
+        closed_early = first.closed
+
+    assert isinstance(server, FakeBackend)
+    assert first is server
+    assert not closed_early
+    await _until_closed(first)
+
+
+async def test_call_that_fails_on_a_removed_endpoint_goes_elsewhere() -> None:
+    """And its failure takes nothing out."""
+    engine = an_engine(first := FakeBackend(), second := FakeBackend())
+    first.script.append(BackendUnavailable("gone"))
+    gate, running = await held(engine, first, single(0))
+
+    engine.fleet.remove("e0")
+    gate.release()
+
+    assert [[0]] == await numbers(running)
+    assert [[0]] == second.calls
+    await _until_closed(first)
+
+
+async def test_probe_that_ends_after_the_removal_changes_nothing() -> None:
+    """Whatever it says."""
+
+    class Slow(FakeBackend):
+        def __init__(self, error: BackendUnavailable | None) -> None:
+            super().__init__()
+            self.asked, self.go, self._error = asyncio.Event(), asyncio.Event(), error
+
+        async def probe(self) -> None:
+            self.asked.set()
+            await self.go.wait()
+            if self._error is not None:
+                raise self._error
+
+    for error in (None, BackendUnavailable("no")):
+        engine = an_engine(FakeBackend())
+        engine.fleet.add("new", slow := Slow(error))
+        await slow.asked.wait()
+        endpoint = engine.scheduler.balancer.endpoints[1]
+        engine.fleet.remove("new")
+        slow.go.set()
+        await _until_closed(slow)
+
+        assert (False, "removed from the pool") == (endpoint.up, endpoint.last_error)
+        await engine.fleet._probe(endpoint)  # one that was due at that moment
+
+
+async def test_close_closes_what_is_leaving() -> None:
+    """A call on a removed endpoint is ended like any other."""
+    engine = an_engine(backend := FakeBackend())
+    _, running = await held(engine, backend, single(0))
+    engine.fleet.remove("e0")
+
+    await engine.aclose()
+
+    assert backend.closed
+    with pytest.raises(Exception, match="shut down") as raised:
+        await running[0]
+    assert Code.UNAVAILABLE == raised.value.code  # type: ignore[attr-defined]
