@@ -72,7 +72,9 @@ class Canaries:
             pass  # it has no caller, and says nothing of the batch
 
     async def _call(self, trial: Trial, step: Step) -> Columns:
-        members, policy = step.members, self._policies[trial.key.model]
+        model = trial.key.model
+        members, policy = step.members, self._policies[model]
+        self._canary.calls[model] += 1
         columns, sent = merge(members, policy if trial.padded else None)
         held = sum(column.nbytes for column in columns.values()) if len(members) > 1 else 0
         self._charge(held)

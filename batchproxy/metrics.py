@@ -202,7 +202,17 @@ class Metrics(Collector):
         )
         for (model, reason), count in self._released.items():
             batches.add_metric([model, reason.value], count)
-        yield batches
+        verdicts = CounterMetricFamily(
+            "batchproxy_canaries", "Checks whether rows influence each other, by what they said.",
+            labels=["model", "verdict"],
+        )  # fmt: skip
+        for engine in self._engines():
+            canary = engine.scheduler.canary
+            for model, count in canary.calls.items():
+                batches.add_metric([model, Release.CANARY.value], count)
+            for (model, verdict), count in canary.verdicts.items():
+                verdicts.add_metric([model, verdict.value], count)
+        yield from (batches, verdicts)
         yield from self._gauges()
         yield from self._limits()
         yield from self._costs()
@@ -265,7 +275,9 @@ class Metrics(Collector):
 
     def released(self, model: str) -> dict[str, int]:
         """Why its calls left when they did, and how many did so."""
-        return {reason.value: count for (name, reason), count in self._released.items() if name == model}
+        found = {reason.value: count for (name, reason), count in self._released.items() if name == model}
+        canaries = sum(engine.scheduler.canary.calls[model] for engine in self._engines())
+        return {**found, Release.CANARY.value: canaries} if canaries else found
 
     def summary(self, model: str) -> dict[str, float]:
         """The few numbers of a model that the live page shows; rows and calls count every call, whatever its end."""

@@ -32,7 +32,11 @@ REASONS = {
     "slot": "there was room for one more, and it was its turn",
     "alone": "they may not be merged, so they wait for nothing",
     "timed": "the endpoint had been emptied, to time a batch that has it to itself",
-    "again": "they were sent again, whole or in parts, after a call that did not work",
+    "deadline": "the time of one of their callers was nearly up",
+    "shape": "they have no axis that rows could be merged along, so they wait for nothing",
+    "again": "they were sent again after a call that did not run",
+    "bisect": "they were a part of one that was rejected",
+    "canary": "they checked an earlier one",
 }
 """Of why a batch left, by ``Release``'s values: "... when ...", as it is said of several."""
 

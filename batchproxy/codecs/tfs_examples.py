@@ -1,6 +1,7 @@
 """Classify and Regress over gRPC: examples cut out of requests, joined into one, and results cut out of its answer.
 
-No example and no result is read here: each is a row of a column, as the bytes that it was sent as. What a merged
+No example is read here, and results only to hold one against another (`core.canary`): each is a row of a column, as the
+bytes that it was sent as. What a merged
 request could not say again is not taken, and travels as it came. The two methods' messages differ in nothing but their
 names, so ours of Classify serve both.
 """
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
+from math import inf
 from typing import NamedTuple
 
+import numpy as np
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
+from batchproxy.core import compare
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BackendProtocolError
 from batchproxy.core.request import BatchKey, Reply, Version
@@ -36,6 +40,7 @@ RESULTS = "results"
 
 _CLASSIFY_OUTPUTS = {"classes", "scores"}  # TensorFlow's names of the outputs, too: saved_model/signature_constants.py
 _REGRESS_OUTPUTS = {"outputs"}
+_A_REGRESSION = {b"", b"\x0d"}  # how one begins: its only field is the number, left out where it is 0
 _MESSAGE_OVERHEAD = 33  # bytes of CPython's own for each bytes object
 
 
@@ -90,8 +95,34 @@ class MessageColumn:
         joined = [*self.messages, *chain.from_iterable(other.messages for other in others)]
         return MessageColumn(joined, self.shape_class)
 
+    def deviation(self, other: MessageColumn) -> float:
+        """How far apart two answers to the same examples are; as ``compare.arrays``."""
+        if self.messages == other.messages:
+            return 0.0
+        return max(map(_apart, *zip(*zip_longest(self.messages, other.messages, fillvalue=b"?"), strict=True)))
+
     def __repr__(self) -> str:
         return f"MessageColumn({len(self.messages)} messages)"
+
+
+def _apart(one: bytes, other: bytes) -> float:
+    """Of two results: both a Regression, or both Classifications, which agree in their labels."""
+    found = [_labels_and_numbers(result) for result in (one, other)]
+    (labels, numbers), (other_labels, other_numbers) = found
+    if labels != other_labels:
+        return inf
+    return compare.arrays(np.array(numbers, np.float32), np.array(other_numbers, np.float32))
+
+
+def _labels_and_numbers(result: bytes) -> tuple[object, list[float]]:
+    """A Regression has no labels; what is neither is its own label, so that it is equal to nothing else."""
+    try:
+        if result[:1] in _A_REGRESSION:
+            return None, [pb.Regression.FromString(result).value]
+        classes = pb.Classifications.FromString(result).classes
+    except ProtobufDecodeError:
+        return result, []
+    return [entry.label for entry in classes], [entry.score for entry in classes]
 
 
 @dataclass(slots=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from batchproxy.core.cost import Cost
 from batchproxy.core.limit import Limit
+from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.request import BatchKey, Version
 
 MAX_RELAYED = 256
@@ -183,7 +184,7 @@ class Balancer:
         return f"model {model!r}: no endpoint can be used ({'; '.join(reasons) or 'the pool has none at present'})"
 
     def choose(
-        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, patience: float = math.inf
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, hurry: Hurry = EASE
     ) -> tuple[Endpoint | None, float]:
         """The endpoint that may have a merged call now and would answer it first.
 
@@ -193,7 +194,7 @@ class Balancer:
             cap: rows of a batch at most.
             now: the engine's clock, in seconds.
             avoid: used only if it is the last choice.
-            patience: how long the most urgent caller waits in all, in seconds.
+            hurry: of the most urgent caller.
 
         Returns:
             The endpoint, or None and from when one may have it; ``inf``: not before another call has ended.
@@ -207,7 +208,7 @@ class Balancer:
             if not endpoint.up:
                 continue
             cost = endpoint.cost(key)
-            when = endpoint.limit.opens(cost, rows, cap, now, patience)
+            when = endpoint.limit.opens(cost, rows, cap, now, hurry)
             if when > now:
                 opens = min(opens, when)
                 continue

@@ -155,8 +155,16 @@ class Release(enum.Enum):
     """The endpoint had room for one more, and it was time for it."""
     TIMED = "timed"
     """The endpoint was emptied to see what a batch takes that has it to itself."""
+    DEADLINE = "deadline"
+    """Sooner than it would have, since the time of one of its callers is nearly up."""
+    SHAPE = "shape"
+    """It, or its model, has no axis that rows could be merged along, so it waits for nothing."""
     AGAIN = "again"
-    """A part of a batch that was rejected, or a batch that did not run elsewhere."""
+    """A batch that did not run elsewhere."""
+    BISECT = "bisect"
+    """A part of a batch that was rejected, or was too large."""
+    CANARY = "canary"
+    """It checks an earlier batch, and has no caller."""
 
 
 class Dispatch:

@@ -154,6 +154,7 @@ class Canary:
 
     Attributes:
         verdicts: how many there were, by model and kind.
+        calls: how many were made for them, by model.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class Canary:
         start: float = 0.0,
     ) -> None:
         self.verdicts: Counter[tuple[str, Verdict]] = Counter()
+        self.calls: Counter[str] = Counter()
         self._policies = policies
         self._stop = stop
         self._notice = notice

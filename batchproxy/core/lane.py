@@ -17,6 +17,7 @@ from math import inf
 from operator import attrgetter
 
 from batchproxy.core.cap import CEILING, Cap, power
+from batchproxy.core.pace import EARLY
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST
 from batchproxy.core.request import BatchKey, Entry, State
@@ -36,6 +37,9 @@ MAX_TEXT_BYTES = 8 << 20
 
 MEMORY_BATCHES = 32
 """How many batches back a lane remembers bad ones, and how many clean ones restore it (R3)."""
+
+HALF = 0.5
+"""Part of a caller's time after which its lane is due where the time of a batch is not known."""
 
 _MASK = (1 << MEMORY_BATCHES) - 1
 _SWEEP_SLACK = 64  # tombstones that are never worth a sweep
@@ -212,8 +216,24 @@ class Lane:
         """When the oldest entry has waited long enough for company; at once where the lane is full."""
         head = self.head()
         assert head is not None, "due() of an empty lane. This is a bug."
-        oldest = head.arrival if self._fifo else min(entry.arrival for entry in self)
-        return oldest if self.full() else oldest + self.book.policy.max_delay_s
+        oldest = self._oldest(head)
+        return oldest if self.full() else min(oldest + self.book.policy.max_delay_s, self.latest(head))
+
+    def _oldest(self, head: Entry) -> float:
+        return head.arrival if self._fifo else min(entry.arrival for entry in self)
+
+    def latest(self, entry: Entry) -> float:
+        """When a batch must leave for this member of it to be answered in time."""
+        deadline = entry.request.deadline
+        if deadline is None:
+            return inf
+        return deadline - (EARLY * self.batch_s or HALF * (deadline - entry.arrival))
+
+    def hurried(self, now: float) -> bool:
+        """Whether it would still wait for company, if the time of its most urgent member were not nearly up."""
+        delay = self.book.policy.max_delay_s
+        head = self.head() if delay and not self.full() else None
+        return head is not None and self._oldest(head) + delay > now
 
     def take(self, now: float, cap: int, lead: float = 0.0) -> tuple[list[Entry], list[Entry]]:
         """Remove the next batch: (entries to send, entries found too late). Both are owed an answer.

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 
 from batchproxy.core.cost import Cost
+from batchproxy.core.pace import EARLY, EASE, Hurry, gap
 from batchproxy.core.saved import number, whole
 from batchproxy.core.window import Window
 
@@ -38,9 +39,6 @@ PAUSE = 12
 PROBE = 1.3
 """A look above the limit, as a factor: beyond a true ceiling S/N falls to 0.77, far outside the noise of a window."""
 
-PACE = 0.75
-"""Share of the endpoint's time that the fixed part of partial batches may fill; the rest takes what comes unevenly."""
-
 FULLISH = 0.8
 """Mean rows over the cap from which a look above the limit must not thin the batches out: capacity is short then."""
 
@@ -52,13 +50,6 @@ DRAIN = 4.0
 
 HURRY = 0.75
 """Part of a caller's patience that may go by at the endpoint."""
-
-SHORTEST = 0.0005
-"""Seconds: a batch is held for less only where others arrive meanwhile, since an event loop's timers count
-milliseconds, and it is the next arrival that ends so short a wait."""
-
-SEVERAL = 4.0
-"""Mean rows from which others surely arrive meanwhile."""
 
 TINY = 1e-9
 """Seconds: what a batch that took no time is said to have taken."""
@@ -90,6 +81,7 @@ class Limit:
         full_window: of the last batch that ended, if a window of full batches ended with it: the cost of most of
             them, and the rows a second that the endpoint works off at most.
         draining: whether nothing is sent until the endpoint is empty, so that one batch can be timed alone.
+        hurried: whether what was last asked about may go before its turn, since a caller's time is nearly up.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
@@ -99,6 +91,7 @@ class Limit:
         self._ticked = 0.0
         self._last_sent = -math.inf
         self._turn = 0
+        self.hurried = False
         self.forget()
 
     def forget(self) -> None:
@@ -124,7 +117,7 @@ class Limit:
 
     # -- sending -----------------------------------------------------------------------------------
 
-    def opens(self, cost: Cost, rows: int, cap: int, now: float, patience: float = math.inf) -> float:
+    def opens(self, cost: Cost, rows: int, cap: int, now: float, hurry: Hurry = EASE) -> float:
         """From when a batch may be sent: ``now`` for at once, ``inf`` for not before another has ended.
 
         Args:
@@ -132,25 +125,31 @@ class Limit:
             rows: that wait.
             cap: rows a batch has at most.
             now: the engine's clock, in seconds.
-            patience: how long the most urgent caller waits in all, in seconds.
+            hurry: of the most urgent caller.
         """
         count = self.in_flight
+        self.hurried = False
         if not count:
             return now
         if self.draining:
             if now < self._drain_until:
                 return self._drain_until
             self.draining = self._timing = False  # something in flight takes too long to be waited for
-        if rows >= cap and count < self._most(cost, cap, patience):
+        if rows >= cap and count < self._most(cost, cap, hurry.patience):
             return now
         if count >= self.partial:
             return math.inf
         if self.fixed is not None or not cost.known:
             return now
-        gap = self._gap(cost, rows, cap)
-        if gap < SHORTEST and cost.rows < SEVERAL:
-            return now
-        return max(now, self._last_sent + gap)
+        places = self.ceiling
+        if cost.rows < FULLISH * cap:
+            places *= self.partial / self._base
+        opens = self._last_sent + gap(cost, rows, places, count)
+        if opens > now and hurry is not EASE:
+            latest = hurry.deadline - EARLY * self.lead(cost, rows)
+            self.hurried = latest <= now
+            opens = min(opens, latest)
+        return max(now, opens)
 
     def _most(self, cost: Cost, cap: int, patience: float) -> int:
         """Full batches in flight: fewer where callers are in a hurry, who would wait for each other at the endpoint."""
@@ -158,18 +157,6 @@ class Limit:
             return self.full
         each = cost.seconds(cap) * (1.0 + cost.sigma) / self.ceiling
         return min(self.full, max(self.partial, int(HURRY * patience / each)))
-
-    def _gap(self, cost: Cost, rows: int, cap: int) -> float:
-        """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy."""
-        company = min(1.0, cost.rows - 1.0)  # nobody waits for company that never comes
-        places = self.ceiling
-        if cost.rows < FULLISH * cap:
-            places *= self.partial / self._base
-        busy = min(1.0, 2.0 * (self.in_flight + 1) / max(places, 1.0) - 1.0)
-        if company <= 0.0 or busy <= 0.0:
-            return 0.0
-        saved = 1.0 - cost.unsaved
-        return (cost.alpha / PACE + cost.beta * rows) / places * busy * saved * company
 
     def at_most(self, cap: int) -> int:
         """Rows of the next batch at most: a batch that is timed alone is as large as those that raised the doubt."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from batchproxy.core.columns import Column, Columns
 from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.raw import Header, RawCall, RawReply
 from batchproxy.core.shapes import Signature
 
@@ -170,6 +171,12 @@ class Entry:
         """Whether its deadline has passed."""
         deadline = self.request.deadline
         return deadline is not None and deadline <= now
+
+    @property
+    def hurry(self) -> Hurry:
+        """What its deadline means for the batch that it is in."""
+        deadline = self.request.deadline
+        return EASE if deadline is None else Hurry(deadline - self.arrival, deadline)
 
     def __repr__(self) -> str:
         key = self.request.key

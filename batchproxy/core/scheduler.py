@@ -22,6 +22,7 @@ from batchproxy.core.health import Health
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
+from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
@@ -96,11 +97,13 @@ class Scheduler:
             raise NoEndpoint(self.balancer.why_none(key.model))
         batching = request.rows is not None and self._policies[key.model].batching
         if not batching or (self.unbatched and key.target in self.unbatched):
-            self._relay(entry, now)
+            self._relay(entry, now, Release.SHAPE if request.rows is None else Release.ALONE)
             return True
         lane = self._lanes.push(entry)
         if deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
             self._refuse_hopeless(lane, entry, now)
+        if deadline is not None and now < self._held_until < inf and lane.latest(entry) < self._held_until:
+            self._held_until = -inf  # it cannot wait for as long as the others
         return now >= self._crammed_until and (now >= self._held_until or lane.full())
 
     def _refuse_hopeless(self, lane: Lane, entry: Entry, now: float) -> None:
@@ -116,18 +119,18 @@ class Scheduler:
             f"about {wait:.3f} s, but its deadline is in {deadline - now:.3f} s; try again, or add capacity"
         )
 
-    def _relay(self, entry: Entry, now: float) -> None:
+    def _relay(self, entry: Entry, now: float, reason: Release) -> None:
         self._now = now
-        if not self._relay_batch(Batch([entry], merged=False)):
+        if not self._relay_batch(Batch([entry], merged=False), reason):
             raise QueueFull(
                 f"model {entry.request.key.model!r}: every endpoint has max_relayed unmerged calls in flight; try again"
             )
 
-    def _relay_batch(self, batch: Batch) -> bool:
+    def _relay_batch(self, batch: Batch, reason: Release = Release.ALONE) -> bool:
         endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid)
         if endpoint is None:
             return False
-        self._relays.append(self._bind(Dispatch(batch, endpoint, self._now, Release.ALONE, batch.rows, None)))
+        self._relays.append(self._bind(Dispatch(batch, endpoint, self._now, reason, batch.rows, None)))
         return True
 
     # -- sending -----------------------------------------------------------------------------------
@@ -161,14 +164,16 @@ class Scheduler:
                 return None
             full, cap = passed_by or lane.full(), lane.cap
             head = lane.head()
-            patience = inf if head is None or head.request.deadline is None else head.request.deadline - head.arrival
-            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, patience=patience)
+            hurry = EASE if head is None else head.hurry
+            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, None, hurry)
             if endpoint is None:
                 if not full:
                     self._held = lane
                 continue
             limit = endpoint.limit
             reason = Release.FULL if lane.full() else Release.SLOT if limit.in_flight else Release.IDLE
+            if limit.hurried or (reason is not Release.FULL and lane.hurried(now)):
+                reason = Release.DEADLINE
             if limit.draining:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
@@ -190,10 +195,10 @@ class Scheduler:
         return None
 
     def _place(
-        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, patience: float = inf
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, hurry: Hurry = EASE
     ) -> Endpoint | None:
         """The endpoint for a batch; where there is none, what may be tried again, and when, is noted."""
-        endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid, patience)
+        endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid, hurry)
         if endpoint is None:
             self._held_until = opens
             if rows >= cap:
@@ -202,6 +207,7 @@ class Scheduler:
 
     def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
         self.balancer.take(endpoint, batch.rows)
+        reason = reason if batch.family is None else Release.BISECT
         dispatch = Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now))
         dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
         return self._bind(dispatch)

@@ -17,9 +17,11 @@ from batchproxy.codecs import tfs_examples
 from batchproxy.codecs.tfs_examples import ExamplesCall, ExamplesClass, MessageColumn
 from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
 from batchproxy.core.columns import ArrayColumn, Columns
+from batchproxy.core.compare import Comparable
 from batchproxy.core.errors import BackendProtocolError
 from batchproxy.core.request import BatchKey, Reply, build_request
 from batchproxy.core.shapes import UNDECLARED, Signature, TensorSpec
+from batchproxy.protos import tfs_pb2 as pb
 
 UNKNOWN = b"\xa2\x06\x03odd"  # field 100, length-delimited
 
@@ -279,3 +281,54 @@ def test_no_answer() -> None:
     """What is no message is said to be none."""
     with pytest.raises(BackendProtocolError, match="the server's answer to Classify or Regress is no such message"):
         tfs_examples.read_reply(b"\xff")
+
+
+Result = pb.Regression | pb.Classifications
+
+
+def _results(*results: Result) -> MessageColumn:
+    return MessageColumn([result.SerializeToString() for result in results])
+
+
+def _classes(*classes: tuple[bytes, float]) -> pb.Classifications:
+    return pb.Classifications(classes=[pb.Class(label=label, score=score) for label, score in classes])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pb.Regression(value=2.0), pb.Regression(value=2.000001)),
+        (pb.Regression(value=0.0), pb.Regression(value=1e-8)),
+        (_classes((b"a", 0.5), (b"b", 0.25)), _classes((b"a", 0.5000003), (b"b", 0.25))),
+        (_classes(), _classes()),
+    ],
+)
+def test_results_that_differ_in_last_digits_are_the_same(one: Result, other: Result) -> None:
+    """As TensorFlow's kernels for one row and for many make them differ."""
+    assert isinstance(_results(one), Comparable)
+    assert 0.0 == _results(one, one).deviation(_results(one, other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        (pb.Regression(value=2.0), pb.Regression(value=1.0), 0.5),
+        (pb.Regression(value=0.0), pb.Regression(value=4.0), 1.0),
+        (_classes((b"a", 0.5), (b"b", 0.25)), _classes((b"a", 0.5), (b"b", 0.125)), 0.25),
+        (_classes((b"a", 0.5)), _classes((b"b", 0.5)), float("inf")),
+        (_classes((b"a", 0.5)), _classes(), float("inf")),
+        (_classes((b"a", 0.5)), pb.Regression(value=1.0), float("inf")),
+    ],
+)
+def test_results_that_differ(one: Result, other: Result, apart: float) -> None:
+    """By as much, as a part of the largest number; not at all alike where labels or kinds differ."""
+    assert apart == _results(one, one).deviation(_results(one, other))
+
+
+def test_results_that_cannot_be_read_are_like_themselves_only() -> None:
+    """Or where there are fewer of them."""
+    broken = MessageColumn([b"\xff\xff"])
+
+    assert 0.0 == broken.deviation(MessageColumn([b"\xff\xff"]))
+    assert float("inf") == broken.deviation(MessageColumn([b"\xff\xfe"]))
+    assert float("inf") == broken.deviation(MessageColumn([]))

@@ -239,7 +239,7 @@ def test_says_when_the_first_of_those_that_are_held_opens(monkeypatch: pytest.Mo
     """So that somebody wakes then; what is open already goes before what opens soon."""
     balancer, (e0, e1) = _pool(2)
     opens = {id(e0.limit): 0.3, id(e1.limit): 0.2}
-    monkeypatch.setattr(Limit, "opens", lambda limit, cost, rows, cap, now, patience: max(now, opens[id(limit)]))
+    monkeypatch.setattr(Limit, "opens", lambda limit, cost, rows, cap, now, hurry: max(now, opens[id(limit)]))
     _teach(e1, 9.0)
 
     assert (None, 0.2) == balancer.choose(KEY, 1, CAP, 0.0)

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchproxy.core.cost import Cost
-from batchproxy.core.limit import HARD_CAP, PACE, Flight, Limit
+from batchproxy.core.limit import HARD_CAP, Flight, Limit
+from batchproxy.core.pace import PACE
 
 CAP = 32
 STEPS = st.lists(

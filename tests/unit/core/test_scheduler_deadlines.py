@@ -11,6 +11,7 @@ from batchproxy.core.batch import Dispatch
 from batchproxy.core.ends import why_late
 from batchproxy.core.errors import DeadlineExceeded, TooLate
 from batchproxy.core.outcome import Outcome
+from batchproxy.core.pace import Hurry
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry
 from batchproxy.core.scheduler import Scheduler
@@ -103,5 +104,5 @@ def test_full_batches_do_not_queue_up_behind_each_other_where_callers_are_in_a_h
         limit.depart(0.0)
 
     assert 0.0 == limit.opens(cost, 4, 4, 0.0)
-    assert 0.0 == limit.opens(cost, 4, 4, 0.0, patience=1.0)
-    assert limit.opens(cost, 4, 4, 0.0, patience=0.012) > 1e9
+    assert 0.0 == limit.opens(cost, 4, 4, 0.0, Hurry(1.0, 1.0))
+    assert limit.opens(cost, 4, 4, 0.0, Hurry(0.012, 0.012)) > 1e9

@@ -7,6 +7,7 @@ import pytest
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.batch import Release
 from batchproxy.core.outcome import Outcome
+from batchproxy.core.pace import EARLY
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry, Request
 from batchproxy.testing import FIXED, Playbook, StubWaiter, a_request
@@ -46,7 +47,7 @@ def test_reasons() -> None:
     play.settle(Outcome.REJECTED, of=rows[2]).expect_dispatch(rows[2:4])
     reasons.append(_reason(play))
 
-    assert [Release.IDLE, Release.SLOT, Release.FULL, Release.ALONE, Release.AGAIN] == reasons
+    assert [Release.IDLE, Release.SLOT, Release.FULL, Release.SHAPE, Release.BISECT] == reasons
 
 
 def test_held_batch_leaves_when_its_time_has_come() -> None:
@@ -160,3 +161,64 @@ def test_a_large_pool_with_one_endpoint_left_goes_on() -> None:
     play.scheduler.take_out(play.endpoints[707], "gone")
     play.scheduler.bring_back(play.endpoints[3])
     play.submit(c := a_request()).expect_dispatch([c], to="e3")
+
+
+def test_reason_of_a_model_that_is_not_batched() -> None:
+    """Its rows could be merged, but may not be."""
+    play = Playbook({"m": Policy(batching=False)})
+    play.submit(a := a_request()).expect_dispatch([a])
+
+    assert Release.ALONE is _reason(play)
+
+
+def test_reason_of_what_did_not_run() -> None:
+    """It goes elsewhere as it is."""
+    play, (a, b) = _play(max_inflight=1, endpoints=2), requests(2)
+    play.submit(a, b).expect_dispatch([a, b]).settle(Outcome.NOT_RUN).expect_dispatch([a, b])
+
+    assert Release.AGAIN is _reason(play)
+
+
+def _due(play: Playbook, count: int, deadline: float, start: int = 0) -> list[Request]:
+    """So many requests that wait until ``deadline``, taken in now."""
+    found = requests(start + count)[start:]
+    for request in found:
+        request.deadline = deadline
+    play.submit(*found)
+    return found
+
+
+def test_held_batch_leaves_while_its_callers_can_still_be_answered() -> None:
+    """A quarter of a batch's time before it would be too late, though the next batch was to leave later."""
+    play, [a] = _play(), requests(1)
+    _teach(play.endpoints[0], a, 0.1)
+    play.submit(a).expect_dispatch([a])
+    needed = EARLY * play.endpoints[0].limit.lead(play.endpoints[0].cost(a.key), 1)
+    [b] = _due(play, 1, 0.02 + needed, 1)
+    wake = play.expect_nothing().scheduler.wake_at(0.0)
+
+    assert wake == pytest.approx(0.02)
+    play.at(0.021).expect_dispatch([b])
+    assert Release.DEADLINE is _reason(play)
+
+
+def test_who_cannot_wait_as_long_as_others_takes_them_along() -> None:
+    """A batch is held when one comes whose time is nearly up: it leaves at once, and nobody had to wake it."""
+    play, [a, b] = _play(), requests(2)
+    _teach(play.endpoints[0], a, 0.1)
+    play.submit(a).expect_dispatch([a]).submit(b).expect_nothing()
+    held = play.scheduler.wake_at(0.0)
+    assert held is not None
+    [c] = _due(play, 1, 1.9 * held, 2)
+
+    play.expect_dispatch([c, b])
+    assert Release.DEADLINE is _reason(play)
+
+
+def test_delay_ends_while_callers_can_still_be_answered() -> None:
+    """With ``max_delay``: half of a caller's time is the most while nothing is known of what a batch takes."""
+    play = Playbook({"m": Policy(max_delay_s=10.0)})
+    [a] = _due(play, 1, 1.0)
+    play.expect_nothing().expect_wake(0.5).at(0.5).expect_dispatch([a])
+
+    assert Release.DEADLINE is _reason(play)
