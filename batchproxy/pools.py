@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchproxy.backends import Embedded, Remote, open_backend
+from batchproxy.backends.servers import Options
 from batchproxy.backends.tfserving import TfServingBackend
 from batchproxy.backends.tls import ClientTls
+from batchproxy.backends.v2_server import V2Backend
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
@@ -130,24 +132,9 @@ def _open_remote(
 ) -> RemotePool:
     addresses = [address for address in pool.addresses() if isinstance(address, ServerAddress)]
     doors = _doors(pool, addresses)
-    if addresses[0].v2:
-        raise ConfigError(f"pool {pool.name!r}: servers of the Open Inference Protocol are not supported yet")
-    static = tuple(pool.static_headers.items())
     habits = Habits(Notices(logger))
-    tls = ClientTls(pool.tls.ca_file, pool.tls.cert_file, pool.tls.key_file, pool.tls.server_name)
-    backends = {
-        address.name: TfServingBackend(
-            grpc=address.grpc,
-            rest=f"https://{address.rest}" if address.rest_tls else address.rest,
-            grpc_tls=tls if address.grpc_tls else None,
-            rest_tls=tls,
-            static_headers=static,
-            grpc_client=pool.grpc_client,
-            habits=habits,
-            budget=budget,
-        )
-        for address in addresses
-    }
+    named = [model.name for model in models if model.name != EVERY_OTHER]
+    backends = {address.name: _server(address, pool, named, habits, budget) for address in addresses}
     engine = _engine(config, pool, backends, models, observer, budget)
     options = {  # what is not to be batched need not be read, either
         model.name: RemoteModel(model.partition_by, model.batchable if model.batching else False) for model in models
@@ -157,7 +144,23 @@ def _open_remote(
     async def fetch(model: str, version: Version) -> ModelInfo:
         return await ask_where_served(engine, lambda server: server.metadata(model, version))
 
-    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits)
+    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits, addresses[0].v2)
+
+
+def _server(
+    address: ServerAddress, pool: PoolConfig, models: Sequence[str], habits: Habits, budget: Budget
+) -> TfServingBackend | V2Backend:
+    tls = ClientTls(pool.tls.ca_file, pool.tls.cert_file, pool.tls.key_file, pool.tls.server_name)
+    options = Options(
+        grpc=address.grpc,
+        rest=f"https://{address.rest}" if address.rest_tls else address.rest,
+        grpc_tls=tls if address.grpc_tls else None,
+        rest_tls=tls,
+        static_headers=tuple(pool.static_headers.items()),
+        grpc_client=pool.grpc_client,
+        budget=budget,
+    )
+    return V2Backend(models, **options) if address.v2 else TfServingBackend(habits=habits, **options)
 
 
 def _doors(pool: PoolConfig, addresses: Sequence[ServerAddress]) -> frozenset[str]:

@@ -6,15 +6,13 @@ other is not done here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Unpack
 
-from batchproxy.backends.base import Begun, Stream
-from batchproxy.backends.grpc_wire import GrpcWireDoor, StreamDoor
-from batchproxy.backends.http import RestDoor
-from batchproxy.backends.tls import ClientTls
+from batchproxy.backends.servers import AIO as AIO
+from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
+from batchproxy.backends.servers import WIRE as WIRE
 from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
@@ -23,72 +21,28 @@ from batchproxy.codecs.tfs_rows import INSTANCES, JsonRows, write_request
 from batchproxy.codecs.tfs_splice import read_answer, read_results
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code
-from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
+from batchproxy.core.raw import Header
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo
-from batchproxy.wire.budget import Budget
-
-ASK_S = 10.0
-"""How long a question about a model may take: a server that is loading models answers late, not never."""
-
-PROBE_S = 2.0
-"""How long a server that is to be used again may take to say anything at all."""
-
-AIO, WIRE = "aio", "wire"
-"""The gRPC clients: ``grpc.aio``'s, and our own."""
-
-_JSON: tuple[Header, ...] = (("content-type", "application/json"),)
 
 _GATEWAY = frozenset({502, 503, 504})
 """What a gateway says of a server that it does not reach."""
 
 
-class _GrpcDoor(StreamDoor, Protocol):
-    """What makes gRPC calls; see ``GrpcDoor`` and ``GrpcWireDoor``."""
-
-    name: str
-
-    async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply: ...
-
-
-class TfServingBackend:
+class TfServingBackend(ServerBackend):
     """A TF Serving process.
 
     Args:
-        grpc: ``HOST:PORT`` or ``unix:/PATH``; None for no such door.
-        rest: ``HOST:PORT``, or ``http://HOST:PORT`` or ``https://HOST:PORT``; None for no such door.
-        static_headers: sent with each call, as (name, value) pairs; a caller's own of that name count more.
-        grpc_client: ``AIO`` or ``WIRE``.
         habits: learns from its answers how it was started.
-        budget: of the process, for large answers; left out, its own.
-        grpc_tls: for gRPC within TLS; None for plain text.
-        rest_tls: for ``https``; left out, the system's CAs are trusted.
+        options: as for ``ServerBackend``.
 
     Raises:
         ConfigError: a file of those is not what it should be.
     """
 
-    def __init__(
-        self,
-        *,
-        grpc: str | None = None,
-        rest: str | None = None,
-        static_headers: Sequence[Header] = (),
-        grpc_client: str = WIRE,
-        habits: Habits | None = None,
-        budget: Budget | None = None,
-        grpc_tls: ClientTls | None = None,
-        rest_tls: ClientTls | None = None,
-    ) -> None:
-        self._grpc = None if grpc is None else _open_grpc(grpc, grpc_client, grpc_tls, budget)
-        self._rest = None if rest is None else RestDoor(rest, rest_tls, budget)
-        self._static = tuple(static_headers)
+    def __init__(self, *, habits: Habits | None = None, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
         self._habits = habits or Habits()
-        self.name = ",".join(door.name for door in (self._grpc, self._rest) if door is not None)
-
-    def has(self, protocol: str) -> bool:
-        """Whether calls of this protocol (``GRPC`` or ``REST``) can be sent."""
-        return (self._grpc if protocol == GRPC else self._rest) is not None
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         """Run a merged call: rows and examples that are texts of JSON by REST, anything else by gRPC.
@@ -99,7 +53,7 @@ class TfServingBackend:
         try:
             reply = await self._infer(key, columns, timeout_s)
         except BackendError as error:
-            raise self._habits.refused(self.name, error) from None
+            raise self._refused(error) from None
         self._habits.answered(self.name, reply.columns)
         return reply
 
@@ -121,41 +75,10 @@ class TfServingBackend:
         self, key: BatchKey, call: _RestCall, headers: Sequence[Header], timeout_s: float | None
     ) -> Reply:
         path = f"{tfs_calls.model_path(key.model, key.version)}:{call.verb}"
-        answer = await self._rest_door().call("POST", path, (*_JSON, *headers), call.body, timeout_s)
+        answer = await self._rest_door().call("POST", path, (*JSON, *headers), call.body, timeout_s)
         if answer.status != 200:
             raise BackendProtocolError(f"{self.name}: HTTP status {answer.status} in answer to {path}")
         return Reply(call.read(answer.body), 0, headers=answer.headers)
-
-    async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply:
-        """Pass a call on through the door that it came by, with the static headers: they are this server's matter."""
-        headers = self._with_static(call.headers)
-        try:
-            if call.protocol == GRPC:
-                return await self._grpc_door().call(call.method, headers, call.body, timeout_s)
-            return await self._rest_door().call(call.method, call.path, headers, call.body, timeout_s)
-        except BackendError as error:
-            self._habits.refused(self.name, error)
-            raise
-
-    def begin(
-        self, call: RawCall, timeout_s: float | None, told: Callable[[RawReply | BackendError], None]
-    ) -> Begun | None:
-        """As ``relay``, by REST over a connection that is free."""
-        if call.protocol != REST or self._rest is None:
-            return None
-        headers = self._with_static(call.headers)
-        return self._rest.begin(call.method, call.path, headers, call.body, timeout_s, partial(self._told, told))
-
-    def _told(self, told: Callable[[RawReply | BackendError], None], answer: RawReply | BackendError) -> None:
-        if isinstance(answer, BackendError):
-            self._habits.refused(self.name, answer)
-        told(answer)
-
-    def relay_stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
-    ) -> AbstractAsyncContextManager[Stream]:
-        """Pass on a gRPC call of any kind, both ways, as ``relay`` does; see ``GrpcDoor.stream``."""
-        return self._grpc_door().stream(method, self._with_static(headers), messages, timeout_s)
 
     async def metadata(self, model: str, version: Version) -> ModelInfo:
         """Ask for a model's signatures and the version that answers: by gRPC where there is such a door."""
@@ -188,29 +111,8 @@ class TfServingBackend:
             except BackendError as error:
                 _alive(error)
 
-    async def aclose(self) -> None:
-        for door in (self._grpc, self._rest):
-            if door is not None:
-                await door.aclose()
-
-    def _with_static(self, headers: Sequence[Header]) -> Sequence[Header]:
-        if not self._static:
-            return headers
-        theirs = {name.lower() for name, _ in headers}
-        return (*(header for header in self._static if header[0].lower() not in theirs), *headers)
-
-    async def _get(self, path: str, timeout_s: float) -> RawReply:
-        return await self._rest_door().call("GET", path, self._static, b"", timeout_s)
-
-    def _grpc_door(self) -> _GrpcDoor:
-        if self._grpc is None:
-            raise _no_door(self.name, GRPC, "grpc://HOST:PORT")
-        return self._grpc
-
-    def _rest_door(self) -> RestDoor:
-        if self._rest is None:
-            raise _no_door(self.name, REST, "http://HOST:PORT")
-        return self._rest
+    def _refused(self, error: BackendError) -> BackendError:
+        return self._habits.refused(self.name, error)
 
 
 class _RestCall(NamedTuple):
@@ -234,22 +136,7 @@ def _by_rest(columns: Columns) -> _RestCall | None:
     return _RestCall("predict", body, partial(read_answer, row_form=row_form))
 
 
-def _open_grpc(target: str, client: str, tls: ClientTls | None, budget: Budget | None) -> _GrpcDoor:
-    if client == WIRE:
-        return GrpcWireDoor(target, tls, budget)
-    from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which the other client does without
-
-    if tls is not None:
-        tls.context(["h2"])  # says what is wrong with its files, which grpcio does not
-    return GrpcDoor(target, tls)
-
-
 def _alive(error: BackendError) -> None:
     """Raise the error again unless it is an answer of the server's own."""
     if error.raw is None or error.code == Code.DEADLINE_EXCEEDED or error.raw.status in _GATEWAY:
         raise error
-
-
-def _no_door(name: str, protocol: str, wanted: str) -> BackendRejected:
-    text = f"the server {name} has no {protocol} door: add {wanted} to its --backend"
-    return BackendRejected(text, code=Code.UNIMPLEMENTED)

@@ -44,6 +44,11 @@ class _Spec(msgspec.Struct):
     shape: list[int]
 
 
+class _ServerMetadata(msgspec.Struct):
+    name: str
+    extensions: list[str] | None = None
+
+
 class _Metadata(msgspec.Struct):
     name: str
     versions: list[str] | None = None
@@ -94,6 +99,19 @@ def model_path(model: str, version: Version, verb: str = "") -> str:
 def encode_server_metadata(name: str, version: str, extensions: Sequence[str] = v2_calls.EXTENSIONS) -> bytes:
     """The document of ``/v2``."""
     return orjson.dumps({"name": name, "version": version, "extensions": extensions})
+
+
+def decode_server_metadata(body: bytes) -> tuple[str, Sequence[str]]:
+    """A server's name and its extensions, out of the document of ``/v2``.
+
+    Raises:
+        BackendProtocolError: it is none.
+    """
+    try:
+        found = msgspec.json.decode(body, type=_ServerMetadata)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BackendProtocolError(f"the server's metadata: {error}") from None
+    return found.name, found.extensions or ()
 
 
 def encode_metadata(info: ModelInfo, signature: Signature, platform: str = v2_calls.PLATFORM) -> bytes:

@@ -1,0 +1,147 @@
+"""One server of the Open Inference Protocol: calls as its messages, errors in our terms. No callers here.
+
+Triton, MLServer, KServe and OpenVINO Model Server. Merged calls go by gRPC where there is such a door, as raw buffers;
+else by REST, as buffers where the server has the binary tensor data extension, as JSON where it has not. What is passed
+on goes through the door that it came by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Unpack
+
+from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
+from batchproxy.codecs import v2_documents, v2_grpc, v2_rest
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import (
+    BackendError,
+    BackendProtocolError,
+    BackendRejected,
+    BackendTooBig,
+    BackendUnavailable,
+    RequestError,
+)
+from batchproxy.core.raw import Header
+from batchproxy.core.request import BatchKey, Reply, Version
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, ModelInfo
+
+BINARY = "binary_tensor_data"
+"""The extension's name in a server's metadata."""
+
+BINARY_BY_NAME = frozenset({"kserve", "openvino model server"})
+"""Servers that have it and do not say so (KServe 0.21; OpenVINO Model Server's documentation), in lower case."""
+
+_TOO_MANY = re.compile(r"inference request batch-size must be <= \d+")
+"""What Triton says above a model's ``max_batch_size`` (triton-inference-server/core ``src/infer_request.cc``)."""
+
+_LENGTH = v2_rest.LENGTH_HEADER.lower()
+_OCTETS: Header = ("content-type", "application/octet-stream")
+
+
+class V2Backend(ServerBackend):
+    """A server of the Open Inference Protocol.
+
+    Args:
+        models: named in the configuration: it can be called as soon as it has one of them, whatever else it loads.
+        options: as for ``ServerBackend``.
+
+    Raises:
+        ConfigError: see there.
+    """
+
+    scheme = "v2+"
+
+    def __init__(self, models: Sequence[str] = (), **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+        self._models = tuple(models)
+        self._binary: bool | None = None  # whether its REST door takes buffers; None: it was not asked yet
+
+    async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
+        """Run a merged call; the server sees the headers of ``key.partition`` and the static ones (R5)."""
+        headers = self._with_static(key.partition)
+        if key.version == 0:  # what we call a version that the server does not name
+            key = key._replace(version=None)
+        try:
+            if self._grpc is None:
+                return await self._infer_rest(key, columns, headers, timeout_s)
+            message = v2_grpc.encode_infer_request(key, columns)
+            answer = await self._grpc.call(v2_grpc.MODEL_INFER, headers, message, timeout_s)
+            return v2_grpc.decode_reply(answer.body)
+        except BackendError as error:
+            raise self._refused(error) from None
+        except RequestError as error:  # a tensor that the protocol cannot carry
+            raise BackendRejected(f"model {key.model!r}: {error.message}", code=error.code) from None
+
+    async def _infer_rest(
+        self, key: BatchKey, columns: Columns, headers: Sequence[Header], timeout_s: float | None
+    ) -> Reply:
+        if self._binary is None:
+            await self._ask_extensions()
+        body, length = v2_rest.encode_infer_request(key, columns, binary=self._binary is True)
+        kind = JSON if length is None else (_OCTETS, (_LENGTH, str(length)))
+        path = v2_documents.model_path(key.model, key.version, "infer")
+        answer = await self._rest_door().call("POST", path, (*kind, *headers), body, timeout_s)
+        if answer.status != 200:
+            raise BackendProtocolError(f"{self.name}: HTTP status {answer.status} in answer to {path}")
+        said = next((value for name, value in answer.headers if name == _LENGTH), None)
+        return v2_rest.decode_reply(answer.body, said if isinstance(said, str) else None)
+
+    async def metadata(self, model: str, version: Version) -> ModelInfo:
+        """Ask for a model's tensors: they are its one signature. Of several versions the highest one answers."""
+        asked = version or None  # 0: as in ``infer``
+        if self._grpc is not None:
+            question = v2_grpc.encode_model(model, asked)
+            answer = await self._grpc.call(v2_grpc.MODEL_METADATA, self._static, question, ASK_S)
+            info = v2_grpc.decode_metadata(answer.body)
+        else:
+            path = v2_documents.model_path(model, asked)
+            info = v2_documents.decode_metadata((await self._get(path, ASK_S)).body)
+        signatures = info.signatures
+        if not any(signature.inputs for signature in signatures.values()):  # as MLServer and KServe, left to themselves
+            signatures = {DEFAULT_SIGNATURE: UNDECLARED}
+        concrete = (
+            asked if isinstance(asked, int) else info.version
+        )  # Triton lists all versions, whichever is asked for
+        return ModelInfo(model, concrete, signatures)
+
+    async def probe(self) -> None:
+        """Ask for a model of the configuration, else whether the server is ready: with all its models, many mean."""
+        self._binary = None  # it may be another server now
+        for model in self._models:
+            if await self._model_ready(model):
+                return
+        if not await self._server_ready():
+            raise BackendUnavailable(f"{self.name} says that it is not ready")
+
+    async def _model_ready(self, model: str) -> bool:
+        try:
+            if self._grpc is not None:
+                question = v2_grpc.encode_model(model, None)
+                answer = await self._grpc.call(v2_grpc.MODEL_READY, self._static, question, PROBE_S)
+                return v2_grpc.decode_flag(answer.body)
+            await self._get(v2_documents.model_path(model, None, "ready"), PROBE_S)
+        except BackendRejected:
+            return False
+        return True
+
+    async def _server_ready(self) -> bool:
+        if self._grpc is not None:
+            answer = await self._grpc.call(v2_grpc.SERVER_READY, self._static, b"", PROBE_S)
+            if not v2_grpc.decode_flag(answer.body):
+                return False
+        if self._rest is not None:
+            try:
+                await self._get("/v2/health/ready", PROBE_S)
+            except BackendRejected:
+                return False
+        return True
+
+    async def _ask_extensions(self) -> None:
+        name, extensions = v2_documents.decode_server_metadata((await self._get("/v2", ASK_S)).body)
+        self._binary = BINARY in extensions or name.lower() in BINARY_BY_NAME
+
+    def _refused(self, error: BackendError) -> BackendError:
+        if _TOO_MANY.search(error.message):
+            return BackendTooBig(error.message, code=error.code, raw=error.raw)
+        return error
