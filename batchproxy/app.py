@@ -110,8 +110,11 @@ class App:
             timeout_s=config.rest_api_timeout_in_ms / 1000,
             deadline_header=config.deadline_header,
             priority_header=config.priority_header,
+            ready=self._ready,
         )
-        self._grpc = GrpcRoutes(self._directory, self.metrics, clock, priority_header=config.priority_header)
+        self._grpc = GrpcRoutes(
+            self._directory, self.metrics, clock, priority_header=config.priority_header, ready=self._ready
+        )
         rest: HttpRoutes = CorsRoutes(self._rest) if config.rest_api_enable_cors_support else self._rest
         most = most_at_once(config.max_buffered_bytes)
         limits = Limits(body_bytes=min(Limits().body_bytes, most))
@@ -257,6 +260,9 @@ class App:
             for engine in self._engines
             if not engine.scheduler.balancer.any_up()
         ]
+
+    def _ready(self) -> bool:
+        return not self.not_ready()
 
     def status(self) -> Mapping[str, Any]:
         """What the live page shows."""

@@ -179,6 +179,15 @@ def version_of(text: str) -> Version:
     return number
 
 
+def version_number(text: str | None) -> int:
+    """The version that an answer names; 0 where that is no number.
+
+    >>> version_number("7"), version_number("stable"), version_number(None)
+    (7, 0, 0)
+    """
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 def version_text(version: Version) -> str:
     """As ``version_of`` reads it."""
     return "" if version is None else str(version)

@@ -180,7 +180,7 @@ def decode_reply(message: bytes) -> Reply:
     except DecodeError as error:
         raise BackendProtocolError(f"the server's ModelInferResponse: {error.message}") from None
     text = response.model_version
-    reply = Reply(columns, int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0)
+    reply = Reply(columns, v2_calls.version_number(text))
     of_outputs = {
         tensor.name: own
         for tensor in response.outputs
@@ -193,10 +193,9 @@ def decode_reply(message: bytes) -> Reply:
 def version_answered(message: bytes) -> int:
     """The version that a ModelInferResponse says it came from; 0 where it names no number."""
     try:
-        text = pb.ModelRequest.FromString(message).version  # the same two fields, without reading the tensors
+        return v2_calls.version_number(pb.ModelRequest.FromString(message).version)  # the same two fields
     except ProtobufDecodeError:
         return 0
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 # ---------------------------------------------------------------- what is said of servers and models

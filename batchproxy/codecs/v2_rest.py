@@ -7,7 +7,7 @@ A body is JSON; with Triton's binary tensor data extension, the buffers of some 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -77,6 +77,10 @@ class _LooseAnswer(msgspec.Struct):
     outputs: list[_LooseTensor]
     model_version: str | None = None
     parameters: dict[str, Any] | None = None
+
+
+class _Version(msgspec.Struct):
+    model_version: str | None = None
 
 
 _NOT_NUMBERS = (b"NaN", b"Infinity")
@@ -182,15 +186,36 @@ def encode_reply(reply: Reply, call: InferCall) -> tuple[bytes, int | None]:
     columns = reply.columns
     if call.outputs:
         columns = {name: columns[name] for name in call.outputs}
-    every = call.parameters.get(BINARY_DATA_OUTPUT) is True
-    asked = call.output_parameters
-    binary = frozenset(name for name in columns if asked.get(name, {}).get(BINARY_DATA, every) is True)
+    binary = binary_outputs(call, columns)
     head: dict[str, Any] = {"model_name": call.model, "model_version": said.version}
     if call.id:
         head["id"] = call.id
     if said.parameters:
         head["parameters"] = said.parameters
     return _written(head, "outputs", columns, said.output_parameters, binary)
+
+
+def binary_outputs(call: InferCall, outputs: Iterable[str]) -> frozenset[str]:
+    """Which of ``outputs`` a caller wants as buffers."""
+    every = call.parameters.get(BINARY_DATA_OUTPUT) is True
+    asked = call.output_parameters
+    if not asked:
+        return frozenset(outputs) if every else frozenset()
+    return frozenset([name for name in outputs if asked.get(name, {}).get(BINARY_DATA, every) is True])
+
+
+def version_answered(body: bytes, header: str | None) -> int:
+    """The version that a server's answer says it came from; 0 where it names no number.
+
+    Args:
+        body: all of it.
+        header: its ``LENGTH_HEADER``; None: it is JSON only.
+    """
+    try:
+        answer = msgspec.json.decode(body[: json_length(header, body)], type=_Version)
+    except (msgspec.DecodeError, UnicodeDecodeError, DecodeError):
+        return 0
+    return v2_calls.version_number(answer.model_version)
 
 
 def decode_reply(body: bytes, header: str | None = None) -> Reply:
@@ -215,7 +240,7 @@ def decode_reply(body: bytes, header: str | None = None) -> Reply:
     except DecodeError as error:
         raise BackendProtocolError(f"the server's answer: {error.message}") from None
     text = answer.model_version or ""
-    reply = Reply(columns, int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0)
+    reply = Reply(columns, v2_calls.version_number(text))
     reply.memo[Said] = Said(text, answer.parameters or {}, of_outputs)
     return reply
 

@@ -5,40 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import tfs_examples, tfs_grpc
+from batchproxy.codecs import tfs_examples, tfs_grpc, v2_grpc
 from batchproxy.codecs.templates import Plan, Templates
-from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError, TooLarge
-from batchproxy.core.raw import GRPC, Header, RawCall, RawReply
+from batchproxy.core.errors import BatchProxyError, Code, RequestError, TooLarge
+from batchproxy.core.raw import GRPC, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
-from batchproxy.frontends.heavy import LONG_ANSWER
+from batchproxy.frontends.grpc_answers import GrpcAnswer as GrpcAnswer
+from batchproxy.frontends.grpc_answers import RelayFormat as RelayFormat
+from batchproxy.frontends.grpc_answers import as_it_came as answer_as_it_came
+from batchproxy.frontends.grpc_answers import error_answer as error_answer
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
+from batchproxy.frontends.v2_grpc import V2GrpcRoutes
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
-
-class GrpcAnswer(NamedTuple):
-    """What goes back to the caller: ``body`` counts only where ``code`` is OK, and is compressed where it may be."""
-
-    code: Code
-    message: str = ""
-    body: bytes = b""
-    headers: Sequence[Header] = ()
-    trailers: Sequence[Header] = ()
-    compress: bool = False
-
-
 Respond = Callable[[GrpcAnswer], None]
+
+METHODS = frozenset(tfs_grpc.METHODS) | v2_grpc.METHODS
+"""The unary methods that we answer ourselves, or know how to pass on."""
 
 _OK = Code.OK  # an enumeration's members are found in Python, 50 ns a time
 
@@ -67,7 +61,7 @@ class PredictFormat:
             answer = GrpcAnswer(_OK, "", self.encode(reply, self.model, self.signature))
             version = said.version
         else:
-            answer = _as_it_came(said.raw)
+            answer = answer_as_it_came(said.raw)
             version = self.version_of(said.raw.body) if self.asked else 0
         if self.asked:
             self.asked[0].answered(self.model, self.asked[1], version)
@@ -77,39 +71,15 @@ class PredictFormat:
         return error_answer(error)
 
 
-class RelayFormat:
-    """Passes on what a server said."""
-
-    def reply(self, reply: Reply) -> GrpcAnswer:
-        assert reply.raw is not None, "a relayed call has no raw answer. This is a bug."
-        return _as_it_came(reply.raw)
-
-    def error(self, error: BatchProxyError) -> GrpcAnswer:
-        return error_answer(error)
-
-
-def _as_it_came(raw: RawReply) -> GrpcAnswer:
-    """What a server said; compressed for the caller, too, if it was and that takes no time (``LONG_ANSWER``)."""
-    compress = raw.compressed and len(raw.body) <= LONG_ANSWER
-    return GrpcAnswer(Code.OK, "", raw.body, raw.headers, raw.trailers, compress)
-
-
-def error_answer(error: BatchProxyError) -> GrpcAnswer:
-    """A gRPC status: the server's own where it answered this caller alone, else ours, cut as TF Serving cuts it."""
-    if isinstance(error, BackendError) and error.raw is not None:
-        return GrpcAnswer(error.code, error.raw.message, b"", error.raw.headers, error.raw.trailers)
-    trailers = (("grpc-retry-pushback-ms", "1000"),) if error.code is Code.UNAVAILABLE else ()
-    return GrpcAnswer(error.code, tfs_grpc.status_text(error), trailers=trailers)
-
-
 class GrpcRoutes:
-    """Answers the methods of TF Serving's gRPC services: from an embedded model, or by its servers.
+    """Answers the methods of TF Serving's gRPC services, from an embedded model or by servers, and Open Inference's.
 
     Args:
         directory: the models.
         observer: told of each answered call.
         clock: monotonic seconds, the engines' own.
         priority_header: metadata that names a priority; lower case.
+        ready: whether calls should come now.
     """
 
     def __init__(
@@ -119,12 +89,14 @@ class GrpcRoutes:
         clock: Callable[[], float],
         *,
         priority_header: str | None = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._directory = directory
         self._observer = observer
         self._clock = clock
         self._terms = None if priority_header is None else Terms(priority_header=priority_header)
         self._tasks = Tasks()
+        self._v2 = V2GrpcRoutes(directory, observer, clock, self._terms, self._tasks, ready)
         self._documents: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
@@ -133,8 +105,12 @@ class GrpcRoutes:
 
     def streams(self, method: str) -> Engine | None:
         """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
+        if method in METHODS:
+            return None
+        if method.startswith(v2_grpc.SERVICE) and (engine := self._v2.streams()) is not None:
+            return engine
         default = self._directory.default
-        if method in tfs_grpc.METHODS or default is None or GRPC not in default.doors:
+        if default is None or GRPC not in default.doors:
             return None
         return default.engine
 
@@ -149,7 +125,7 @@ class GrpcRoutes:
         """Answer one unary call, now or later.
 
         Args:
-            method: its full path, one of ``tfs_grpc.METHODS``.
+            method: its full path, one of ``METHODS``.
             message: the request, without the five-byte prefix.
             timeout_s: what is left of the caller's deadline; None: no deadline.
             respond: gets the answer, exactly once.
@@ -169,6 +145,8 @@ class GrpcRoutes:
             raw = RawCall(GRPC, method, "", metadata, message)
             return self._predict(raw, started, deadline, respond)
         raw = RawCall(GRPC, method, "", metadata, message)
+        if method in v2_grpc.METHODS:
+            return self._v2.handle(raw, deadline, respond, started)
         pool = self._directory.remote(tfs_grpc.model_named(message))
         if pool is not None:
             pass_on = self._reload if method == tfs_grpc.RELOAD_CONFIG else self._pass_on

@@ -20,13 +20,12 @@ from functools import partial
 from socket import socket
 from typing import Protocol
 
-from batchproxy.codecs.tfs_grpc import METHODS
 from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
 from batchproxy.frontends.door import Door, Wire
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_calls, tfs_documents, tfs_example_json, tfs_examples, tfs_grpc, tfs_rest
 from batchproxy.core.errors import BatchProxyError, DecodeError
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import BatchKey, Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import ModelInfo
+from batchproxy.frontends.call import Call
 from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, our_error
+
+
+class Asked(NamedTuple):
+    """A call of a remote pool's model, while its body is read."""
+
+    call: Call[RestAnswer]
+    pool: RemotePool
+    target: tfs_rest.Target
+    raw: RawCall
+    deadline: float | None
 
 
 class BridgedFormat(PredictFormat):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from batchproxy.codecs import tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, number_plan
@@ -26,21 +26,12 @@ from batchproxy.frontends.remote import RemotePool
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, below_the_api, our_error
 from batchproxy.frontends.rest_relay import RELAYED, RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
+from batchproxy.frontends.v2_rest import V2RestRoutes
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
 Respond = Callable[[RestAnswer], None]
 T = TypeVar("T")
-
-
-class _Asked(NamedTuple):
-    """A call of a remote pool's model, while its body is read."""
-
-    call: Call[RestAnswer]
-    pool: RemotePool
-    target: tfs_rest.Target
-    raw: RawCall
-    deadline: float | None
 
 
 class RestRoutes:
@@ -53,6 +44,7 @@ class RestRoutes:
         timeout_s: how long an inference call may take; 0: for ever.
         deadline_header: request header that may shorten that, in milliseconds; lower case.
         priority_header: request header that names a priority; lower case.
+        ready: whether calls should come now.
 
     Attributes:
         heavy: reads the long bodies and writes the long answers.
@@ -67,6 +59,7 @@ class RestRoutes:
         timeout_s: float,
         deadline_header: str | None,
         priority_header: str | None = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._directory = directory
         self._observer = observer
@@ -76,6 +69,7 @@ class RestRoutes:
         self._templates: Templates = JsonTemplates()
         self._relay = RestRelay(self._templates, self._recorder)
         self._tasks = Tasks()
+        self._v2 = V2RestRoutes(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, respond: Respond
@@ -99,6 +93,10 @@ class RestRoutes:
                 again = self._predict_again(plan.value, columns, path, headers, body, started, respond)
                 if again is not None:
                     return again
+        if path.startswith("/v2"):
+            known, call = self._v2.handle(method, path, headers, body, respond, started)
+            if known:
+                return call
         target, fault = _target(method, path)
         if target is None:  # without a slash it is no path on any server
             pool = self._directory.default if path.startswith("/") else None
@@ -239,7 +237,7 @@ class RestRoutes:
         elif rest_relay.may_merge(pool, target):
             call = self._call(RELAYED, "", verb, started, respond)
             call.priority = priority
-            asked = _Asked(call, pool, target, raw, deadline)
+            asked = rest_bridge.Asked(call, pool, target, raw, deadline)
             self._read(asked, partial(rest_relay.read, verb, raw.body), partial(self._relay_long, asked))
             return call
         else:
@@ -247,7 +245,7 @@ class RestRoutes:
         request.priority = priority
         return self._start(pool.engine, request, RELAYED, verb, started, respond)
 
-    def _relay_long(self, asked: _Asked, found: rest_relay.Found | None) -> None:
+    def _relay_long(self, asked: rest_bridge.Asked, found: rest_relay.Found | None) -> None:
         call, pool, target, raw, deadline = asked
         request = self._relay.merged(pool, target, raw, deadline, found)
         call.record = partial(self._ended, request.key.model, target.verb)
@@ -273,7 +271,7 @@ class RestRoutes:
         call = self._call(_ROWS, "", target.verb, started, respond)
         call.priority = priority
         raw = RawCall(REST, "POST", "", passed_on(headers), body)
-        asked = _Asked(call, pool, target, raw, deadline)
+        asked = rest_bridge.Asked(call, pool, target, raw, deadline)
         if target.verb == "predict":
             self._read(asked, partial(tfs_rest.parse_body, body), partial(self._bridge, asked))
         else:
@@ -281,14 +279,14 @@ class RestRoutes:
             self._read(asked, work, partial(self._bridge_examples, asked))
         return call
 
-    def _bridge(self, asked: _Asked, envelope: tfs_rest.Envelope) -> None:
+    def _bridge(self, asked: rest_bridge.Asked, envelope: tfs_rest.Envelope) -> None:
         info = asked.pool.catalogue.look(asked.target.model, rest_bridge.version_of(asked.target))
         if info is not None:
             self._bridge_known(asked, envelope, info)
         else:
             _ = self._tasks.spawn("bridge", self._bridge_when_known(asked, envelope))
 
-    async def _bridge_when_known(self, asked: _Asked, envelope: tfs_rest.Envelope) -> None:
+    async def _bridge_when_known(self, asked: rest_bridge.Asked, envelope: tfs_rest.Envelope) -> None:
         """The first requests of a model wait here: JSON cannot be read without its signature."""
         call = asked.call
         try:
@@ -300,17 +298,17 @@ class RestRoutes:
             if not call.done():
                 self._bridge_known(asked, envelope, info)
 
-    def _bridge_known(self, asked: _Asked, envelope: tfs_rest.Envelope, info: ModelInfo) -> None:
+    def _bridge_known(self, asked: rest_bridge.Asked, envelope: tfs_rest.Envelope, info: ModelInfo) -> None:
         _, pool, target, raw, _ = asked
         work = partial(rest_bridge.predict_request, pool, self.heavy, target, envelope, info, raw)
         self._read(asked, work, partial(_start_bridged, asked))
 
-    def _bridge_examples(self, asked: _Asked, read: tuple[str, MessageColumn]) -> None:
+    def _bridge_examples(self, asked: rest_bridge.Asked, read: tuple[str, MessageColumn]) -> None:
         request, form = rest_bridge.examples_request(asked.pool, asked.target, read, asked.raw)
         asked.call.record = partial(self._ended, request.key.model, asked.target.verb)
         _start_bridged(asked, (request, form))
 
-    def _read(self, asked: _Asked, work: Callable[[], T], then: Callable[[T], None]) -> None:
+    def _read(self, asked: rest_bridge.Asked, work: Callable[[], T], then: Callable[[T], None]) -> None:
         self.heavy.read(asked.call, work, then, len(asked.raw.body), asked.deadline)
 
     # -- inside ------------------------------------------------------------------------------------
@@ -387,7 +385,7 @@ def _read(directory: Directory, target: tfs_rest.Target, body: bytes) -> tuple[S
     return served, signature, decoded.row_form, request
 
 
-def _start_bridged(asked: _Asked, bridged: tuple[Request, Format[RestAnswer]]) -> None:
+def _start_bridged(asked: rest_bridge.Asked, bridged: tuple[Request, Format[RestAnswer]]) -> None:
     request, asked.call.form = bridged
     request.deadline = asked.deadline
     asked.call.start(asked.pool.engine, request)

@@ -70,7 +70,7 @@ ROOMS = {
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(
-        rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks"),
+        rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks", "_version"),
         packages=("msgspec", "multidict", "numpy", "orjson"),
     ),
     "documents": Room(rooms=("core.errors",), packages=("yaml",)),

@@ -1,0 +1,262 @@
+"""Calls of the Open Inference Protocol on their way to whatever has the model, however they came. No bytes here.
+
+A server that speaks the protocol, by the door the caller came by, is asked in the caller's own words where the call
+travels alone. Anything else (an embedded model, TF Serving, the other door) is bridged: through columns, by the
+signature, so that these callers and TF Serving's share batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar
+
+from batchproxy.catalogue import Catalogue
+from batchproxy.codecs import tfs_calls, tfs_grpc, v2_calls, v2_documents, v2_grpc
+from batchproxy.codecs.v2_calls import InferCall
+from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownModel
+from batchproxy.core.raw import GRPC, REST, RawCall
+from batchproxy.core.request import Reply, Request, Version
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
+from batchproxy.frontends.call import Call, Format
+from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.tasks import Tasks
+
+Answer = TypeVar("Answer")
+
+NAME = "batchproxy"
+"""What the server is called in its own metadata."""
+
+
+class Told(NamedTuple):
+    """What a format has to know of a call, beside what the caller asked for.
+
+    Attributes:
+        call: that.
+        own: whether a server of the protocol answers through the door that the caller came by: its errors are passed
+            on as they came.
+        asked: the catalogue that wants to know which version answered; None for embedded models.
+    """
+
+    call: InferCall
+    own: bool = False
+    asked: Catalogue | None = None
+
+    def answered(self, version: int) -> None:
+        """An answer came from this version; 0: it did not say."""
+        if self.asked is not None:
+            self.asked.answered(self.call.model, self.call.version, version)
+
+
+class Calls(Generic[Answer]):
+    """Starts the inference calls of one of the two doors.
+
+    Args:
+        directory: the models.
+        form: makes what writes the answer of a call.
+        record: told the model, the start and the code of each call.
+        tasks: of the owner.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        form: Callable[[Told], Format[Answer]],
+        record: Callable[[str, float, Code], None],
+        tasks: Tasks,
+    ) -> None:
+        self._directory = directory
+        self._form = form
+        self._record = record
+        self._tasks = tasks
+
+    def start(self, waiting: Call[Answer], call: InferCall, raw: RawCall, deadline: float | None, now: float) -> None:
+        """Begin a call whose message is read; what is wrong with it is its answer."""
+        if waiting.priority is None:
+            waiting.priority = call.priority
+        if call.timeout_s is not None:
+            limit = now + call.timeout_s
+            deadline = limit if deadline is None else min(deadline, limit)
+        pool = self._directory.remote(call.model)
+        try:
+            if pool is None:
+                self._embedded(waiting, call, deadline)
+            elif in_own_words(pool, raw.protocol):
+                request = as_sent(pool, call, raw, deadline)
+                self._begin(waiting, pool, request, Told(call, True, pool.catalogue))
+            else:
+                need_a_door(pool)
+                call.refuse_odd()
+                info = pool.catalogue.look(call.model, call.version)
+                if info is not None:
+                    self._bridge(waiting, pool, call, raw, deadline, info)
+                else:
+                    bridging = self._bridge_when_known(waiting, pool, call, raw, deadline)
+                    _ = self._tasks.spawn("bridge", bridging)
+        except BatchProxyError as error:
+            waiting.set_exception(error)
+
+    def _embedded(self, waiting: Call[Answer], call: InferCall, deadline: float | None) -> None:
+        served = find(self._directory, call.model, call.version)
+        waiting.record = partial(self._record, served.info.name)
+        waiting.form = self._form(Told(call))
+        call.refuse_odd()
+        info = served.info
+        signature = v2_calls.signature_of(info, call.signature_name)
+        request = v2_calls.infer_request(call, info.name, info.version, signature, extras=call.extras())
+        request.deadline = deadline
+        waiting.start(served.engine, request)
+
+    def _bridge(
+        self,
+        waiting: Call[Answer],
+        pool: RemotePool,
+        call: InferCall,
+        raw: RawCall,
+        deadline: float | None,
+        info: ModelInfo,
+    ) -> None:
+        signature = v2_calls.signature_of(info, call.signature_name)
+        extras = call.extras() if pool.v2 else b""  # TF Serving has no words for them
+        request = v2_calls.infer_request(call, call.model, call.version, signature, extras=extras)
+        request.key = request.key._replace(partition=pool.partition(call.model, raw))
+        if not pool.may_batch(call.model):
+            request.rows = None
+        request.deadline = deadline
+        self._begin(waiting, pool, request, Told(call, False, pool.catalogue))
+
+    async def _bridge_when_known(
+        self, waiting: Call[Answer], pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | None
+    ) -> None:
+        """The first calls of a model wait here: without its signature nothing can be asked in other words."""
+        try:
+            info = await pool.catalogue.find(call.model, call.version)
+            if not waiting.done():
+                self._bridge(waiting, pool, call, raw, deadline, info)
+        except BatchProxyError as error:
+            if not waiting.done():
+                waiting.set_exception(error)
+
+    def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> None:
+        waiting.record = partial(self._record, request.key.model)
+        waiting.form = self._form(told)
+        waiting.start(pool.engine, request)
+
+
+# ---------------------------------------------------------------- one call
+
+
+def find(directory: Directory, model: str, version: Version) -> Served:
+    """The embedded model that answers.
+
+    Raises:
+        UnknownModel: there is none.
+    """
+    try:
+        if isinstance(version, str):
+            return directory.find(model, None, version)
+        return directory.find(model, version, None)
+    except UnknownModel:
+        which = "" if version is None else f" version {version}"
+        raise UnknownModel(f"Request for unknown model: {model!r}{which} is not found") from None
+
+
+def in_own_words(pool: RemotePool, protocol: str) -> bool:
+    """Whether the pool's servers take calls as they come through the door called ``protocol``."""
+    return pool.v2 and protocol in pool.doors
+
+
+def need_a_door(pool: RemotePool) -> None:
+    """See that what is bridged can be sent: tensors go to TF Serving by gRPC.
+
+    Raises:
+        RequestError: UNIMPLEMENTED.
+    """
+    if not pool.v2 and GRPC not in pool.doors:
+        raise RequestError(
+            f"pool {pool.engine.name!r} has no gRPC door: name one (grpc://HOST:PORT), through which calls of the Open "
+            "Inference Protocol can be answered",
+            code=Code.UNIMPLEMENTED,
+        )
+
+
+def as_sent(pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | None) -> Request:
+    """The request for a server of the protocol: mergeable where all is known and well, else as it came (R5)."""
+    signature = pool.signature(call.model, call.version, call.signature_name)
+    if signature is None or call.odd or call.sequence:
+        return as_it_came(raw, deadline, pool.label(call.model, call.version))
+    try:
+        request = v2_calls.infer_request(call, call.model, call.version, signature, extras=call.extras())
+    except BatchProxyError:
+        return as_it_came(raw, deadline, call.model)  # the server says it in its own words
+    request.key = request.key._replace(partition=pool.partition(call.model, raw))
+    request.deadline = deadline
+    request.raw = raw
+    return request
+
+
+# ---------------------------------------------------------------- what is said of a model
+
+
+def shown(info: ModelInfo) -> Signature:
+    """The signature that metadata shows: that which is meant where none is named, else the first one.
+
+    Raises:
+        UnknownModel: the model has none at all.
+    """
+    signature = info.signatures.get(DEFAULT_SIGNATURE) or next(iter(info.signatures.values()), None)
+    if signature is None:
+        raise UnknownModel(f"model {info.name!r} has no signature")
+    return signature
+
+
+class InfoFormat(Generic[Answer]):
+    """Writes what a server said of a model, in whatever protocol, in one of ours.
+
+    Args:
+        read: makes of the server's message what it says.
+        write: makes of that the answer.
+        refuse: makes the answer of an error.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[bytes], ModelInfo],
+        write: Callable[[ModelInfo], Answer],
+        refuse: Callable[[BatchProxyError], Answer],
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._refuse = refuse
+
+    def reply(self, reply: Reply) -> Answer:
+        assert reply.raw is not None, "a relayed call has no raw answer. This is a bug."
+        return self._write(self._read(reply.raw.body))
+
+    def error(self, error: BatchProxyError) -> Answer:
+        return self._refuse(error)
+
+
+def question(pool: RemotePool, model: str, version: Version) -> tuple[RawCall, Callable[[bytes], ModelInfo]]:
+    """The call that asks a pool's servers for a model's metadata, and what reads the answer."""
+    if pool.v2:
+        if GRPC in pool.doors:
+            message = v2_grpc.encode_model(model, version)
+            return RawCall(GRPC, v2_grpc.MODEL_METADATA, "", (), message), v2_grpc.decode_metadata
+        path = v2_documents.model_path(model, version)
+        return RawCall(REST, "GET", path, (), b""), v2_documents.decode_metadata
+    if GRPC in pool.doors:
+        message = tfs_calls.encode_metadata_request(model, version)
+        return RawCall(GRPC, tfs_grpc.GET_MODEL_METADATA, "", (), message), tfs_calls.decode_metadata_reply
+    path = tfs_calls.model_path(model, version) + "/metadata"
+    return RawCall(REST, "GET", path, (), b""), tfs_calls.decode_metadata_document
+
+
+def no_statistics(model: str) -> RequestError:
+    """Nobody counts what Triton counts."""
+    return RequestError(
+        f"model {model!r}: statistics are answered by servers of the Open Inference Protocol only; ours are "
+        "on the admin port, under /metrics",
+        code=Code.UNIMPLEMENTED,
+    )

@@ -1,0 +1,254 @@
+"""The Open Inference Protocol's REST paths -> what answers them. Bytes in, one answer out; no socket here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+
+from batchproxy._version import __version__
+from batchproxy.codecs import v2_documents, v2_rest
+from batchproxy.codecs.v2_calls import InferCall
+from batchproxy.codecs.v2_documents import Target
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
+from batchproxy.core.raw import REST, Header, RawCall
+from batchproxy.core.request import Reply, Request, Share
+from batchproxy.core.shapes import ModelInfo
+from batchproxy.frontends import v2_bridge
+from batchproxy.frontends.call import Call, Format, TooLong
+from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.elsewhere import Question
+from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
+from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer
+from batchproxy.frontends.rest_relay import passed_on
+from batchproxy.frontends.terms import Terms
+from batchproxy.frontends.v2_bridge import Calls, Told
+from batchproxy.observe import Observer
+from batchproxy.tasks import Tasks
+
+Respond = Callable[[RestAnswer], None]
+
+_JSON = {"Content-Type": "application/json"}
+_OCTETS = "application/octet-stream"
+_RELAYED = RelayFormat()
+_OF_SERVERS = frozenset({"server", "index", "stats"})
+_parsed = lru_cache(maxsize=1024)(v2_documents.parse_target)  # an error is not kept
+
+
+class InferFormat:
+    """Writes columns as the protocol has them, in the form that the request asks for; or what a server said.
+
+    Args:
+        told: of the call.
+        heavy: writes what is long.
+    """
+
+    __slots__ = ("_heavy", "_told")
+
+    def __init__(self, told: Told, heavy: Heavy) -> None:
+        self._told = told
+        self._heavy = heavy
+
+    def reply(self, reply: Reply) -> RestAnswer:
+        said = reply.whole if type(reply) is Share else reply
+        if said.raw is not None:
+            self._told.answered(v2_rest.version_answered(said.raw.body, _length_of(said.raw.headers)))
+            return _RELAYED.reply(reply)
+        self._told.answered(said.version)
+        columns = reply.columns
+        binary = v2_rest.binary_outputs(self._told.call, columns)
+        if sum([column.nbytes for name, column in columns.items() if name not in binary]) > LONG_ANSWER:
+            raise TooLong(self._heavy, partial(self._write, reply))
+        return self._write(reply)
+
+    def _write(self, reply: Reply) -> RestAnswer:
+        body, length = v2_rest.encode_reply(reply, self._told.call)
+        if length is None:
+            return RestAnswer(200, body, _JSON)
+        return RestAnswer(200, body, {"Content-Type": _OCTETS, v2_rest.LENGTH_HEADER: str(length)})
+
+    def error(self, error: BatchProxyError) -> RestAnswer:
+        return _RELAYED.error(error) if self._told.own and _has_raw(error) else error_answer(error)
+
+
+class _ErrorsOnly:
+    """Of calls that are not read yet."""
+
+    def reply(self, reply: Reply) -> RestAnswer:
+        raise AssertionError("a call was answered before it was read. This is a bug.")
+
+    def error(self, error: BatchProxyError) -> RestAnswer:
+        return error_answer(error)
+
+
+class V2RestRoutes:
+    """Answers the protocol's REST API: from an embedded model, or by servers of any protocol.
+
+    Args:
+        directory: the models.
+        observer: told of each answered call.
+        clock: monotonic seconds, the engines' own.
+        terms: reads deadlines and priorities.
+        heavy: reads the long bodies and writes the long answers.
+        tasks: of the owner.
+        ready: whether calls should come now.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        observer: Observer,
+        clock: Callable[[], float],
+        terms: Terms,
+        heavy: Heavy,
+        tasks: Tasks,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._directory = directory
+        self._observer = observer
+        self._clock = clock
+        self._terms = terms
+        self._heavy = heavy
+        self._tasks = tasks
+        self._ready = ready
+        self._calls: Calls[RestAnswer] = Calls(
+            directory, partial(InferFormat, heavy=heavy), partial(self._ended, "infer"), tasks
+        )
+
+    def handle(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, respond: Respond, started: float
+    ) -> tuple[bool, Call[RestAnswer] | None]:
+        """Answer one request, now or later.
+
+        Args:
+            method: the HTTP method.
+            path: path and query, as sent.
+            headers: the request's, by case-insensitive name.
+            body: the request's, inflated.
+            respond: gets the answer, exactly once.
+            started: when it came, on ``clock``.
+
+        Returns:
+            Whether it is one of the protocol's that we know; the call that is under way, to be cancelled when the
+            caller leaves, or None where it was answered.
+        """
+        try:
+            target = _parsed(method, path)
+        except BatchProxyError as error:
+            respond(error_answer(error))
+            return True, None
+        if target is None:
+            return False, None
+        if target.verb == "infer":
+            return True, self._infer(target, method, path, headers, body, respond, started)
+        raw = RawCall(REST, method, path, passed_on(headers), body)
+        return True, self._document(target, raw, respond, started)
+
+    # -- inference ---------------------------------------------------------------------------------
+
+    def _infer(
+        self,
+        target: Target,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        respond: Respond,
+        started: float,
+    ) -> Call[RestAnswer]:
+        call = Call(_ERRORS_ONLY, respond, partial(self._ended, "infer", ""), started)
+        try:
+            deadline, call.priority = self._terms.of(headers, started)
+            length = v2_rest.json_length(headers.get(v2_rest.LENGTH_HEADER), body)
+        except BatchProxyError as error:
+            call.set_exception(error)
+            return call
+        raw = RawCall(REST, method, path, passed_on(headers), body)
+        work = partial(v2_rest.parse_infer, target, body, length)
+        self._heavy.read(call, work, partial(self._start, call, raw, deadline, started), length, deadline)
+        return call
+
+    def _start(
+        self, call: Call[RestAnswer], raw: RawCall, deadline: float | None, started: float, asked: InferCall
+    ) -> None:
+        self._calls.start(call, asked, raw, deadline, started)
+
+    # -- what is said of servers and models --------------------------------------------------------
+
+    def _document(self, target: Target, raw: RawCall, respond: Respond, started: float) -> Call[RestAnswer] | None:
+        verb, model = target.verb, target.model
+        pool = self._directory.remote(model) if model else self._directory.default
+        own = pool is not None and v2_bridge.in_own_words(pool, REST)
+        if pool is not None and own and (model or verb in _OF_SERVERS):
+            request = as_it_came(raw, None, pool.label(model, target.version))
+            return self._ask(pool, request, _RELAYED, verb, respond, started)
+        if pool is not None and model and verb != "stats":
+            asking, read = v2_bridge.question(pool, model, target.version)
+            form: Format[RestAnswer] = v2_bridge.InfoFormat(read, partial(_described, verb), error_answer)
+            return self._ask(pool, as_it_came(asking, None), form, verb, respond, started)
+        code, name = Code.OK, ""
+        try:
+            if model:
+                info = v2_bridge.find(self._directory, model, target.version).info
+                name = info.name
+                answer = _described(verb, info)
+            else:
+                answer = self._of_the_server(verb)
+        except BatchProxyError as error:
+            code, answer = error.code, error_answer(error)
+        self._ended(verb, name, started, code)
+        respond(answer)
+        return None
+
+    def _of_the_server(self, verb: str) -> RestAnswer:
+        if verb == "live":
+            return RestAnswer(200, b"", _JSON)
+        if verb == "ready":
+            return RestAnswer(200 if self._ready() else 503, b"", _JSON)
+        if verb == "index":
+            models = [(served.info.name, served.info.version) for served in self._directory.models()]
+            return RestAnswer(200, v2_documents.encode_index(models), _JSON)
+        if verb == "stats":
+            raise v2_bridge.no_statistics("")
+        return RestAnswer(200, v2_documents.encode_server_metadata(v2_bridge.NAME, __version__), _JSON)
+
+    def _ask(
+        self, pool: RemotePool, request: Request, form: Format[RestAnswer], verb: str, respond: Respond, started: float
+    ) -> Call[RestAnswer]:
+        record = partial(self._ended, verb, request.key.model)
+        call: Call[RestAnswer] = Question(form, respond, record, started, self._tasks)
+        call.start(pool.engine, request)
+        return call
+
+    def _ended(self, verb: str, model: str, started: float, code: Code) -> None:
+        self._observer.request_ended(model, verb, REST, code, self._clock() - started)
+
+
+_ERRORS_ONLY = _ErrorsOnly()
+
+
+def error_answer(error: BatchProxyError) -> RestAnswer:
+    """The protocol's error body."""
+    status, body = v2_documents.encode_error(error)
+    after_s = error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
+    retry = {"Retry-After": str(after_s)} if error.code is Code.UNAVAILABLE else {}
+    return RestAnswer(status, body, {**_JSON, **retry})
+
+
+def _described(verb: str, info: ModelInfo) -> RestAnswer:
+    """What is answered of a model that is there."""
+    if verb == "ready":
+        return RestAnswer(200, b"", _JSON)
+    if verb == "stats":
+        raise v2_bridge.no_statistics(info.name)
+    encode = v2_documents.encode_config if verb == "config" else v2_documents.encode_metadata
+    return RestAnswer(200, encode(info, v2_bridge.shown(info)), _JSON)
+
+
+def _has_raw(error: BatchProxyError) -> bool:
+    return isinstance(error, BackendError) and error.raw is not None
+
+
+def _length_of(headers: Sequence[Header]) -> str | None:
+    wanted = v2_rest.LENGTH_HEADER.lower()
+    return next((str(value) for name, value in headers if name.lower() == wanted), None)
