@@ -18,7 +18,6 @@ from batchproxy.answering import UNANSWERED, answer
 from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
-from batchproxy.core.ends import why_late
 from batchproxy.core.errors import (
     BackendError,
     BackendUnavailable,
@@ -28,6 +27,7 @@ from batchproxy.core.errors import (
     NoEndpoint,
     QueueFull,
 )
+from batchproxy.core.lateness import why_late
 from batchproxy.core.outcome import Outcome, outcome_of
 from batchproxy.core.request import Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from batchproxy.core.balancer import Balancer
 from batchproxy.core.batch import Batch, Bisection, Dispatch
 from batchproxy.core.cap import power
-from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, TooLate
+from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
@@ -178,14 +178,3 @@ class Ends:
             self.unbatched.add(key.target)
             model, version, signature = key.target
             self._notice(f"model {model!r}, version {version}, {signature!r}: batching is off from now on: {why}")
-
-
-def why_late(entry: Entry, now: float) -> BatchProxyError:
-    """What an entry is told that ``overdue`` named."""
-    deadline = entry.request.deadline
-    if deadline is None or deadline <= now:
-        return DeadlineExceeded("Deadline Exceeded")
-    return TooLate(
-        f"model {entry.request.key.model!r}: this request's deadline is in {deadline - now:.3f} s, and an answer would "
-        "take longer; try again, or add capacity"
-    )

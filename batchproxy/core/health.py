@@ -82,4 +82,5 @@ class Health:
         waiting = [entry for entry in self._unanswered() if entry.state is State.QUEUED]
         for entry in waiting:
             self._discard(entry)
+        self._look_again()  # at batches that nobody waits for any more
         return [(entry, NoEndpoint(self._balancer.why_none(entry.request.key.model))) for entry in waiting]

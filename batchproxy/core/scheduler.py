@@ -17,10 +17,11 @@ from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
 from batchproxy.core.compiling import Compiling
 from batchproxy.core.ends import Ends, Failure
-from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull, TooLate
+from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
 from batchproxy.core.health import Health
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
+from batchproxy.core.lateness import refuse_hopeless
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
@@ -101,23 +102,10 @@ class Scheduler:
             return True
         lane = self._lanes.push(entry)
         if deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
-            self._refuse_hopeless(lane, entry, now)
+            refuse_hopeless(lane, entry, now)
         if deadline is not None and now < self._held_until < inf and lane.latest(entry) < self._held_until:
             self._held_until = -inf  # it cannot wait for as long as the others
         return now >= self._crammed_until and (now >= self._held_until or lane.full())
-
-    def _refuse_hopeless(self, lane: Lane, entry: Entry, now: float) -> None:
-        """A late answer is dearer than a quick refusal."""
-        deadline = entry.request.deadline
-        wait = lane.row_s * lane.rows + lane.batch_s
-        if deadline is None or now + wait <= deadline:
-            return
-        entry.state = State.DONE
-        lane.remove(entry)
-        raise TooLate(
-            f"model {entry.request.key.model!r}: {lane.rows} rows wait before this request; it would be answered in "
-            f"about {wait:.3f} s, but its deadline is in {deadline - now:.3f} s; try again, or add capacity"
-        )
 
     def _relay(self, entry: Entry, now: float, reason: Release) -> None:
         self._now = now
@@ -144,12 +132,14 @@ class Scheduler:
             self._release(dispatch, now, answered=False)
         while self._front and now >= self._crammed_until:
             batch = self._front[0]
-            endpoint = self._place(batch.key, batch.rows, batch.rows, now, batch.avoid)
-            if endpoint is None:
-                return None
+            if batch.live:
+                endpoint = self._place(batch.key, batch.rows, batch.rows, now, batch.avoid)
+                if endpoint is None:
+                    return None
+                if self._refresh(batch, now):
+                    self._front.popleft()
+                    return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
             self._front.popleft()
-            if self._refresh(batch, now):
-                return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
             batch.leave_family()
             self._ends.requeue_released(batch)
         return self._next_batch(now)

@@ -8,8 +8,8 @@ import pytest
 
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.batch import Dispatch
-from batchproxy.core.ends import why_late
 from batchproxy.core.errors import DeadlineExceeded, TooLate
+from batchproxy.core.lateness import why_late
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.pace import Hurry
 from batchproxy.core.policy import Policy
