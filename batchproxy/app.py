@@ -136,6 +136,9 @@ class App:
         await self._probe()
         for engine in self._engines:
             _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
+        if config.file_system_poll_wait_seconds:
+            for watch in filter(lambda watch: watch.watched, self._pools.watches):
+                _ = self._tasks.spawn("versions", watch.keep_looking(config.file_system_poll_wait_seconds))
 
     async def _probe(self) -> None:
         await asyncio.gather(*(engine.probe() for engine in self._engines))
@@ -234,6 +237,8 @@ class App:
         for routes in (self._rest, self._grpc):
             if routes is not None:
                 await routes.aclose()
+        for watch in self._pools.watches:
+            await watch.aclose()
         for catalogue in self._pools.catalogues:
             await catalogue.aclose()
         for engine in self._engines:

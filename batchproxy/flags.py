@@ -94,7 +94,7 @@ def _refused(name: str, kind: Callable[[str], object], why: str) -> Flag:
 
 
 _NO_TENSORFLOW = "there is no TensorFlow session in this process"
-_NO_RELOAD = "models are loaded once, at the start; one that does not load is an error then"
+_NO_RELOAD = "a model is loaded once; one that does not load is tried again when its files change"
 _NO_THREADS = "calls are not handled by threads"
 
 FLAGS: tuple[Flag, ...] = (
@@ -139,7 +139,11 @@ FLAGS: tuple[Flag, ...] = (
     _no_effect("num_unload_threads", integer, _NO_RELOAD),
     _no_effect("max_num_load_retries", integer, _NO_RELOAD),
     _no_effect("load_retry_interval_micros", integer, _NO_RELOAD),
-    _no_effect("file_system_poll_wait_seconds", integer, "model folders are read once, at the start"),
+    _obeyed(
+        "file_system_poll_wait_seconds",
+        integer,
+        "how often the version folders of --model NAME=onnx:PATH are looked through (1); 0 or less: at the start only",
+    ),
     _no_effect("flush_filesystem_caches", boolean, _NO_RELOAD),
     _no_effect("tensorflow_session_parallelism", integer, _NO_TENSORFLOW),
     _no_effect("tensorflow_session_config_file", str, _NO_TENSORFLOW),

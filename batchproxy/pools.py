@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchproxy.backends import Embedded, Remote, open_backend
+from batchproxy.backends.onnx_versions import OnnxVersions, VersionPolicy
 from batchproxy.backends.servers import Options
 from batchproxy.backends.tfserving import TfServingBackend
 from batchproxy.backends.tls import ClientTls
@@ -19,13 +20,14 @@ from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.raw import GRPC, REST
 from batchproxy.core.request import Version
 from batchproxy.core.shapes import ModelInfo
-from batchproxy.endpoints import ServerAddress
+from batchproxy.endpoints import Address, OnnxAddress, ServerAddress
 from batchproxy.engine import Engine, build_engine
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import ask_where_served
 from batchproxy.frontends.remote import RemoteModel, RemotePool
 from batchproxy.log import Notices
 from batchproxy.observe import Observer
+from batchproxy.versions import VersionWatch
 from batchproxy.wire.budget import Budget
 
 logger = logging.getLogger("batchproxy.pools")
@@ -39,11 +41,13 @@ class Pools:
         engines: one a pool.
         catalogues: one a pool of servers.
         directory: which pool has which model.
+        watches: one a pool of ONNX models.
     """
 
     engines: Sequence[Engine]
     catalogues: Sequence[Catalogue]
     directory: Directory
+    watches: Sequence[VersionWatch]
 
 
 def open_pools(config: Config, observer: Observer, budget: Budget | None = None) -> Pools:
@@ -61,6 +65,7 @@ def open_pools(config: Config, observer: Observer, budget: Budget | None = None)
     catalogues: list[Catalogue] = []
     served: list[Served] = []
     remotes: dict[str, RemotePool] = {}
+    watched: list[tuple[PoolConfig, Sequence[str], Engine]] = []
     budget = budget or Budget(config.max_buffered_bytes)
     for pool in config.pools:
         models = [model for model in config.models if model.pool == pool.name]
@@ -75,8 +80,20 @@ def open_pools(config: Config, observer: Observer, budget: Budget | None = None)
             engine, first = _open_embedded(config, pool, models, observer, budget)
             engines.append(engine)
             served += [Served(ModelInfo(model.name, first.version, first.signatures), engine) for model in models]
+            if isinstance(first, OnnxVersions):
+                watched.append((pool, [model.name for model in models], engine))
     default = remotes.pop(EVERY_OTHER, None)
-    return Pools(engines, catalogues, Directory(served, remotes, default))
+    directory = Directory(served, remotes, default)
+    watches = [_watch(pool, names, engine, directory) for pool, names, engine in watched]
+    return Pools(engines, catalogues, directory, watches)
+
+
+def _watch(pool: PoolConfig, names: Sequence[str], engine: Engine, directory: Directory) -> VersionWatch:
+    copies = [backend for backend in engine.backends.values() if isinstance(backend, OnnxVersions)]
+    try:
+        return VersionWatch(names, copies, engine, directory, pool.onnx.version_labels)
+    except ConfigError as error:
+        raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
 
 
 def _engine(
@@ -114,7 +131,7 @@ def _open_embedded(
         url = address.name
         number = sum(known == url or known.startswith(f"{url}#") for known in backends)
         try:
-            backends[f"{url}#{number + 1}" if number else url] = open_backend(url)
+            backends[f"{url}#{number + 1}" if number else url] = _open(address, pool)
         except ConfigError as error:
             raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
     first, *others = backends.items()
@@ -125,6 +142,20 @@ def _open_embedded(
                 "endpoints of one pool must be; put the other one into a pool of its own"
             )
     return _engine(config, pool, backends, models, observer, budget), first[1]
+
+
+def _open(address: Address, pool: PoolConfig) -> Embedded:
+    if not isinstance(address, OnnxAddress):
+        return open_backend(address.name)
+    onnx = pool.onnx
+    policy = onnx.model_version_policy
+    return OnnxVersions(
+        address.path,
+        policy=VersionPolicy(policy.latest or 1, policy.specific, policy.all),
+        threads=onnx.threads,
+        providers=onnx.providers,
+        provider_options=onnx.provider_options,
+    )
 
 
 def _open_remote(

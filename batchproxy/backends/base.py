@@ -39,15 +39,15 @@ class Backend(Protocol):
 
 
 class Embedded(Backend, Protocol):
-    """A model in our own process.
+    """A model in our own process."""
 
-    Attributes:
-        version: the concrete model version that answers.
-        signatures: signature name to what the model says of it.
-    """
+    @property
+    def version(self) -> int:
+        """The concrete model version that answers; the highest of several."""
 
-    version: int
-    signatures: Mapping[str, Signature]
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Signature name to what the model says of it."""
 
 
 class Stream(Protocol):

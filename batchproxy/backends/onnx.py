@@ -1,4 +1,4 @@
-"""ONNX models inside this process, run by onnxruntime on the processor. The only module that imports onnxruntime.
+"""ONNX models inside this process, run by onnxruntime. The only module that imports onnxruntime.
 
 Threads: a session's operators share one pool with a thread for each core, so that a lone call is as fast
 as the machine allows; as many calls run at once as there are cores, and further ones wait in the executor.
@@ -8,7 +8,7 @@ of 64 rows of the demo's MLP half as slow again (3.2 against 2.1 ms), and it wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,11 @@ from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 MODEL_FILE = "model.onnx"
 """What a version folder holds; the name that Triton and others use, too."""
+
+CPU = "CPUExecutionProvider"
+"""What onnxruntime calls the processor; every build of it has this one."""
+
+_INT64_MAX = 2**63 - 1  # a version is an int64 in TF Serving's messages
 
 _SILENT = 4
 """onnxruntime's severity FATAL: what it would write to stderr is in the exception, which we report."""
@@ -46,14 +51,27 @@ class OnnxBackend:
         path: a ``.onnx`` file, which is version 1; or a folder that holds ``model.onnx``, likewise; or a
             folder of numbered version folders as in TF Serving (``M/3/model.onnx``), the highest of which serves.
         threads: cores that this model may use, and calls that run at once; default: all there are.
+        providers: onnxruntime's execution providers, the one to prefer first.
+        provider_options: a provider's name to its options, such as ``{"CUDAExecutionProvider": {"device_id": "1"}}``.
+        version: what the model is called, where the path does not say.
 
     Raises:
-        ConfigError: no onnxruntime, no model at ``path``, or one that cannot be served.
+        ConfigError: no onnxruntime, no such provider, no model at ``path``, or one that cannot be served.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] = (CPU,),
+        provider_options: Mapping[str, Mapping[str, str]] | None = None,
+        version: int | None = None,
+    ) -> None:
         self._runtime = _import_onnxruntime()
-        self.file, self.version = find_model(Path(path))
+        self._providers = _checked_providers(self._runtime, providers, provider_options or {})
+        self.file, found = find_model(Path(path))
+        self.version = found if version is None else version
         self.threads = threads or cores()
         self._session = self._open()
         signature = Signature(
@@ -108,6 +126,10 @@ class OnnxBackend:
     async def aclose(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def release(self) -> None:
+        """Free the model's memory, after ``aclose``; blocking, in any thread: it may be large."""
+        self._session = None
+
     def __repr__(self) -> str:
         return f"OnnxBackend({str(self.file)!r}, version={self.version}, threads={self.threads})"
 
@@ -117,7 +139,7 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _SILENT
         try:
-            return self._runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+            return self._runtime.InferenceSession(str(self.file), options, providers=self._providers)
         except Exception as error:
             raise ConfigError(
                 f"{self.file}: onnxruntime {self._runtime.__version__} cannot load this model: {error} "
@@ -154,18 +176,41 @@ def _find_model(path: Path) -> tuple[Path, int]:
         raise ConfigError(f"{path}: no such file or folder; give a .onnx file or a folder with 1/{MODEL_FILE}")
     if (path / MODEL_FILE).is_file():
         return path / MODEL_FILE, 1
-    versions = [int(entry.name) for entry in path.iterdir() if _is_version(entry)]
-    if not versions:
+    folders = version_folders(path)
+    if not folders:
         raise ConfigError(f"{path}: neither {MODEL_FILE} nor a version folder such as 1/{MODEL_FILE} in it")
-    version = max(versions)
-    folder = next(entry for entry in path.iterdir() if _is_version(entry) and int(entry.name) == version)
+    version = max(folders)
+    folder = folders[version]
     if not (folder / MODEL_FILE).is_file():
         raise ConfigError(f"{folder}: the highest version has no {MODEL_FILE}; put it there or remove the folder")
     return folder / MODEL_FILE, version
 
 
+def version_folders(path: Path) -> dict[int, Path]:
+    """The version folders in ``path`` by their number, whatever is in them; ``01`` and ``1`` are the same one.
+
+    Raises:
+        OSError: ``path`` cannot be listed.
+    """
+    return {int(entry.name): entry for entry in sorted(path.iterdir(), reverse=True) if _is_version(entry)}
+
+
 def _is_version(entry: Path) -> bool:
-    return entry.name.isascii() and entry.name.isdigit() and entry.is_dir()
+    return entry.name.isascii() and entry.name.isdigit() and int(entry.name) <= _INT64_MAX and entry.is_dir()
+
+
+def _checked_providers(
+    runtime: Any, names: Sequence[str], options: Mapping[str, Mapping[str, str]]
+) -> list[tuple[str, dict[str, str]]]:
+    """onnxruntime's own argument; it would pass over a provider that it does not have, and say so to nobody."""
+    known = runtime.get_available_providers()
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"onnxruntime {runtime.__version__} has no execution provider {name!r} here, but {', '.join(known)}. "
+                "Others come with other packages, such as onnxruntime-gpu"
+            )
+    return [(name, dict(options.get(name, {}))) for name in names]
 
 
 def _import_onnxruntime() -> Any:

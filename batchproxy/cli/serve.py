@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("aio", "wire"),
         help="what makes gRPC calls to servers: our own client, or grpcio's (default wire)",
     )
+    models.add_argument(
+        "--file_system_poll_wait_seconds",
+        type=_typed(int),
+        metavar="S",
+        help="how often the version folders of ONNX models are looked through (default 1; 0: at the start only)",
+    )
     models.add_argument("--config", metavar="FILE", help="a configuration, YAML or JSON (*.json)")
     doors = parser.add_argument_group("where to listen (0 closes a door)")
     doors.add_argument("--port", type=_typed(Port), metavar="PORT", help="gRPC (default 8500)")
@@ -182,6 +188,8 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
         **_given(args, "rest_api_enable_cors_support", "max_buffered_bytes", "drain_delay_s", "drain_timeout_s"),
         **_given(args, "state_dir"),
     }
+    if args.file_system_poll_wait_seconds is not None:
+        changes["file_system_poll_wait_seconds"] = float(max(0, args.file_system_poll_wait_seconds))
     if args.rest_api_timeout_in_ms is not None:
         changes["rest_api_timeout_in_ms"] = max(0, args.rest_api_timeout_in_ms)  # TF Serving: 0 or less is none
     try:

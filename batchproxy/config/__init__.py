@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+# the value
+from batchproxy.config.onnx import OnnxConfig
+
 # from files and flags
 from batchproxy.config.reading import checked, load, read, require_models
-
-# the value
 from batchproxy.config.tree import (
     EVERY_OTHER,
     Bytes,
@@ -39,6 +40,7 @@ __all__ = [
     "Listen",
     "ModelConfig",
     "Name",
+    "OnnxConfig",
     "PoolConfig",
     "Port",
     "Seconds",

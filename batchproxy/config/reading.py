@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from batchproxy import documents
+from batchproxy.config.onnx import OnnxConfig, VersionPolicyConfig
 from batchproxy.config.tree import Config, Doors, Listen, ModelConfig, PoolConfig, Tls
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
@@ -23,6 +24,8 @@ _STRUCTS: dict[str, type[Struct]] = {
     "$.pools[]": PoolConfig,
     "$.pools[].endpoints[]": Doors,
     "$.pools[].tls": Tls,
+    "$.pools[].onnx": OnnxConfig,
+    "$.pools[].onnx.model_version_policy": VersionPolicyConfig,
     "$.models[]": ModelConfig,
 }
 

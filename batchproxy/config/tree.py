@@ -14,10 +14,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from batchproxy import endpoints
+from batchproxy.config import onnx as onnx_models
+from batchproxy.config.onnx import OnnxConfig
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import PRIORITIES, ROWS, Policy
 from batchproxy.documents import nearest
-from batchproxy.endpoints import Address, ServerAddress, parse_address
+from batchproxy.endpoints import Address, OnnxAddress, ServerAddress, parse_address
 
 EVERY_OTHER = "*"
 """In place of a model's name: every model that no other entry names."""
@@ -82,6 +84,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             a merged call it is in ``partition_by``, theirs is sent.
         grpc_client: what carries unary calls to servers by gRPC: our own client, or ``grpc.aio``.
         tls: for endpoints within TLS.
+        onnx: how ``onnx:`` endpoints are run.
     """
 
     name: Name
@@ -92,6 +95,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     static_headers: dict[str, str] = msgspec.field(default_factory=dict)
     grpc_client: Literal["aio", "wire"] = "wire"
     tls: Tls = Tls()
+    onnx: OnnxConfig = OnnxConfig()
 
     def addresses(self) -> tuple[Address, ...]:
         """The endpoints, parsed; all servers or all embedded."""
@@ -168,6 +172,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_buffered_bytes: of requests and answers that the process holds (R7).
         backend_timeout_s: time limit of a merged call none of whose members has one.
         probe_interval_s: how often endpoints are asked whether they are up.
+        file_system_poll_wait_seconds: how often the version folders of ``onnx:`` endpoints are looked through; 0: at
+            the start only.
         drain_delay_s: after SIGTERM, how long to listen on while ``/readyz`` already says 503.
         drain_timeout_s: after that, how long requests that were taken may need.
         state_dir: folder of the file in which what was learned outlives a restart; ``None``: nothing is written.
@@ -186,6 +192,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_buffered_bytes: Bytes = 512 * 2**20
     backend_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     probe_interval_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 1.0
+    file_system_poll_wait_seconds: Seconds = 1.0
     drain_delay_s: Seconds = 0.0
     drain_timeout_s: Seconds = 30.0
     state_dir: Name | None = None
@@ -255,6 +262,9 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
         yield f"{path}.tls", "no endpoint is within TLS; write grpcs://HOST:PORT or https://HOST:PORT, or leave it away"
     if (pool.tls.cert_file is None) is not (pool.tls.key_file is None):
         yield f"{path}.tls", "cert_file and key_file go together; give both or neither"
+    if pool.onnx != OnnxConfig() and not any(isinstance(address, OnnxAddress) for address in addresses):
+        yield f"{path}.onnx", "no endpoint is onnx:PATH; leave it away"
+    yield from onnx_models.problems(f"{path}.onnx", pool.onnx)
     if pool.static_headers and not pool.remote:
         yield f"{path}.static_headers", "models in this process see no headers; leave it away"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.errors import Code, UnknownModel
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.engine import Engine
@@ -19,11 +20,31 @@ class Served:
     engine: Engine
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """All that is known under one embedded model's name.
+
+    Attributes:
+        served: version to what answers for it; at least one.
+        statuses: of these, and of those that are loaded, unloaded or broken.
+        labels: label to version, which need not be served.
+    """
+
+    served: Mapping[int, Served]
+    statuses: Sequence[VersionStatus]
+    labels: Mapping[str, int]
+
+    @property
+    def newest(self) -> Served:
+        """What a call that names no version means."""
+        return self.served[max(self.served)]
+
+
 class Directory:
     """The embedded models by name, and which servers have the others.
 
     Args:
-        served: embedded models.
+        served: embedded models, one version each.
         remotes: model name to the pool that serves it.
         default: the pool that gets every other name, and whatever names no model.
     """
@@ -34,13 +55,43 @@ class Directory:
         remotes: Mapping[str, RemotePool] | None = None,
         default: RemotePool | None = None,
     ) -> None:
-        self._served = {model.info.name: model for model in served}
+        self._models: dict[str, Versions] = {}
+        self._newest: dict[str, Served] = {}
+        self._listeners: list[Callable[[], None]] = []
         self._remotes = dict(remotes or {})
         self.default = default
+        for model in served:
+            version = model.info.version
+            self.publish(model.info.name, Versions({version: model}, [VersionStatus(version)], {}))
+
+    # -- what changes --------------------------------------------------------------------------
+
+    def publish(self, name: str, versions: Versions) -> None:
+        """From now on this is what there is under a name; to be called on the loop.
+
+        Requests that were read before keep the version they mean, and its engine has to answer them: see ``holds``.
+        """
+        before = self._models.get(name)
+        self._models[name] = versions
+        self._newest[name] = versions.newest
+        if before is None or before.served != versions.served or before.labels != versions.labels:
+            for tell in self._listeners:
+                tell()
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called whenever what was found here may not be found any longer: to forget what is kept."""
+        self._listeners.append(tell)
+
+    def holds(self, served: Served) -> bool:
+        """Whether what was found a while ago, perhaps in another thread, still takes new requests."""
+        versions = self._models.get(served.info.name)
+        return versions is not None and versions.served.get(served.info.version) is served
+
+    # -- look-ups ------------------------------------------------------------------------------
 
     def remote(self, name: str) -> RemotePool | None:
         """The pool whose servers have the model; None: it is embedded, or nobody's."""
-        return self._remotes.get(name) or (None if name in self._served else self.default)
+        return self._remotes.get(name) or (None if name in self._models else self.default)
 
     def v2_pool(self) -> RemotePool | None:
         """The pool that gets what names no model in the Open Inference Protocol: the default one, or the only one."""
@@ -50,12 +101,12 @@ class Directory:
         return next(iter(pools.values())) if len(pools) == 1 else None
 
     def embedded(self, name: str) -> Served | None:
-        """The embedded model of this name, whatever version is asked for."""
-        return self._served.get(name)
+        """The newest version of the embedded model of this name, whatever version is asked for."""
+        return self._newest.get(name)
 
     def models(self) -> Sequence[Served]:
-        """Every served model, in the order of the configuration."""
-        return tuple(self._served.values())
+        """The newest version of every embedded model, in the order of the configuration."""
+        return tuple(self._newest.values())
 
     def find(self, name: str, version: int | None, label: str | None) -> Served:
         """The model that answers an inference or metadata call.
@@ -64,23 +115,32 @@ class Directory:
             UnknownModel: in TF Serving's words (``core/basic_manager.cc``): NOT_FOUND for a model or version,
                 INVALID_ARGUMENT for a label, even of an unknown model.
         """
+        versions = self._models.get(name)
         if label is not None:
-            raise UnknownModel(f"Unrecognized servable version label: {label}", code=Code.INVALID_ARGUMENT)
-        served = self._served.get(name)
-        if served is None or (version is not None and version != served.info.version):
+            labels = {} if versions is None else versions.labels
+            if label not in labels:
+                raise UnknownModel(f"Unrecognized servable version label: {label}", code=Code.INVALID_ARGUMENT)
+            version = labels[label]
+        if version is None:
+            served = self._newest.get(name)
+        else:
+            served = None if versions is None else versions.served.get(version)
+        if served is None:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise UnknownModel(f"Servable not found for request: {wanted}")
         return served
 
-    def find_status(self, name: str, version: int | None) -> Served:
-        """The model whose status is asked; a label does not matter there.
+    def find_status(self, name: str, version: int | None) -> Sequence[VersionStatus]:
+        """The states of a model's versions, or of the one that is asked for; a label does not matter there.
 
         Raises:
             UnknownModel: in TF Serving's words (``model_servers/get_model_status_impl.cc``).
         """
-        served = self._served.get(name)
-        if served is None and version is None:
+        versions = self._models.get(name)
+        if versions is None and version is None:
             raise UnknownModel(f"Could not find any versions of model {name}")
-        if served is None or (version is not None and version != served.info.version):
+        statuses = () if versions is None else versions.statuses
+        found = [status for status in statuses if version in {None, status.version}]
+        if not found:
             raise UnknownModel(f"Could not find version {version} of model {name}")
-        return served
+        return found

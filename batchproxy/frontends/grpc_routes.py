@@ -102,6 +102,7 @@ class GrpcRoutes:
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
         }
         self._templates: Templates[Known[GrpcAnswer]] = Templates()
+        directory.on_change(self._templates.forget)
 
     def streams(self, method: str) -> Engine | None:
         """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
@@ -293,8 +294,7 @@ class GrpcRoutes:
 
     def _status(self, message: bytes) -> tuple[str, bytes]:
         target = tfs_grpc.parse_status(message)
-        info = self._directory.find_status(target.model, target.version).info
-        return info.name, tfs_grpc.encode_status([tfs_grpc.VersionStatus(info.version)])
+        return target.model, tfs_grpc.encode_status(self._directory.find_status(target.model, target.version))
 
     def _metadata(self, message: bytes) -> tuple[str, bytes]:
         info = self._directory.find(*tfs_grpc.parse_metadata(message)).info

@@ -9,7 +9,6 @@ from typing import TypeVar
 from batchproxy.codecs import tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, number_plan
 from batchproxy.codecs.tfs_examples import MessageColumn
-from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError
 from batchproxy.core.raw import REST, RawCall
@@ -31,6 +30,7 @@ from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
 Respond = Callable[[RestAnswer], None]
+_Body = tuple[tfs_rest.Target, str, bytes, float | None]  # what is asked, path, body, deadline
 T = TypeVar("T")
 
 
@@ -67,6 +67,7 @@ class RestRoutes:
         self._terms = Terms(timeout_s=timeout_s, deadline_header=deadline_header, priority_header=priority_header)
         self.heavy = Heavy(clock)
         self._templates: Templates = JsonTemplates()
+        directory.on_change(self._templates.forget)
         self._relay = RestRelay(self._templates, self._recorder)
         self._tasks = Tasks()
         self._v2 = V2RestRoutes(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
@@ -173,19 +174,24 @@ class RestRoutes:
         except BatchProxyError as error:
             call.set_exception(error)
             return call
-        then = partial(self._predict_read, call, path, body, deadline)
-        self.heavy.read(call, partial(_read, self._directory, target, body), then, len(body), deadline)
+        self._read_embedded(call, (target, path, body, deadline))
         return call
+
+    def _read_embedded(self, call: Call[RestAnswer], asked: _Body) -> None:
+        target, _, body, deadline = asked
+        then = partial(self._predict_read, call, asked)
+        self.heavy.read(call, partial(_read, self._directory, target, body), then, len(body), deadline)
 
     def _predict_read(
         self,
         call: Call[RestAnswer],
-        path: str,
-        body: bytes,
-        deadline: float | None,
+        asked: _Body,
         read: tuple[Served, Signature, bool, Request],
     ) -> None:
-        served, signature, row_form, request = read
+        (_, path, body, deadline), (served, signature, row_form, request) = asked, read
+        if not self._directory.holds(served):  # a long body, and another version was switched to while it was read
+            self._read_embedded(call, asked)
+            return
         call.form = PredictFormat(row_form, self.heavy)
         if request.rows is not None:
             call.record = self._recorder(request.key.model, "predict")
@@ -201,15 +207,14 @@ class RestRoutes:
         model, code = "", Code.OK
         try:
             if target.verb == "status":
-                info = self._directory.find_status(target.model, target.version).info
-                body = tfs_rest.encode_status([VersionStatus(info.version)])
+                body = tfs_rest.encode_status(self._directory.find_status(target.model, target.version))
             else:
                 info = self._directory.find(target.model, target.version, target.label).info
                 if target.verb != "metadata":
                     text = f"{target.verb} is not answered for embedded models: use predict"
                     raise RequestError(text, code=Code.UNIMPLEMENTED)
                 body = tfs_rest.encode_metadata(info)
-            model, answer = info.name, RestAnswer(200, body)
+            model, answer = target.model, RestAnswer(200, body)
         except BatchProxyError as error:
             code, answer = error.code, our_error(error)
         self._ended(model, target.verb, started, code)

@@ -67,6 +67,7 @@ ROOMS = {
     "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections", "backends.tls")),
     "backends.http_connections": Room(rooms=("wire",)),
     "backends.tls": Room(rooms=("core.errors",)),
+    "backends.onnx_versions": Room(rooms=("backends", "core", "codecs"), packages=("numpy",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(
@@ -94,7 +95,14 @@ ROOMS = {
     "pools": Room(
         rooms=(
             "core", "backends", "catalogue", "codecs.tfs_habits", "config", "endpoints", "engine",
-            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "observe", "wire.budget",
+            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "observe", "versions",
+            "wire.budget",
+        )
+    ),
+    "versions": Room(
+        rooms=(
+            "core", "backends.onnx", "backends.onnx_versions", "codecs.tfs_grpc", "engine", "frontends.directory",
+            "log",
         )
     ),
     "cli": Room(
@@ -125,7 +133,12 @@ ONLY = {
 BUILDERS = ("app", "pools", "batcher", "client", "cli", "demo", "testing", "backends.__init__")
 """Who constructs things; ``backends.__init__`` is the registry that opens what an endpoint names."""
 
-BUILT = {"Engine": ("engine",), "Scheduler": ("engine", "testing", "simulation.world"), "Directory": ()}
+BUILT = {
+    "Engine": ("engine",),
+    "Scheduler": ("engine", "testing", "simulation.world"),
+    "Directory": (),
+    "OnnxBackend": ("backends.onnx_versions",),
+}
 """What they construct, and who may beside them: ``engine.build_engine`` is what app and client both call."""
 
 BUILT_SUFFIXES = ("Backend", "Listener", "Routes")

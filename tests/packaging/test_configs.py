@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import yaml
 
+from batchproxy.config.onnx import OnnxConfig, VersionPolicyConfig
 from batchproxy.cli import main
 from batchproxy.config import EVERY_OTHER, Config, Doors, Listen, ModelConfig, PoolConfig, Tls, load
 
@@ -23,6 +24,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "pools[].": PoolConfig,
     "pools[].endpoints[].": Doors,
     "pools[].tls.": Tls,
+    "pools[].onnx.": OnnxConfig,
+    "pools[].onnx.model_version_policy.": VersionPolicyConfig,
     "models[].": ModelConfig,
 }
 
@@ -52,6 +55,8 @@ def test_annotated_has_every_key() -> None:
         "pools[].": pool,
         "pools[].endpoints[].": endpoint,
         "pools[].tls.": pool["tls"],
+        "pools[].onnx.": pool["onnx"],
+        "pools[].onnx.model_version_policy.": pool["onnx"]["model_version_policy"],
     }
 
     for place, struct in STRUCTS.items():
