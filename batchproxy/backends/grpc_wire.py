@@ -1,7 +1,7 @@
 """The gRPC door of a remote server, on our own HTTP/2: as ``backends.grpc``, at a fraction of its cost.
 
-Unary calls only; what is streamed goes over ``grpc.aio`` still, on a connection of its own. The first such call loads
-grpcio, which takes a tenth of a second, once.
+What is streamed goes over a connection of its own: its windows are smaller, as each stream may hold what they allow for
+long, and calls that last take no unary call's place where a server takes so many at once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Protocol
 from batchproxy.backends.base import Stream
 from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError
+from batchproxy.backends.grpc_wire_streams import GrpcWireStream
 from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
+from batchproxy.tasks import Tasks
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_head import Refusal
@@ -46,13 +48,10 @@ class GrpcWireDoor:
 
     def __init__(self, target: str, tls: ClientTls | None = None, budget: Budget | None = None) -> None:
         self.name = f"{GRPC}{'' if tls is None else 's'}://{target}"
-        if tls is None:
-            self._channel = Channel(target, budget=budget)
-        else:
-            self._channel = Channel(target, tls.context(["h2"]), tls.server_name, budget=budget)
-        self._target = target
-        self._tls = tls
-        self._streams: StreamDoor | None = None  # opened by the first streamed call
+        context, server_name = (None, None) if tls is None else (tls.context(["h2"]), tls.server_name)
+        self._channel = Channel(target, context, server_name, budget=budget)
+        self._streams = Channel(target, context, server_name, budget=budget, streams=True)
+        self._tasks = Tasks()
         self._closed = False
 
     async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply:
@@ -110,25 +109,24 @@ class GrpcWireDoor:
     def stream(
         self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]:
-        """Open a call of any kind, over ``grpc.aio``; see ``GrpcDoor.stream``.
+        """Open a call of any kind; see ``GrpcDoor.stream``. Entering it raises what ``call`` does before it is sent.
 
         Raises:
             BackendUnavailable: the door is closed.
+            BackendRejected: a header that gRPC cannot carry.
         """
         if self._closed:
             raise BackendUnavailable(f"{self.name}: {CLOSED}")
-        if self._streams is None:
-            from batchproxy.backends.grpc import GrpcDoor  # noqa: PLC0415 - loads grpcio, which few need
-
-            self._streams = GrpcDoor(self._target, self._tls)
-        return self._streams.stream(method, headers, messages, timeout_s)
+        until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        metadata = metadata_of(headers)
+        return GrpcWireStream(self.name, self._streams, method, metadata, messages, until, self._tasks)
 
     async def aclose(self) -> None:
         """Close the connections; calls under way are lost."""
         self._closed = True
+        await self._tasks.aclose()
         await self._channel.aclose()
-        if self._streams is not None:
-            await self._streams.aclose()
+        await self._streams.aclose()
 
 
 async def _inflate(call: Call, packed: Packed) -> None:

@@ -1,7 +1,7 @@
 """HTTP/2 connections to one gRPC server: opened when needed, replaced when lost. What calls mean is not known here.
 
-There is one at a time, for all calls. One that the server is about to close, or that has no stream left, goes on beside
-its successor until its last call has ended.
+A ``Channel`` has one at a time, for all its calls. One that the server is about to close, or that has no stream left,
+goes on beside its successor until its last call has ended.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from batchproxy.wire import grpc
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client import Http2Client
 from batchproxy.wire.http2_client_call import Call
+from batchproxy.wire.http2_client_stream import StreamCall
 
 CONNECT_S = 2.0
 """How long connecting may take, the server's first words included; as in ``backends.grpc``."""
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         authority: whom calls are for.
         tls: whether it is over TLS.
         budget: of the process.
+        streams: whether it is for streamed calls.
 
     Attributes:
         ready: done when the server has greeted us; says why not, else None.
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = ("_at", "_loop", "_owner", "_slow", "_timer", "_transport", "_turn", "ready", "wire")
 
-    def __init__(self, owner: Channel, authority: str, *, tls: bool, budget: Budget | None) -> None:
+    def __init__(self, owner: Channel, authority: str, *, tls: bool, budget: Budget | None, streams: bool) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -65,7 +67,14 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._at = _NEVER
         self.ready: asyncio.Future[str | None] = self._loop.create_future()
-        self.wire = Http2Client(authority, self._loop.time(), scheme="https" if tls else "http", budget=budget)
+        self.wire = Http2Client(
+            authority,
+            self._loop.time(),
+            scheme="https" if tls else "http",
+            budget=budget,
+            streams=streams,
+        )
+        self.wire.on_room = self.push
 
     def ask(self, path: str, message: bytes, until: float | None, metadata: Sequence[grpc.Pair]) -> Call:
         """Begin a call; its ``waiter`` is done when its fate is known.
@@ -83,13 +92,33 @@ class Connection(asyncio.Protocol):
         wire = self.wire
         call = wire.start(path, message, now, None if until is None else max(until - now, 0.0), metadata)
         call.waiter = self._loop.create_future()
+        self.push()
+        if wire.due() < self._at:
+            self._arm()
+        return call
+
+    def stream(self, path: str, until: float | None, metadata: Sequence[grpc.Pair]) -> StreamCall:
+        """As ``ask``, for a streamed call; what its owner does with it needs a ``push``."""
+        now = self._loop.time()
+        call = self.wire.start_stream(path, now, None if until is None else max(until - now, 0.0), metadata)
+        call.waiter = self._loop.create_future()
+        self.push()
+        if self.wire.due() < self._at:
+            self._arm()
+        return call
+
+    def push(self) -> None:
+        """Send what there is: at once, but for what comes later in this turn of the loop, which goes together."""
         if not self._turn:
             self._turn = True
             self._loop.call_soon(self._end_turn)
             self._flush()
-        if wire.due() < self._at:
-            self._arm()
-        return call
+
+    def took(self) -> None:
+        """Messages of a streamed call were taken, or dropped: its server may be told to send more."""
+        self.wire.account()
+        if self.wire.requests.outlet.out:
+            self.push()
 
     def leave(self, call: Call) -> None:
         """Nobody waits for a call any longer."""
@@ -133,9 +162,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._slow = True
+        self.wire.pause(True)
 
     def resume_writing(self) -> None:
         self._slow = False
+        self.wire.pause(False)
         self._flush()
 
     # ----------------------------------------------------------------------------------------------
@@ -188,6 +219,7 @@ class Channel:
         tls: for TLS, with ``h2`` as its ALPN protocol; None for plain text.
         server_name: within TLS, of whom the server is to be, and whom calls are for; None: the target's host.
         budget: of the process, for answers; left out, its own.
+        streams: whether it is for streamed calls.
     """
 
     def __init__(
@@ -197,8 +229,10 @@ class Channel:
         server_name: str | None = None,
         *,
         budget: Budget | None = None,
+        streams: bool = False,
     ) -> None:
         self._budget = budget
+        self._streams = streams
         self._path = target.removeprefix("unix:") if target.startswith("unix:") else ""
         host, _, port = target.rpartition(":")
         self._host, self._port = host.strip("[]"), 0 if self._path else int(port)
@@ -214,6 +248,10 @@ class Channel:
         self._not_before = 0.0  # in the loop's seconds
         self._emptied: asyncio.Event | None = None
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def usable(self) -> Connection | None:
         """The connection that takes a call at once, if there is one."""
@@ -246,7 +284,9 @@ class Channel:
     async def _connect(self) -> None:
         """Open a connection, or say why not."""
         loop = asyncio.get_running_loop()
-        connection = Connection(self, self._authority, tls=self._tls is not None, budget=self._budget)
+        connection = Connection(
+            self, self._authority, tls=self._tls is not None, budget=self._budget, streams=self._streams
+        )
         try:
             async with asyncio.timeout(CONNECT_S):  # noqa: TID251 - once a connection, not once a call
                 if self._path:

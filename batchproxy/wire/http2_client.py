@@ -1,4 +1,4 @@
-"""The client's end of an HTTP/2 connection, for unary gRPC calls: calls to bytes, bytes to answers. No socket here.
+"""The client's end of an HTTP/2 connection, for gRPC calls: calls to bytes, bytes to answers. No socket here.
 
 ::
 
@@ -12,7 +12,8 @@ There is no short way as in ``http2``: one call a batch goes out, not one a requ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from batchproxy.wire import frames, grpc
@@ -21,6 +22,7 @@ from batchproxy.wire.frames import HEADER, PREFACE, ConnectionFault, ErrorCode
 from batchproxy.wire.http2_client_call import Call
 from batchproxy.wire.http2_client_calls import MAX_ID, Calls
 from batchproxy.wire.http2_client_heads import RequestBlocks
+from batchproxy.wire.http2_client_stream import StreamCall
 from batchproxy.wire.http2_frames import Frames
 from batchproxy.wire.http2_limits import Http2Limits
 
@@ -41,6 +43,9 @@ CLIENT_LIMITS: Final = Http2Limits(
 )
 """What a server may cost us: it is one that we chose."""
 
+STREAM_LIMITS: Final = replace(CLIENT_LIMITS, window_bytes=512 << 10, promised_bytes=64 << 20)
+"""On a connection for streamed calls, of which each may lie for long with a full window: nobody takes what came."""
+
 _ALIVE = b"a living"  # the payload of the PING that asks whether the peer is there
 _NEVER = float("inf")
 
@@ -53,7 +58,8 @@ class Http2Client(Frames):
         now: monotonic seconds.
         scheme: ``http``, or ``https`` over TLS.
         budget: of the process; left out, its own.
-        limits: ``ping_s`` and ``patience_s`` are those of ``CLIENT_LIMITS``; so are the others.
+        limits: left out, ``CLIENT_LIMITS`` or ``STREAM_LIMITS``.
+        streams: whether it is for streamed calls: their long messages wait where the budget has no room for them.
 
     Attributes:
         closing: the connection is of no further use; close it once the output is written.
@@ -70,9 +76,14 @@ class Http2Client(Frames):
         *,
         scheme: str = "http",
         budget: Budget | None = None,
-        limits: Http2Limits = CLIENT_LIMITS,
+        limits: Http2Limits | None = None,
+        streams: bool = False,
     ) -> None:
-        super().__init__(limits, Calls(limits, now, budget or Budget()))
+        limits = limits or (STREAM_LIMITS if streams else CLIENT_LIMITS)
+        budget = budget or Budget()
+        super().__init__(limits, Calls(limits, now, budget, streams=streams))
+        self._budget = budget
+        self._sample = 0  # bytes of streamed calls that we held when we last looked
         self.closing = False
         self.leaving = False
         self.reason = ""
@@ -121,18 +132,35 @@ class Http2Client(Frames):
             ValueError: a path or metadata that gRPC does not allow.
             RuntimeError: the connection is not ``usable``. This is a bug.
         """
+        block = self._block(path, timeout_s, metadata)
+        requests = self.requests
+        call = Call(requests.outlet, path, block, message, self._deadline(now, timeout_s))
+        requests.start(call)
+        return call
+
+    def start_stream(
+        self, path: str, now: float, timeout_s: float | None = None, metadata: Sequence[grpc.Pair] = ()
+    ) -> StreamCall:
+        """Begin a call with any number of messages either way; see ``start``."""
+        block = self._block(path, timeout_s, metadata)
+        requests = self.requests
+        call = StreamCall(requests, path, block, self._deadline(now, timeout_s), self._budget)
+        requests.start(call)
+        return call
+
+    def _block(self, path: str, timeout_s: float | None, metadata: Sequence[grpc.Pair]) -> bytes:
         if not self.usable:
             raise RuntimeError(f"a call on {self!r}. This is a bug.")
-        requests = self.requests
-        block = self._blocks.block(path, timeout_s, tuple(metadata))
+        return self._blocks.block(path, timeout_s, tuple(metadata))
+
+    def _deadline(self, now: float, timeout_s: float | None) -> float:
+        """A call begins: when its time is over."""
         if not self.busy:  # silence counts from here: nobody asks whether an idle peer is there
             self._heard = now
             self._due = now + self.limits.ping_s
         deadline = _NEVER if timeout_s is None else now + timeout_s
         self._due = min(self._due, deadline)
-        call = Call(requests.outlet, path, block, message, deadline)
-        requests.start(call)
-        return call
+        return deadline
 
     def give_up(self, call: Call) -> None:
         """Cancel a call: the server is told, and it is not returned any more."""
@@ -194,6 +222,23 @@ class Http2Client(Frames):
         outlet.out.clear()
         return pieces
 
+    def account(self) -> None:
+        """Charge what is held of streamed calls by now; called whenever some of it was taken."""
+        self._sample = self._budget.sample(self._sample, self.requests.held)
+
+    def pause(self, yes: bool) -> None:
+        """Whether the server is slow to read what was written: streamed calls pause."""
+        self.requests.outlet.pause(yes)
+
+    @property
+    def on_room(self) -> Callable[[], object] | None:
+        """Called when what waited for room in the budget goes on: there is output."""
+        return self.requests.intake.on_room
+
+    @on_room.setter
+    def on_room(self, tell: Callable[[], object] | None) -> None:
+        self.requests.intake.on_room = tell
+
     def lost(self, reason: str) -> list[Call]:
         """The connection is gone; returns the calls that were under way."""
         self.closing = self.leaving = True
@@ -211,6 +256,8 @@ class Http2Client(Frames):
 
     def _ended(self) -> list[Call]:
         ended, self.requests.ended = self.requests.ended, []
+        if self._sample != self.requests.held:
+            self.account()
         return ended
 
     # -- time --------------------------------------------------------------------------------------

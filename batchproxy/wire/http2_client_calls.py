@@ -1,7 +1,7 @@
 """The calls of an HTTP/2 client: waiting, sent, answered, refused, given up. How frames spell that is not known here.
 
-The counterpart of ``http2_requests.Requests``, for unary gRPC calls. While a part of its request is still to be sent, a
-call is a stream of the ``Outlet``, too; mostly it never gets there. Sections are those of RFC 9113.
+The counterpart of ``http2_requests.Requests``, for gRPC calls. While a part of its request is still to be sent, a call
+is a stream of the ``Outlet``, too; a unary one mostly never gets there. Sections are those of RFC 9113.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADER
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
 from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
+from batchproxy.wire.http2_client_stream import StreamCall
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_intake import Intake
 from batchproxy.wire.http2_limits import PER_REQUEST, Allowance, Http2Limits
@@ -40,7 +41,8 @@ class Calls:
     Args:
         limits: what the peer may cost.
         now: monotonic seconds.
-        budget: of the process: large answers are charged to it, and never wait.
+        budget: of the process: large answers are charged to it.
+        streams: whether they wait where it has no room, as messages of streamed calls may.
 
     Attributes:
         now: when the bytes came that are being read.
@@ -49,24 +51,26 @@ class Calls:
         ended: those whose fate is known; emptied by whoever hands them on.
         max_calls: how many the peer takes at once; it says so in its SETTINGS. 0 once it takes none for good.
         next: the id of the next stream.
+        held: bytes of streamed calls that came and were not taken, but for what is charged already.
         outlet: the sending half.
         intake: the receiving windows.
     """
 
-    __slots__ = ("_budget", "_heads", "allowance", "calls", "ended", "intake", "limits", "max_calls", "next", "now",
-                 "outlet", "waiting")  # fmt: skip
+    __slots__ = ("_budget", "_heads", "allowance", "calls", "ended", "held", "intake", "limits", "max_calls", "next",
+                 "now", "outlet", "waiting")  # fmt: skip
 
-    def __init__(self, limits: Http2Limits, now: float, budget: Budget) -> None:
+    def __init__(self, limits: Http2Limits, now: float, budget: Budget, *, streams: bool = False) -> None:
         self.limits = limits
         self.now = now
         self.calls: dict[int, Call] = {}
         self.waiting: deque[Call] = deque()
         self.ended: list[Call] = []
+        self.held = 0
         self.max_calls = MAX_ID
         self.next = 1
         self.allowance = Allowance(limits.allowance, limits.allowance_rate, now)
         self.outlet = Outlet(limits.window_bytes, lambda _: None, self.allowance.earn)
-        self.intake = Intake(limits, self.outlet.out, None)
+        self.intake = Intake(limits, self.outlet.out, budget if streams else None)
         self._budget = budget
         self._heads = AnswerHeads(limits.fields, limits.list_bytes)
 
@@ -88,6 +92,11 @@ class Calls:
         self.next += 2
         self.calls[sid] = call
         outlet, block, request = self.outlet, call.block, call.request
+        if isinstance(call, StreamCall):
+            outlet.streams[sid] = call
+            outlet.inform(call, block)
+            call.opened()
+            return
         prefix = grpc.PREFIX.pack(0, len(request))
         size = len(prefix) + len(request)
         if size <= outlet.cap and size <= outlet.window and len(block) <= frames.FRAME_BYTES:
@@ -112,6 +121,8 @@ class Calls:
             self._abandon(call)
             self._forget(call)
             call.fate = Fate.LOST
+            if isinstance(call, StreamCall):
+                call.ended()
             self.open_waiting()
 
     def expire(self, now: float) -> None:
@@ -122,6 +133,11 @@ class Calls:
     def first_deadline(self) -> float:
         """Of all calls under way; infinite where none has one."""
         return min((call.deadline for call in (*self.calls.values(), *self.waiting)), default=float("inf"))
+
+    def hold(self, before: int, after: int) -> None:
+        """A streamed call has so many bytes that were not taken; what is beyond its first window is charged apart."""
+        window = self.limits.window_bytes
+        self.held += min(after, window) - min(before, window)
 
     def _abandon(self, call: Call) -> None:
         if call.id in self.calls:
@@ -153,6 +169,8 @@ class Calls:
                 self._answered(call, head)
             else:
                 call.first = head
+                if isinstance(call, StreamCall):
+                    call.accepted()
         elif head.http or not ends:
             self._refuse(call, _INTERNAL, "header fields within the answer")
         else:
@@ -181,16 +199,31 @@ class Calls:
             return
         extra = call.extended(self.limits.window_bytes)
         self.intake.consume_stream(extra, length)
-        extra.received += len(data)
-        if first.http == 200 and (problem := self._take(extra, first, data)):
+        problem = None
+        if first.http != 200:
+            extra.received += len(data)
+        elif isinstance(call, StreamCall):
+            problem = self._pass(call, data)
+        else:
+            problem = self._take(extra, first, data)
+        if problem is not None:
             self._refuse(call, *problem)
         elif ends:
             self._answered(call, first)
         else:
             self.intake.continue_stream(call, extra)
 
+    def _pass(self, call: StreamCall, data: bytes) -> tuple[int, str] | None:
+        """As ``_take``, of a streamed call."""
+        try:
+            call.take(data, self.limits)
+        except Refusal as refusal:
+            return refusal.code, refusal.text
+        return None
+
     def _take(self, extra: Extra, first: AnswerHead, data: bytes) -> tuple[int, str] | None:
         """Keep a piece of the message; returns the status that ends the call where it is wrong."""
+        extra.received += len(data)
         extra.parts.append(data)
         if extra.wanted == _UNKNOWN:
             if extra.received < grpc.PREFIX.size:
@@ -227,7 +260,10 @@ class Calls:
             call.trailers = last.pairs
         if not status:
             try:
-                self._take_message(call)
+                if isinstance(call, StreamCall):
+                    call.complete(self.limits)
+                else:
+                    self._take_message(call)
             except Refusal as refusal:
                 status, text = refusal.code, refusal.text
         if call.id in self.outlet.streams:  # it did not wait for all of the request
@@ -274,7 +310,10 @@ class Calls:
             self.spend(1, "resets of closed streams")
         elif code == ErrorCode.REFUSED_STREAM and self._may_offer_again(call):
             self._forget(call)
-            call.extra = None
+            if isinstance(call, StreamCall):
+                call.rewind()
+            else:
+                call.extra = None
             self.waiting.appendleft(call)
             if not self.calls:  # else when one of these has ended
                 self.open_waiting()
@@ -287,7 +326,9 @@ class Calls:
 
     def _may_offer_again(self, call: Call) -> bool:
         call.refusals += 1
-        return 0 < self.max_calls < MAX_ID and call.refusals < MAX_REFUSALS and call.first is None
+        if not (0 < self.max_calls < MAX_ID and call.refusals < MAX_REFUSALS and call.first is None):
+            return False
+        return not isinstance(call, StreamCall) or call.sent() is not None
 
     def drop_above(self, last: int, reason: str) -> None:
         """The peer does not look at streams above ``last``, and takes no more."""
@@ -301,6 +342,8 @@ class Calls:
         waiting, self.waiting = self.waiting, deque()
         for call in waiting:
             call.fate, call.text = Fate.NOT_RUN, reason
+            if isinstance(call, StreamCall):
+                call.ended()
         self.ended += waiting
 
     def drop_all(self, reason: str) -> None:
@@ -312,6 +355,8 @@ class Calls:
     def _end(self, call: Call, fate: Fate, code: int, text: str) -> None:
         call.fate, call.code, call.text = fate, code, text
         self._forget(call)
+        if isinstance(call, StreamCall):
+            call.ended()
         self.ended.append(call)
         self.open_waiting()
 
@@ -322,7 +367,7 @@ class Calls:
             return
         if call.id in self.outlet.streams:
             self.outlet.forget(call)
-        if call.extra is not None:
+        if call.extra is not None and not call.streamed:  # what that holds counts until it is taken
             self.intake.release(call, call.extra)
             if call.extra.claim is not None:
                 call.extra.claim.end()

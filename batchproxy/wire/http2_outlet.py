@@ -116,6 +116,14 @@ class Outlet:
         if not extra.body:
             self._end(stream, extra)
 
+    def half_close(self, stream: Stream, extra: Extra) -> None:
+        """A client's streamed call has nothing to send but what is in hand: its last frame says so (8.1)."""
+        if extra.body:
+            extra.trailers = None
+        else:
+            self.out.append(frames.frame(DATA, END_STREAM, stream.id, b""))
+            self._finish(stream)
+
     def _next(self, stream: Stream, extra: Extra) -> bool:
         """Begin with what follows; False: nothing does."""
         piece = stream.next_piece()
@@ -186,7 +194,7 @@ class Outlet:
     def _end(self, stream: Stream, extra: Extra) -> None:
         """The body is on its way."""
         extra.body = NOTHING
-        if stream.streamed and (self._next(stream, extra) or not extra.trailers):
+        if stream.streamed and (self._next(stream, extra) or extra.trailers == b""):
             return
         if extra.trailers is not None:
             self._headers(stream, extra.trailers, END_STREAM)

@@ -59,10 +59,11 @@ ROOMS = {
     "backends.grpc_terms": Room(rooms=("core",)),
     "backends.grpc_wire": Room(
         rooms=(
-            "core", "wire", "backends.base", "backends.grpc", "backends.grpc_terms", "backends.grpc_wire_connections",
-            "backends.tls",
+            "core", "wire", "backends.base", "backends.grpc_terms", "backends.grpc_wire_connections",
+            "backends.grpc_wire_streams", "backends.tls", "tasks",
         )
     ),
+    "backends.grpc_wire_streams": Room(rooms=("core", "wire", "backends.grpc_wire_connections", "tasks")),
     "backends.grpc_wire_connections": Room(rooms=("tasks", "wire")),
     "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections", "backends.tls")),
     "backends.http_connections": Room(rooms=("wire",)),

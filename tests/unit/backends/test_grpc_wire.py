@@ -301,20 +301,24 @@ async def a_message() -> AsyncIterator[bytes]:
     yield b"1"
 
 
-async def test_streams_go_by_grpcio() -> None:
-    """On a connection of their own, beside unary calls."""
+async def test_streams_have_a_connection_of_their_own() -> None:
+    """Beside that of unary calls."""
     server = Running()
     async with a_door(server.port, WIRE) as door:
+        assert isinstance(door, GrpcWireDoor)
         reply = await door.call("/s/echo", (), b"x", None)
+        before = len(door._streams._all)
         async with door.stream("/s/chat", (), a_message()) as stream:
             messages = [message async for message in stream.messages()]
+        after = len(door._streams._all), len(door._channel._all)
     server.stop()
 
     assert (b"x", [b"1!"]) == (reply.body, messages)
+    assert (0, (1, 1)) == (before, after)
 
 
 async def test_a_closed_door_opens_no_stream() -> None:
-    """Nor does it open what would make one."""
+    """Before anything is awaited."""
     door = GrpcWireDoor("127.0.0.1:1")
     await door.aclose()
 
