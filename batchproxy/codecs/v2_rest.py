@@ -17,7 +17,7 @@ import orjson
 from batchproxy.codecs import arrays, v2_calls, v2_tensors
 from batchproxy.codecs.v2_calls import BINARY_DATA, BINARY_DATA_OUTPUT, BINARY_DATA_SIZE, InferCall, Parameters, Said
 from batchproxy.codecs.v2_documents import Target
-from batchproxy.core.columns import ArrayColumn, Columns
+from batchproxy.core.columns import Array, ArrayColumn, Columns
 from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError, ShapeMismatch
 from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, TensorSpec
@@ -307,6 +307,8 @@ def _read_json(tensor: _Tensor | _LooseTensor) -> ArrayColumn:
             array = _strings(name, data)
         else:
             array, guessed = arrays.read(name, data)
+            if row.name == "uint64" and array.dtype == np.float64:
+                array = _large(array, data)
             array = arrays.fit(name, array, TensorSpec(row.name), guessed=guessed)
     except ShapeMismatch as error:
         raise DecodeError(error.message) from None
@@ -315,7 +317,14 @@ def _read_json(tensor: _Tensor | _LooseTensor) -> ArrayColumn:
     return ArrayColumn(array.reshape(shape))
 
 
-def _strings(name: str, data: Any) -> Any:
+def _large(array: Array, data: Any) -> Array:
+    """Whole numbers on both sides of 2^63, which numpy takes for fractions if it is not told."""
+    exact = np.array(data, np.object_)
+    whole = all(isinstance(item, int) and item >= 0 for item in exact.ravel().tolist())
+    return exact.astype(np.uint64) if whole else array
+
+
+def _strings(name: str, data: Any) -> Array:
     flat: list[bytes] = []
     left = [data]
     while left:
