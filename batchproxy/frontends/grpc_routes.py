@@ -14,6 +14,7 @@ from batchproxy.core.raw import GRPC, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
+from batchproxy.frontends import tfs_to_v2
 from batchproxy.frontends.call import Call, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
@@ -149,6 +150,8 @@ class GrpcRoutes:
         if method in v2_grpc.METHODS:
             return self._v2.handle(raw, deadline, respond, started)
         pool = self._directory.remote(tfs_grpc.model_named(message))
+        if pool is not None and pool.v2:
+            return self._of_v2(pool, raw, started, deadline, respond)
         if pool is not None:
             pass_on = self._reload if method == tfs_grpc.RELOAD_CONFIG else self._pass_on
             return pass_on(pool, raw, started, deadline, respond)
@@ -191,6 +194,8 @@ class GrpcRoutes:
             partition = pool.partition(key.model, raw)
             if partition != key.partition:
                 key = key._replace(partition=partition)
+            if pool.v2:
+                raw = None  # a message that its servers do not know
         call = Call(form, respond, record, started)
         self._start(call, engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw), metadata)
         return call
@@ -202,7 +207,7 @@ class GrpcRoutes:
             try:
                 call = tfs_grpc.parse_predict(raw.body)
             except BatchProxyError:
-                if self._directory.default is None:
+                if self._directory.default is None or self._directory.default.v2:
                     raise
                 return self._pass_on(self._directory.default, raw, started, deadline, respond)
             pool = self._directory.remote(call.target.model)
@@ -216,9 +221,18 @@ class GrpcRoutes:
                 columns = tfs_grpc.decode_inputs(call, declared)
                 target = (model, info.version, call.signature_name)
                 request = build_request(target, declared, columns, call.output_filter, deadline)
+            elif pool.v2:
+                version = tfs_to_v2.version_of(call)
+                form.model, form.signature = call.target.model, call.signature_name
+                form.asked = (pool.catalogue, version)
+                known_info = pool.catalogue.look(form.model, version)
+                if known_info is None:
+                    return self._predict_when_known(pool, call, raw, started, deadline, respond, form)
+                engine, request = pool.engine, tfs_to_v2.predict_request(pool, call, known_info, raw, deadline)
+                model, signature = form.model, known_info.signatures[form.signature]
             else:
                 _need_a_door(pool)
-                signature = pool.signature(call.target.model, _version_of(call), call.signature_name)
+                signature = pool.signature(call.target.model, tfs_to_v2.version_of(call), call.signature_name)
                 engine, request = pool.engine, _remote_predict(pool, call, signature, raw, deadline, form)
                 model = request.key.model
         except BatchProxyError as error:
@@ -233,7 +247,36 @@ class GrpcRoutes:
             self._templates.learn(raw.body, request.columns, known)
         return waiting
 
+    def _predict_when_known(
+        self,
+        pool: RemotePool,
+        call: tfs_grpc.PredictCall,
+        raw: RawCall,
+        started: float,
+        deadline: float | None,
+        respond: Respond,
+        form: PredictFormat,
+    ) -> Call[GrpcAnswer]:
+        waiting = Call(form, respond, partial(self._ended, "", "Predict"), started)
+        _ = self._tasks.spawn("bridge", tfs_to_v2.predict_when_known(waiting, pool, call, raw, deadline))
+        return waiting
+
     # -- everything else ---------------------------------------------------------------------------
+
+    def _of_v2(
+        self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
+    ) -> Call[GrpcAnswer]:
+        """What else is asked of servers that speak the Open Inference Protocol."""
+        record = partial(self._ended, "", raw.method.rpartition("/")[2])
+        try:
+            request, form = tfs_to_v2.grpc_document(pool, raw, deadline)
+        except BatchProxyError as error:
+            refused = Call(RelayFormat(), respond, record, started)
+            refused.set_exception(error)
+            return refused
+        question = Question(form, respond, record, started, self._tasks)
+        self._start(question, pool.engine, request, raw.headers)
+        return question
 
     def _pass_on(
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
@@ -309,10 +352,6 @@ def _need_a_door(pool: RemotePool) -> None:
         )
 
 
-def _version_of(call: tfs_grpc.PredictCall) -> Version:
-    return call.target.label if call.target.label is not None else call.target.version
-
-
 def _remote_predict(
     pool: RemotePool,
     call: tfs_grpc.PredictCall,
@@ -322,7 +361,7 @@ def _remote_predict(
     form: PredictFormat,
 ) -> Request:
     """The request to queue: mergeable where all is known and well, else as it came (R5)."""
-    model, version = call.target.model, _version_of(call)
+    model, version = call.target.model, tfs_to_v2.version_of(call)
     if signature is None:
         return as_it_came(raw, deadline, pool.label(model, version))
     form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)

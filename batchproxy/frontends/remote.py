@@ -52,9 +52,10 @@ class RemotePool:
     def passes_on(self, verb: str) -> bool:
         """Whether a REST call may go through a REST door; ``verb`` is empty for one that is none of TF Serving's.
 
-        Not predict calls to servers that garble their own answers: a gRPC door is known to be there then.
+        Not predict calls to servers that garble their own answers: a gRPC door is known to be there then. Nor any call
+        to servers that do not speak TF Serving's protocol.
         """
-        return REST in self.doors and not (verb == "predict" and self.habits.tensor_content)
+        return REST in self.doors and not self.v2 and not (verb == "predict" and self.habits.tensor_content)
 
     def may_batch(self, model: str) -> bool:
         """Whether the configuration leaves open that calls of this model are merged."""
@@ -68,7 +69,13 @@ class RemotePool:
         info = self.catalogue.look(model, version)
         if info is None:
             return UNDECLARED if batchable else None
-        return info.signatures.get(name)
+        signature = info.signatures.get(name)
+        return signature if signature is None or signature.declared or batchable else None
+
+    def merges(self, model: str, signature: Signature) -> bool:
+        """Whether the configuration lets calls be merged: where a server declares nothing, it has to say so."""
+        batchable = self.models.get(model, self.others).batchable
+        return batchable is True or (batchable is None and signature.declared)
 
     def label(self, model: str, version: Version) -> str:
         """The model's name where it is configured or a server confirmed it, else nothing: names may be made up."""

@@ -60,7 +60,7 @@ class PredictFormat:
                 return tuple.__new__(RestAnswer, (200, tfs_json.framed(rows, reply.start, reply.stop), _JSON, None))
         if self._heavy is not None:
             whole = reply.whole if self._row_form and type(reply) is Share else reply  # its rows are written once
-            if type(whole) is Share or not whole.memo:
+            if type(whole) is Share or tfs_json.Rows not in whole.memo:
                 nbytes = 0
                 for column in whole.columns.values():
                     nbytes += column.nbytes

@@ -10,7 +10,8 @@ from batchproxy.core.errors import BatchProxyError, DecodeError
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import BatchKey, Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import ModelInfo
-from batchproxy.frontends.call import Call
+from batchproxy.frontends import tfs_to_v2
+from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, our_error
@@ -102,8 +103,10 @@ def can_carry(target: tfs_rest.Target) -> bool:
     return True
 
 
-def document_call(target: tfs_rest.Target) -> tuple[Request, StatusFormat | MetadataFormat]:
-    """The gRPC call that answers a status or metadata path, and the format that writes its answer."""
+def document_call(pool: RemotePool, target: tfs_rest.Target) -> tuple[Request, Format[RestAnswer]]:
+    """The call that answers a status or metadata path, and the format that writes its answer."""
+    if pool.v2:
+        return tfs_to_v2.rest_document(pool, target)
     form: StatusFormat | MetadataFormat
     if target.verb == "status":
         method, form = tfs_grpc.GET_MODEL_STATUS, StatusFormat()
@@ -132,6 +135,8 @@ def predict_request(
     decoded = tfs_rest.decode_predict(envelope, name, signature)
     request = build_request((target.model, version, name), signature, decoded.columns)
     request.key = request.key._replace(partition=pool.partition(target.model, raw))
+    if not pool.merges(target.model, signature):
+        request.rows = None
     return request, BridgedFormat(decoded.row_form, heavy, target.model, (pool.catalogue, version))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TypeVar
 
-from batchproxy.codecs import tfs_rest
+from batchproxy.codecs import tfs_examples, tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, number_plan
 from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.core.columns import Columns
@@ -15,7 +15,7 @@ from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends import rest_bridge, rest_relay
+from batchproxy.frontends import rest_bridge, rest_relay, tfs_to_v2
 from batchproxy.frontends.call import Call, Format, Record, recorder
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import Question
@@ -269,8 +269,10 @@ class RestRoutes:
             deadline, priority = self._terms.of(headers, started)
         except BatchProxyError as error:
             return self._refuse(error, "", target.verb, started, respond)
+        if pool.v2 and target.verb in tfs_examples.METHOD_OF:
+            return self._refuse(tfs_to_v2.only_predict(target.verb), "", target.verb, started, respond)
         if target.verb in _DOCUMENTS:
-            document, form = rest_bridge.document_call(target)
+            document, form = rest_bridge.document_call(pool, target)
             document.deadline = deadline
             return self._start(pool.engine, document, form, target.verb, started, respond)
         call = self._call(_ROWS, "", target.verb, started, respond)

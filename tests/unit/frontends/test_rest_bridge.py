@@ -38,9 +38,10 @@ def test_a_label_names_the_version_before_a_number_does() -> None:
         ("metadata", pb.GetModelMetadataRequest, RAW_METADATA, "model_spec"),
     ],
 )
-def test_documents_are_asked_for_by_grpc(verb: str, kind: type, answer: object, key: str) -> None:
+async def test_documents_are_asked_for_by_grpc(verb: str, kind: type, answer: object, key: str) -> None:
     """The message names the model; the answer becomes TF Serving's document, an error its error document."""
-    request, form = rest_bridge.document_call(TARGET._replace(verb=verb))
+    async with a_remote_pool(FakeServer(), Recorder(), doors=[GRPC]) as pool:
+        request, form = rest_bridge.document_call(pool, TARGET._replace(verb=verb))
     assert request.raw is not None
     spec = kind.FromString(request.raw.body).model_spec  # type: ignore[attr-defined]
     written = form.reply(Reply({}, 0, raw=answer))  # type: ignore[arg-type]
