@@ -240,7 +240,13 @@ class SchedulerMachine(PoolMachine):
         entries, policy = list(lane), self.policies[lane.key.model]
         full = sum(entry.request.rows or 0 for entry in entries) >= lane.cap
         full |= sum(entry.request.nbytes for entry in entries) >= policy.max_batch_bytes
-        return full or min(entry.arrival for entry in entries) + policy.max_delay_s <= self.now
+        return full or self._due(lane) <= self.now
+
+    def _due(self, lane: Lane) -> float:
+        """After its delay, or when its most urgent entry would else be late."""
+        head = min(lane, key=partial(urgency, self.policies, self.serial))
+        oldest = min(entry.arrival for entry in lane)
+        return min(oldest + lane.book.policy.max_delay_s, max(oldest, lane.latest(head)))
 
     def _check_dispatch(self, dispatch: Dispatch, ripe: dict[BatchKey, list[Entry]]) -> None:
         entries = dispatch.batch.entries
@@ -312,7 +318,7 @@ class SchedulerMachine(PoolMachine):
         assert self.in_flight or wake is not None, "entries wait, and nothing will wake the engine"
         if any(has_room(endpoint) for endpoint in self.endpoints):
             for lane in self._lanes():
-                due = min(entry.arrival for entry in lane) + lane.book.policy.max_delay_s
+                due = self._due(lane)
                 assert wake is not None, "a lane waits, and nothing will wake the engine"
                 assert wake <= max(due, self.now), "the engine is woken too late"
 
