@@ -253,10 +253,10 @@ def question(pool: RemotePool, model: str, version: Version) -> tuple[RawCall, C
     return RawCall(REST, "GET", path, (), b""), tfs_calls.decode_metadata_document
 
 
-def no_statistics(model: str) -> RequestError:
+def no_statistics() -> RequestError:
     """Nobody counts what Triton counts."""
     return RequestError(
-        f"model {model!r}: statistics are answered by servers of the Open Inference Protocol only; ours are "
-        "on the admin port, under /metrics",
+        "statistics are answered by servers of the Open Inference Protocol only; ours are on the admin port, "
+        "under /metrics",
         code=Code.UNIMPLEMENTED,
     )

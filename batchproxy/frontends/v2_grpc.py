@@ -182,7 +182,7 @@ def _described(method: str, info: ModelInfo) -> GrpcAnswer:
     if method == v2_grpc.MODEL_READY:
         return GrpcAnswer(Code.OK, "", v2_grpc.encode_flag(True))
     if method == v2_grpc.MODEL_STATISTICS:
-        raise v2_bridge.no_statistics(info.name)
+        raise v2_bridge.no_statistics()
     encode = v2_grpc.encode_config if method == v2_grpc.MODEL_CONFIG else v2_grpc.encode_metadata
     return GrpcAnswer(Code.OK, "", encode(info, v2_bridge.shown(info)))
 

@@ -209,7 +209,7 @@ class V2RestRoutes:
             models = [(served.info.name, served.info.version) for served in self._directory.models()]
             return RestAnswer(200, v2_documents.encode_index(models), _JSON)
         if verb == "stats":
-            raise v2_bridge.no_statistics("")
+            raise v2_bridge.no_statistics()
         return RestAnswer(200, v2_documents.encode_server_metadata(v2_bridge.NAME, __version__), _JSON)
 
     def _ask(
@@ -240,7 +240,7 @@ def _described(verb: str, info: ModelInfo) -> RestAnswer:
     if verb == "ready":
         return RestAnswer(200, b"", _JSON)
     if verb == "stats":
-        raise v2_bridge.no_statistics(info.name)
+        raise v2_bridge.no_statistics()
     encode = v2_documents.encode_config if verb == "config" else v2_documents.encode_metadata
     return RestAnswer(200, encode(info, v2_bridge.shown(info)), _JSON)
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import grpc
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.proxy import Proxy, running
+from batchproxy.codecs import tfs_grpc, v2_grpc
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.request import BatchKey
+from batchproxy.protos import tfs_pb2, v2_pb2
+from tests.proxy import Proxy, running, running_in_front_of
+from tests.remote import PLUG, in_one_call, plug, predict_message, until_merged
 from tests.servers.fixture import python_of
+from tests.tfserving.fixture import running_server
 
 CLIENT = Path(__file__).parents[1] / "servers" / "triton_client.py"
 CALLERS = 48
@@ -39,7 +47,7 @@ def test_tritonclient_asks_by_every_way_it_has(proxy: Proxy) -> None:
 
 
 def test_an_onnx_model_answers_both_protocols(tmp_path: Path) -> None:
-    """The same rows by v2 JSON, by a query of TF Serving's, and by ``curl``; v2 metadata is the model's own."""
+    """The same rows by either JSON; the metadata is the model's own."""
     file = tmp_path / "model.onnx"
     rows = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -50,14 +58,16 @@ def test_an_onnx_model_answers_both_protocols(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     with running({"m": f"onnx:{file}"}) as proxy:
-        x = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2], [0.1, 4]]}
-        name = {"name": "name", "shape": [2], "datatype": "BYTES", "data": ["a", "ü"]}
-        status, answer = proxy.post("/v2/models/m/versions/1/infer", {"id": "7", "inputs": [x, name]})
-        rows = {"inputs": {"x": x["data"], "name": name["data"]}}
-        theirs = json.loads(proxy.post("/v1/models/m:predict", rows)[1])["outputs"]
+        x, name = [[1, 2], [0.1, 4]], ["a", "ü"]
+        inputs = [
+            {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": x},
+            {"name": "name", "shape": [2], "datatype": "BYTES", "data": name},
+        ]
+        status, answer = proxy.post("/v2/models/m/versions/1/infer", {"id": "7", "inputs": inputs})
+        theirs = json.loads(proxy.post("/v1/models/m:predict", {"inputs": {"x": x, "name": name}})[1])["outputs"]
         metadata = json.loads(proxy.get(f"{proxy.rest}/v2/models/m")[1])
         ready = [proxy.get(f"{proxy.rest}/v2/{path}")[0] for path in ("health/live", "health/ready", "models/m/ready")]
-        missing = proxy.post("/v2/models/m/versions/9/infer", {"inputs": [x, name]})
+        missing = proxy.post("/v2/models/m/versions/9/infer", {"inputs": inputs})
 
     ours = {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}
     assert (200, "7", "1") == (status, json.loads(answer)["id"], json.loads(answer)["model_version"])
@@ -68,3 +78,36 @@ def test_an_onnx_model_answers_both_protocols(tmp_path: Path) -> None:
         missing[0],
         json.loads(missing[1]),
     )
+
+
+def test_callers_of_all_four_protocols_share_a_call_of_tf_serving() -> None:
+    """TF Serving's REST and gRPC, the Open Inference Protocol's REST and gRPC: one call, to each its own row."""
+    key = BatchKey("int64_model", None, "serving_default")
+    v2_message = v2_grpc.encode_infer_request(key, {"x": ArrayColumn(np.array([4], np.int64))})
+    tensor = {"name": "x", "shape": [1], "datatype": "INT64", "data": [3]}
+    with (
+        running_server(models=[PLUG, "int64_model"]) as server,
+        running_in_front_of([server], doors=["grpc"], pool={"max_inflight": 1}) as proxy,
+        grpc.insecure_channel(proxy.grpc) as channel,
+    ):
+        ask_tfs = partial(channel.unary_unary(tfs_grpc.PREDICT), timeout=30)
+        ask_v2 = partial(channel.unary_unary(v2_grpc.MODEL_INFER), timeout=30)
+        asks = [
+            partial(proxy.post, "/v1/models/int64_model:predict", {"instances": [1]}),
+            partial(ask_tfs, predict_message("int64_model", {"x": np.array([2], np.int64)})),
+            partial(proxy.post, "/v2/models/int64_model/infer", {"id": "three", "inputs": [tensor]}),
+            partial(ask_v2, v2_message),
+        ]
+        until_merged(proxy, PLUG, partial(plug, proxy))
+        until_merged(proxy, "int64_model", asks[2])
+        server.reset()
+        found = in_one_call(server, proxy, asks, len(asks))
+        rows = server.counters()["rows"]["int64_model"]
+    of_v2 = json.loads(found[2][1])
+    of_v2_grpc = v2_pb2.ModelInferResponse.FromString(found[3])
+
+    assert [4] == rows
+    assert {"predictions": [3]} == json.loads(found[0][1])
+    assert [5] == list(tfs_pb2.PredictResponse.FromString(found[1]).outputs["y"].int64_val)
+    assert ("three", [7]) == (of_v2["id"], of_v2["outputs"][0]["data"])
+    assert [9] == np.frombuffer(of_v2_grpc.raw_output_contents[0], np.int64).tolist()
