@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from batchproxy.core import errors
 from batchproxy.core.errors import BatchProxyError, Code, ConfigError, Unavailable
+from tests.faults.page import reliability_page
 from tests.http2_errors import CONNECTION_ERRORS, ELSEWHERE, MALFORMED, STREAM_ERRORS
 from tests.packaging.repository import ROOT
 
@@ -94,7 +95,11 @@ def http2_page() -> str:
     return HTTP2_HEAD + "".join(lines)
 
 
-PAGES = {ROOT / "docs" / "errors.md": errors_page, ROOT / "docs" / "http2-errors.md": http2_page}
+PAGES = {
+    ROOT / "docs" / "errors.md": errors_page,
+    ROOT / "docs" / "http2-errors.md": http2_page,
+    ROOT / "docs" / "reliability.md": reliability_page,
+}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

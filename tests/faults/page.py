@@ -1,0 +1,70 @@
+"""docs/reliability.md as text, made from the table that the tests go by. ``make docs`` writes it."""
+
+from __future__ import annotations
+
+from tests.faults.script import Fault
+from tests.faults.table import APART, BRIDGED, DOES, GRPC, OTHERS, protocols_of, sees
+
+HEAD = """\
+# Reliability: what a bad server does to callers
+
+Generated from `tests/faults/table.py` by `make docs`.
+
+Each line is a test with a `batchproxy serve` process in front of a server that fails on purpose: four callers, each a
+row that tells whose it is, share a batch, and a fault strikes it. Whatever happens, nobody hangs, nobody gets
+another's row, nobody reads a text that names another's data, and the next call is served.
+
+Callers by REST of servers with a REST door, by gRPC of servers with a gRPC door, and by REST of servers that only
+have a gRPC door (bridged). There is one server, so "another server" does not help; where there is one, callers notice
+nothing of what is tried elsewhere (`tests/faults/test_elsewhere.py`). What a lone request is told is what the server
+says to it, good or bad: the same as in a direct call.
+
+| Fault | By | Strikes one call: callers see | Strikes each call: callers see | The proxy | Test |
+|---|---|---|---|---|---|
+"""
+
+SERVERS = """
+## Servers as a whole, and callers
+
+| Fault | Callers see | The proxy | Test |
+|---|---|---|---|
+"""
+
+FOOT = """
+## All of it at once
+
+`make soak` runs a proxy for 10 minutes in front of four servers of which each call may meet any of these faults:
+1,000,000 requests with rows of their own by REST and gRPC, servers killed and started again, callers who give up, all
+by a schedule that `SEED` reproduces. It counts answers that are wrong, crossed (another's), lost or hanging, which
+must be 0, and the proxy's memory and descriptors, which must stay flat. `make test` runs it for less than a minute;
+`SECONDS=60` sets the time.
+
+`python -m benchmarks kill` measures what callers notice while one of three servers is killed again and again.
+"""
+
+
+def reliability_page() -> str:
+    """The whole page."""
+    rows = [_row(fault, protocol) for fault in Fault if fault not in APART for protocol in protocols_of(fault)]
+    others = [
+        f"| {fault} | {seen} | {does} | `{where}` `{name}` |\n"
+        for fault, seen, does, test in OTHERS
+        for where, _, name in (test.partition("::"),)
+    ]
+    return "".join((HEAD, *rows, SERVERS, *others, FOOT))
+
+
+def _row(fault: Fault, protocol: str) -> str:
+    once, always = (sees(fault, protocol, always=always) for always in (False, True))
+    where = f"`test_faults.py` `[{protocol}-{fault.name}]`"
+    return f"| {fault.value} | {protocol} | {once} | {always} | {_does(fault, protocol)} | {where} |\n"
+
+
+def _does(fault: Fault, protocol: str) -> str:
+    """What the proxy does; of a text with parts by protocol, the server's protocol decides."""
+    text = DOES[fault]
+    if "REST: " not in text:
+        return text
+    head, _, rest = text.partition("REST: ")
+    by_rest, _, by_grpc = rest.partition("; gRPC: ")
+    return head + (by_grpc if protocol in {GRPC, BRIDGED} else by_rest)

@@ -1,0 +1,204 @@
+"""Every fault by every protocol: what a caller sees, and what the proxy does. docs/reliability.md is made from this.
+
+Nothing here runs anything: ``test_faults.py`` does, and holds each line against a proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.faults.script import HTTP1_ONLY, HTTP2_ONLY, Fault
+
+REST, GRPC, BRIDGED = "REST", "gRPC", "bridged"
+PROTOCOLS = (REST, GRPC, BRIDGED)
+"""Callers by REST of servers with a REST door, by gRPC, and by REST of servers that only have a gRPC door."""
+
+
+@dataclass(frozen=True)
+class Sees:
+    """What a caller sees.
+
+    Attributes:
+        code: HTTP's status, or gRPC's number.
+        text: is in the error's text; of an answer, words for it.
+        right: whether it is the right answer.
+    """
+
+    code: int
+    text: str = ""
+    right: bool = False
+
+    def __str__(self) -> str:
+        if self.right:
+            return "the right answer"
+        return f"{self.code} {NAMES.get(self.code, '')}".rstrip() + (f": {self.text}" if self.text else "")
+
+
+NAMES = {0: "OK", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED",
+         13: "INTERNAL", 14: "UNAVAILABLE"}  # fmt: skip
+
+_LOST = "the connection was lost after the call was sent"
+_LATE = {REST: (504, "Timed out waiting"), GRPC: (4, "Deadline Exceeded"), BRIDGED: (504, "Timed out waiting")}
+
+
+def _same(code: int, status: int, text: str) -> dict[str, tuple[int, str]]:
+    return {REST: (status, text), GRPC: (code, text), BRIDGED: (status, text)}
+
+
+ALWAYS: dict[Fault, dict[str, tuple[int, str]]] = {
+    Fault.HANG: _LATE,
+    Fault.RESET_BEFORE: _same(14, 503, _LOST),
+    Fault.HANG_UP: _same(14, 503, _LOST),
+    Fault.RESET_WITHIN: _same(14, 503, _LOST),
+    Fault.HALF_CLOSE: _same(14, 503, _LOST),
+    Fault.FEWER_ROWS: _same(0, 200, "no row"),
+    Fault.MORE_ROWS: _same(0, 200, "its row twice"),
+    Fault.MISSING_OUTPUT: _same(0, 200, "the output that there is"),
+    Fault.NAN: _same(0, 200, "NaN where the server said so"),
+    Fault.GARBAGE: {REST: (200, "the noise"), GRPC: (0, "the noise"), BRIDGED: (502, "no PredictResponse")},
+    Fault.NO_PROTOCOL: {REST: (502, "the answer is no HTTP"), GRPC: (14, _LOST), BRIDGED: (503, _LOST)},
+    Fault.SHORTER: {
+        REST: (503, _LOST),
+        GRPC: (13, "ends before the announced length"),
+        BRIDGED: (500, "ends before the announced length"),
+    },
+    Fault.LONGER: {
+        REST: (200, "as much of it as was announced"),
+        GRPC: (13, "a unary answer has one message"),
+        BRIDGED: (500, "a unary answer has one message"),
+    },
+    Fault.TWICE: {GRPC: (13, "a unary answer has one message"), BRIDGED: (500, "a unary answer has one message")},
+    Fault.WRONG_TYPE: {
+        REST: (200, "the page"),
+        GRPC: (13, "compressed in what is not known"),
+        BRIDGED: (500, "compressed in what is not known"),
+    },
+    Fault.POISON_ROW: _same(3, 400, "who sent the row: the server's text"),
+    Fault.INTERNAL: _same(13, 500, "cannot run"),
+    Fault.UNAVAILABLE: _same(14, 503, "not now"),
+    Fault.EXHAUSTED: _same(8, 429, "not now"),
+    Fault.GATEWAY: {REST: (503, _LOST)},
+    Fault.GOAWAY: {GRPC: (14, "GOAWAY"), BRIDGED: (503, "GOAWAY")},
+    Fault.REFUSED_STREAM: {GRPC: (14, "REFUSED_STREAM"), BRIDGED: (503, "REFUSED_STREAM")},
+    Fault.RST_STREAM: {GRPC: (14, _LOST), BRIDGED: (503, _LOST)},
+    Fault.NO_STATUS: {GRPC: (2, "no grpc-status"), BRIDGED: (500, "no grpc-status")},
+}
+"""What callers see if the fault strikes every call; where nothing is said, the right answer."""
+
+NOT_MENDED = {Fault.HANG, Fault.MISSING_OUTPUT, Fault.NAN, Fault.POISON_ROW}
+"""Faults that callers notice even if they strike one call only."""
+
+_BISECTED = "halves the batch, down to single requests, which get what the server says to them"
+_ELSEWHERE = "tries it on another server, three times in all; `idempotent: false`: 503 at once"
+
+DOES: dict[Fault, str] = {
+    Fault.SLOW: "waits",
+    Fault.DRIBBLE: "waits",
+    Fault.HANG: "tells callers when their time is over, and hangs up",
+    Fault.RESET_BEFORE: _ELSEWHERE,
+    Fault.HANG_UP: _ELSEWHERE,
+    Fault.RESET_WITHIN: _ELSEWHERE,
+    Fault.HALF_CLOSE: _ELSEWHERE,
+    Fault.DIES: "tries it on another server; leaves this one out until a probe is answered",
+    Fault.FEWER_ROWS: "sends them one by one, and stops batching this signature",
+    Fault.MORE_ROWS: "sends them one by one, and stops batching this signature",
+    Fault.MISSING_OUTPUT: "passes on what there is, as a direct call would get it",
+    Fault.EXTRA_OUTPUT: "passes it on, as a direct call would get it",
+    Fault.NAN: "passes it on to whose row it is",
+    Fault.GARBAGE: _BISECTED,
+    Fault.NO_PROTOCOL: "gives the connection up; REST: " + _BISECTED + "; gRPC: tries it on another connection",
+    Fault.SHORTER: "REST: tries it elsewhere; gRPC: " + _BISECTED,
+    Fault.LONGER: "never reads on in what follows; " + _BISECTED,
+    Fault.TWICE: "REST: hangs up, so that nobody gets what follows; gRPC: " + _BISECTED,
+    Fault.WRONG_TYPE: _BISECTED,
+    Fault.POISON_ROW: "halves the batch until the row is found: neighbours get right answers",
+    Fault.INTERNAL: _BISECTED,
+    Fault.UNAVAILABLE: "tries it on another server, three times in all: nothing ran",
+    Fault.EXHAUSTED: "halves the batch; if the halves pass, this model's batches stay as small",
+    Fault.GATEWAY: _ELSEWHERE,
+    Fault.GOAWAY: "tries it on a new connection, then on another server: nothing ran",
+    Fault.GOAWAY_AFTER: "takes the answer; the next call goes over a new connection",
+    Fault.REFUSED_STREAM: "tries it on another server, three times in all: nothing ran",
+    Fault.RST_STREAM: _ELSEWHERE,
+    Fault.NO_STATUS: _BISECTED,
+}
+
+ELSEWHERE = (
+    Fault.RESET_BEFORE, Fault.HANG_UP, Fault.RESET_WITHIN, Fault.HALF_CLOSE, Fault.UNAVAILABLE, Fault.GATEWAY,
+    Fault.GOAWAY, Fault.REFUSED_STREAM, Fault.RST_STREAM,
+)  # fmt: skip
+"""Faults that nobody notices where another server is well."""
+
+APART = (Fault.DIES,)
+"""Faults that are no matter of one call; ``test_servers.py`` has them."""
+
+
+def protocols_of(fault: Fault) -> tuple[str, ...]:
+    """By which protocols a server can have it."""
+    if fault in HTTP1_ONLY:
+        return (REST,)
+    return (GRPC, BRIDGED) if fault in HTTP2_ONLY else PROTOCOLS
+
+
+def cases() -> Iterator[tuple[str, Fault]]:
+    """Each protocol with each fault that strikes calls."""
+    for protocol in PROTOCOLS:
+        for fault in Fault:
+            if protocol in protocols_of(fault) and fault not in APART:
+                yield protocol, fault
+
+
+def sees(fault: Fault, protocol: str, *, always: bool) -> Sees:
+    """What a caller sees of a fault that strikes one call, or every one."""
+    found = ALWAYS.get(fault, {}).get(protocol)
+    if found is None or not (always or fault in NOT_MENDED):
+        return Sees(0 if protocol == GRPC else 200, right=True)
+    return Sees(*found)
+
+
+OTHERS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "dies with a batch in flight, and is back",
+        "503, UNAVAILABLE where it is the only server; else the right answer; the right answer once it is back",
+        "tries the batch on another server; leaves this one out until a probe is answered",
+        "test_servers.py::test_dies",
+    ),
+    (
+        "refuses connections",
+        "503, UNAVAILABLE at once",
+        "asks nobody in vain: the text says which server is out and why",
+        "test_servers.py::test_refuses",
+    ),
+    (
+        "comes and goes",
+        "the right answer, or 503, UNAVAILABLE",
+        "uses it while it answers",
+        "test_servers.py::test_flaps",
+    ),
+    (
+        "tells nothing of its models",
+        "the right answer",
+        "sends each request alone until it does",
+        "test_servers.py::test_no_metadata",
+    ),
+    (
+        "one of two servers fails each call",
+        "the right answer",
+        "tries it on the other one",
+        "test_elsewhere.py::test_the_other_server",
+    ),
+    (
+        "a caller gives up while its batch is in flight",
+        "the others: their right answers",
+        "drops its rows when the answer is there; nobody's rows shift",
+        "test_servers.py::test_callers_go",
+    ),
+    (
+        "three times as many callers as there is room for",
+        "who is over: 503 with `Retry-After`, UNAVAILABLE with `grpc-retry-pushback-ms`, at once; others: all is right",
+        "bounds the queue; everything works at once afterwards",
+        "test_overload.py::test_three_times_too_many",
+    ),
+)
+"""Faults of a server as a whole, and of callers: fault, what callers see, what the proxy does, test."""
