@@ -295,7 +295,7 @@ def _read_tensors(tensors: Sequence[pb.InferTensor], raw: Sequence[bytes]) -> di
             raise DecodeError(f"tensor {name!r} is there twice")
         if not raw:
             columns[name] = _read_typed(tensor)
-        elif tensor.HasField("contents"):
+        elif tensor.HasField("contents") and tensor.contents.ByteSize():  # MLServer sends an empty one beside raw
             raise DecodeError(f"tensor {name!r} is sent raw and typed")
         else:
             columns[name] = v2_tensors.read_raw(name, tensor.datatype, tensor.shape, raw[at])
