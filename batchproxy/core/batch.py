@@ -18,6 +18,7 @@ import enum
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.limit import Flight
 from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.units import Units, Weight
 
 
 class Bisection:
@@ -173,12 +174,13 @@ class Dispatch:
     Attributes:
         rows: what the endpoint was charged: members may leave the batch while it runs.
         sent: rows of the call: those, and what it was padded with.
+        units: the same in rows of mean length, where theirs differ and that matters.
         cap: rows it could have had.
         reason: why it left when it did.
         flight: the limit's own; None for a batch that takes no slot.
     """
 
-    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "sent", "started")
+    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "sent", "started", "units")
 
     def __init__(
         self, batch: Batch, endpoint: Endpoint, started: float, reason: Release, cap: int, flight: Flight | None
@@ -186,10 +188,18 @@ class Dispatch:
         self.batch = batch
         self.endpoint = endpoint
         self.rows = self.sent = batch.rows
+        self.units: float = batch.rows
         self.started = started
         self.reason = reason
         self.cap = cap
         self.flight = flight
+
+    def count(self, units: Units) -> None:
+        """Weigh it, if need be; to be called when it leaves."""
+        flight = self.flight
+        if flight is not None and units.wanted(alone=not flight.others):
+            flight.weight = Weight.of(self.batch.entries, self.sent)
+            self.units = units.rows(flight.weight)
 
     def __repr__(self) -> str:
         return f"Dispatch({self.batch!r} -> {self.endpoint.name}, {self.reason.value})"

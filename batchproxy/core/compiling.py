@@ -76,7 +76,8 @@ class Compiling:
         endpoint.last_answer = now
         model = dispatch.batch.key.model
         first = cost.first.get(rows)
-        if cost.known and FACTOR * whole < cost.seconds(rows):  # nothing is faster than alone
+        predicted = cost.seconds(dispatch.units)
+        if cost.known and FACTOR * whole < predicted:  # nothing is faster than alone
             self._refuted(dispatch, whole)
         elif first and FACTOR * whole < first:
             cost.first[rows] = JUDGED
@@ -85,16 +86,16 @@ class Compiling:
             cost.first[rows] = JUDGED
         trusted = cost.known and cost.samples >= (1 if cost.doubted else KNOWN)
         if first is None:
-            slow = trusted and least > FACTOR * max(1.0, cost.pace) * cost.seconds(rows)
+            slow = trusted and least > FACTOR * max(1.0, cost.pace) * predicted
             _remember(cost, rows, JUDGED if slow else least)
             if slow:
                 endpoint.last_compile = now
-                self._count(model, rows, least, cost.seconds(rows))
+                self._count(model, rows, least, predicted)
                 return False
             if trusted:
                 self._latest[model] = self._latest.get(model, 0) << 1 & _MASK
         elif trusted and not behind:
-            cost.pace = seconds / cost.seconds(rows)
+            cost.pace = seconds / predicted
         return not behind
 
     def _refuted(self, dispatch: Dispatch, seconds: float) -> None:

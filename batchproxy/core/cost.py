@@ -12,6 +12,7 @@ from typing import Any
 
 from batchproxy.core.gain import Worth
 from batchproxy.core.saved import number, whole
+from batchproxy.core.units import Unit, Units, Weight
 
 HEAVIEST = 16.0
 """Samples a bucket's mean may stand for: beyond it each new one counts a sixteenth, so that it follows a drift."""
@@ -56,13 +57,14 @@ class Cost:
         doubted: whether it was learned from batches whose size was being compiled, and forgotten.
         pace: time over prediction of the last batch of a size met before.
         worth: whether merging gains enough to be done at all.
+        units: what its rows are counted in: ``rows`` are rows of mean length where theirs differ, here and below.
         tried: turn of the pool in which such a batch was last sent here; kept by the balancer, as is the next.
         trials: how often in a row it was sent only to see whether it still costs so much.
     """
 
     __slots__ = (
         "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
-        "pace", "rows", "samples", "trials", "tried", "version", "worth",
+        "pace", "rows", "samples", "trials", "tried", "units", "version", "worth",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -73,6 +75,7 @@ class Cost:
         self.doubted = False
         self.pace = 1.0
         self.worth = Worth()
+        self.units = Units()
         self.tried = self.trials = 0
         self.forget()
 
@@ -86,6 +89,7 @@ class Cost:
         self._buckets: dict[int, list[float]] = {}  # bit length of the rows: mean rows, mean seconds, weight
         self._alone: dict[int, int] = {}
         self._residuals: deque[float] = deque(maxlen=RESIDUALS)
+        self.units.forget()
 
     def seconds(self, rows: float) -> float:
         """Predicted time of a batch of ``rows`` rows, in seconds."""
@@ -96,7 +100,18 @@ class Cost:
         self.batches += 1
         self.rows += (rows - self.rows) / MEAN_OVER
 
-    def learn(self, rows: int, seconds: float, turn: int) -> None:
+    def weigh(self, weight: Weight, seconds: float) -> None:
+        """The same batch, by all that its time may depend on; where that is not its rows, all is counted anew."""
+        line = self.units.learn(weight, seconds)
+        if line is None:
+            return
+        kept = [(size, entry[0], entry[2]) for size, entry in self._buckets.items()]
+        scale = 1.0 if self.units.unit is Unit.ROWS else self.units.scale
+        self._buckets = {size: [rows, line.seconds(rows * scale), weight] for size, rows, weight in kept}
+        self._residuals.clear()
+        self._fit()
+
+    def learn(self, rows: float, seconds: float, turn: int) -> None:
         """A batch had the endpoint to itself.
 
         Args:
@@ -117,7 +132,7 @@ class Cost:
             self.noise += (abs(surprise) - self.noise) / MEAN_OVER
             self._rescale(math.exp(surprise / CROSS_TALK))
         self.samples += 1
-        self._alone[rows.bit_length()] = turn
+        self._alone[int(rows).bit_length()] = turn
         self.shape(rows, seconds, 1.0)
 
     def shape(self, rows: float, seconds: float, weight: float) -> None:
@@ -245,6 +260,7 @@ class Cost:
             "samples": self.samples,
             "noise": self.noise,
             "rows": self.rows,
+            "units": self.units.state(),
             "points": points,
         }
 
@@ -260,14 +276,16 @@ class Cost:
         points = state.get("points") if isinstance(state, dict) else None
         if not isinstance(points, list) or not points:
             raise ValueError("points is no list of points")
+        units = state.get("units") if isinstance(state, dict) else None
         buckets, alone = {}, {}
         for point in points:
-            rows, seconds = number(point, "rows", 1.0, 2**31), number(point, "seconds", SHORTEST, LONGEST)
+            rows, seconds = number(point, "rows", LIGHTEST, 2**31), number(point, "seconds", SHORTEST, LONGEST)
             length = int(rows).bit_length()
             buckets[length] = [rows, seconds, number(point, "weight", LIGHTEST, HEAVIEST)]
             turn = whole(point, "turn", -1, 2**53)
             if turn >= 0:
                 alone[length] = turn
+        self.units.restore(units)
         self._buckets, self._alone, self._drift = buckets, alone, 0.0
         self._residuals.clear()
         self.version, self.batches, self.samples = version, batches, samples

@@ -22,6 +22,7 @@ import math
 from batchproxy.core.cost import Cost
 from batchproxy.core.pace import EARLY, EASE, Hurry, gap
 from batchproxy.core.saved import number, whole
+from batchproxy.core.units import Weight
 from batchproxy.core.window import Window
 
 FIRST = 2
@@ -56,14 +57,19 @@ TINY = 1e-9
 
 
 class Flight:
-    """What the limit remembers of a batch in flight: when it left, the clock then, and how many others there were."""
+    """What the limit remembers of a batch in flight: when it left, the clock then, and how many others there were.
 
-    __slots__ = ("clock", "others", "sent")
+    Attributes:
+        weight: how much it has; None where it was not weighed.
+    """
+
+    __slots__ = ("clock", "others", "sent", "weight")
 
     def __init__(self, sent: float, clock: float, others: int) -> None:
         self.sent = sent
         self.clock = clock
         self.others = others
+        self.weight: Weight | None = None
 
 
 class Limit:
@@ -199,7 +205,7 @@ class Limit:
         self._tick(now)
         return min(now - flight.sent, self.ceiling * (self._clock - flight.clock))
 
-    def arrive(self, flight: Flight, cost: Cost, rows: int, cap: int, now: float, filler: int = 0) -> None:
+    def arrive(self, flight: Flight, cost: Cost, rows: int, cap: int, now: float, filler: float = 0) -> None:
         """A batch was answered: learn from it.
 
         Args:
@@ -208,7 +214,7 @@ class Limit:
             rows: it had.
             cap: rows it could have had.
             now: the engine's clock, in seconds.
-            filler: rows it was padded with.
+            filler: rows it was padded with, and rows of mean length that it has more than rows; may be below 0.
         """
         self._tick(now)
         self.in_flight -= 1
@@ -219,7 +225,9 @@ class Limit:
         crowd = seconds / share
         cost.seen(rows)
         if not flight.others and (crowd < 2.0 or not cost.known):  # it started alone, and mostly stayed so
-            self._learn_alone(cost, rows + filler, seconds, share)
+            seconds_alone = self._learn_alone(cost, rows + filler, seconds, share)
+            if flight.weight is not None:
+                cost.weigh(flight.weight, seconds_alone)
         elif not cost.known:
             cost.shape(rows + filler, seconds * min(1.0, self.ceiling / crowd), 1.0)
         if self.fixed is not None:
@@ -246,7 +254,8 @@ class Limit:
             window, self._window = self._window, Window()
             self._judge(window, cost)
 
-    def _learn_alone(self, cost: Cost, rows: int, seconds: float, share: float) -> None:
+    def _learn_alone(self, cost: Cost, rows: float, seconds: float, share: float) -> float:
+        """As if it had been alone to its end; returns the seconds that it would have taken."""
         if seconds > 1.1 * share and self.ceiling < 1.5:  # one lane: who came later slowed its end
             seconds -= (seconds - share) / 4
         if self._timing and cost.known:
@@ -257,6 +266,7 @@ class Limit:
             steady = 0.8 < surprise < 1.25
             self._backoff = min(16, 2 * self._backoff) if steady else 1
         cost.learn(rows, seconds, self._turn)
+        return seconds
 
     def _drained(self) -> None:
         """The endpoint is empty, or the batch that had it to itself was answered: judge again what raised the doubt."""

@@ -180,7 +180,7 @@ class Scheduler:
                 batch.padded = not alone
                 self._passed = self._passed + 1 if held and not passed_by and lane is not self._held else 0
                 dispatch = self._send(batch, endpoint, now, reason, cap)
-                self._lanes.charge(lane, batch.rows, cost.seconds(dispatch.sent) if cost.known else None)
+                self._lanes.charge(lane, batch.rows, cost.seconds(dispatch.units) if cost.known else None)
                 return dispatch
         return None
 
@@ -199,7 +199,8 @@ class Scheduler:
         self.balancer.take(endpoint, batch.rows)
         reason = reason if batch.family is None else Release.BISECT
         dispatch = Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now))
-        dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
+        dispatch.units = dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
+        dispatch.count(endpoint.cost(batch.key).units)
         return self._bind(dispatch)
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
@@ -267,7 +268,7 @@ class Scheduler:
             endpoint.relayed -= 1
             return
         if answered and self._compiling.teaches(dispatch, now):
-            cost, filler = endpoint.cost(dispatch.batch.key), dispatch.sent - dispatch.rows
+            cost, filler = endpoint.cost(dispatch.batch.key), dispatch.units - dispatch.rows
             endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now, filler)
             if endpoint.limit.full_window is not None:
                 self._lanes.judge_cap(dispatch.batch.key.model, *endpoint.limit.full_window)

@@ -18,7 +18,7 @@ class _Part:
 
     def __init__(self) -> None:
         self.count = 0
-        self.rows = 0
+        self.rows = 0.0
         self.sizes: dict[int, list[float]] = {}  # bit length of the rows: batches, rows, seconds
 
 
@@ -28,7 +28,7 @@ class Window:
     Attributes:
         count: batches.
         rows: rows of all.
-        sent: the same with what they were padded with: what they cost.
+        sent: the same with what they were padded with, in rows of mean length: what they cost.
         room: rows they could have had.
         share: fair shares of the endpoint's time, in seconds: together the time it was busy for them.
         seconds: time from sending to answer, of all.
@@ -42,13 +42,13 @@ class Window:
     def __init__(self) -> None:
         self.count = 0
         self.rows = 0
-        self.sent = 0
+        self.sent = 0.0
         self.room = 0
         self.share = 0.0
         self.seconds = 0.0
         self._parts: dict[Cost, _Part] = {}
 
-    def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float, filler: int = 0) -> None:
+    def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float, filler: float = 0) -> None:
         """A batch of ``rows`` rows, of at most ``cap``, took ``seconds`` and had ``share`` of them to itself."""
         sent = rows + filler
         self.count += 1
@@ -62,7 +62,7 @@ class Window:
             part = self._parts[cost] = _Part()
         part.count += 1
         part.rows += sent
-        size = part.sizes.setdefault(sent.bit_length(), [0, 0, 0.0])
+        size = part.sizes.setdefault(int(sent).bit_length(), [0, 0, 0.0])
         size[0] += 1
         size[1] += sent
         size[2] += seconds

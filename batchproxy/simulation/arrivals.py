@@ -40,12 +40,14 @@ class Arrivals:
         rows: of each request; empty: 1 each.
         kinds: of each request, an index into the world's kinds; empty: 0 each.
         callers: a closed loop instead of ``times``.
+        nbytes: of each request; empty: 0 each.
     """
 
     times: Sequence[float] = ()
     rows: Sequence[int] = ()
     kinds: Sequence[int] = ()
     callers: Callers | None = None
+    nbytes: Sequence[int] = ()
 
 
 def poisson(rate: float, horizon_s: float, draw: Random) -> list[float]:

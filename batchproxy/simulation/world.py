@@ -92,6 +92,7 @@ class World:
         kinds: what ``arrivals.kinds`` index.
         watch: asked after each call, for ``Log.watched``.
         think: of chance, for callers that think.
+        work: what a server counts as the rows of a call; None: its rows.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class World:
         kinds: Sequence[Kind] = (Kind(),),
         watch: Callable[[], float] | None = None,
         think: Random | None = None,
+        work: Callable[[Dispatch], int] | None = None,
     ) -> None:
+        self._work = work
         self.scheduler = scheduler
         self._servers = servers
         self._arrivals = arrivals
@@ -125,9 +128,9 @@ class World:
         log = self._log = Log(horizon_s)
         arrivals, scheduler, heap, returning = self._arrivals, self.scheduler, self._heap, self._returning
         submit, late, hurried = scheduler.submit, scheduler.late, self._hurried
-        times, kinds, rows = arrivals.times, arrivals.kinds, arrivals.rows
+        times, kinds, rows, nbytes = arrivals.times, arrivals.kinds, arrivals.rows, arrivals.nbytes
         count, index = len(times), 0
-        caller, plain = _Caller(), None if self._hurried or kinds or rows else self._request(0, 1, 0.0)
+        caller, plain = _Caller(), None if self._hurried or kinds or rows or nbytes else self._request(0, 1, 0.0)
         end = horizon_s + drain_s
         if arrivals.callers is not None:
             returning += [0.0] * arrivals.callers.count
@@ -146,7 +149,9 @@ class World:
             else:
                 asked = wake <= now
             while comes <= now:
-                request = plain or self._request(kinds[index] if kinds else 0, rows[index] if rows else 1, now)
+                request = plain or self._request(
+                    kinds[index] if kinds else 0, rows[index] if rows else 1, now, nbytes[index] if nbytes else 0
+                )
                 index += 1
                 comes = times[index] if index < count else INF
                 try:
@@ -178,7 +183,8 @@ class World:
         while (dispatch := poll(now)) is not None:
             server = self._servers[dispatch.endpoint.name]
             due = server.due
-            server.send(now, dispatch.sent, dispatch.batch.key.model, dispatch)
+            work = dispatch.sent if self._work is None else self._work(dispatch)
+            server.send(now, work, dispatch.batch.key.model, dispatch)
             if server.due != due:
                 self._looks += 1
                 heappush(heap, (server.due, self._looks, server))
@@ -227,14 +233,14 @@ class World:
             self.scheduler.discard(entry)
             self._log.late += 1
 
-    def _request(self, kind: int, rows: int, now: float) -> Request:
+    def _request(self, kind: int, rows: int, now: float, nbytes: int = 0) -> Request:
         """One for all that are alike: nothing changes a request. One each where it carries a deadline."""
         deadline_s = self._kinds[kind].deadline_s
         if deadline_s is not None:
-            return Request(self._keys[kind], {}, rows, 0, now + deadline_s)
-        request = self._requests.get((kind, rows))
+            return Request(self._keys[kind], {}, rows, nbytes, now + deadline_s)
+        request = self._requests.get((kind, rows, nbytes))
         if request is None:
-            request = self._requests[kind, rows] = Request(self._keys[kind], {}, rows, 0)
+            request = self._requests[kind, rows, nbytes] = Request(self._keys[kind], {}, rows, nbytes)
         return request
 
 

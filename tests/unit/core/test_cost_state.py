@@ -95,7 +95,7 @@ def _point(**changes: object) -> dict[str, Any]:
         (_with(points=None), "points is no list"),
         (_with(points=[]), "points is no list"),
         (_with(points=[1]), "rows is no"),
-        (_point(rows=0.5), "rows is no"),
+        (_point(rows=0.0005), "rows is no"),
         (_point(seconds=0.0), "seconds is no"),
         (_point(seconds=math.inf), "seconds is no"),
         (_point(weight=1e9), "weight is no"),
