@@ -1,25 +1,26 @@
-r"""Long arrays of JSON numbers, read in one go: their shape by their brackets, their values by orjson. Refuses nothing.
+r"""Long arrays of JSON numbers, read in one go: shape by the brackets, values by simdjson. Refuses nothing.
 
 ``None`` means "not sure", as in ``tfs_fast``: the exact way decides then. What is taken is what the exact way takes,
 with the same values to the last bit. That needs care in two places.
 
-* Structure. Take everything but brackets and commas out of the text: what is left must be that of a regular array.
-  Then all ``],[``, ``]],[[`` and so on, from the longest down, are replaced by a comma. Where no bracket is left
-  between the outer ones, none stood anywhere else; and since orjson reads the rest, a number stood on either side of
-  each comma.
-* Values. orjson rounds decimals correctly, TF Serving nearly (``tfs_floats``). For float32 that hardly ever matters,
+* Structure. simdjson tells all numbers in a row, whatever lists they stand in (``[[1],[2,3,4]]`` is four numbers). So
+  everything but brackets and commas is taken out of the text: what is left must be that of a regular array. Since
+  simdjson saw that the text is JSON, one value stands in each place; and there are as many numbers as places.
+* Values. simdjson rounds decimals correctly, TF Serving nearly (``tfs_floats``). For float32 that hardly ever matters,
   and those numbers for which it might are read again, one by one. For float64 TF Serving's own steps are taken, all
   numbers at once; those of unusual form are read one by one.
+
+A 224 x 224 x 3 image takes a quarter to a third of the time of ``orjson.loads`` and ``np.array`` (measured).
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
-import orjson
+import simdjson
 
 from batchproxy.codecs import _dtypes
 from batchproxy.codecs.tensor_proto import MAX_RANK
@@ -29,7 +30,10 @@ from batchproxy.core.columns import Array
 from batchproxy.core.errors import DecodeError
 
 _NUMERIC = b"0123456789.eE+- \n\r\t"
-_PIECE = 1 << 15  # bytes read in one go: what that makes still fits the processor's cache
+_KEPT_TEXT = 4 << 20
+"""Bytes of a text up to which its parser is used again: it holds some 14 bytes for each of them. Fresh memory would
+take longer to be handed out than the numbers to be read (3 ms against 1.7 for 1 MB, measured)."""
+
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_RUN = 20
 """Digits in a row up to which TF Serving's double is within 2^-50 of the correct one: see ``doubtful``."""
@@ -45,40 +49,33 @@ _ALL_GATHERED = 10 * 2**53
 _POWERS = np.array([float(f"1e{power}") for power in range(_HELD_DIGITS + 1)])
 
 
+_parsers: list[simdjson.Parser] = []  # that nobody uses; two threads read numbers, so there are two at most
+
+
 class Numbers:
     """The numbers of one array.
 
     Args:
-        text: the numbers with commas between them, no list among them.
-        shape: its product is how many they are.
+        text: the array, from its first bracket to its last; nothing but numbers, commas and brackets in it.
+        shape: its product is how many numbers there must be.
 
     Raises:
-        ValueError, struct.error: they are not all JSON numbers, or whole ones beyond 64 bits.
+        ValueError: that is not so, or it is no JSON, or a whole number is beyond 64 bits.
     """
 
-    __slots__ = ("__dict__", "_shape", "_text", "_values")
+    __slots__ = ("__dict__", "_raw", "_shape", "_values")
 
     def __init__(self, text: bytes, shape: tuple[int, ...]) -> None:
-        self._text = text
+        self._raw = text
         self._shape = shape
         some_decimals = b"." in text or b"e" in text or b"E" in text
-        self._values: Array = np.empty(math.prod(shape), np.float64 if some_decimals else np.int64)
-        letter = self._values.dtype.char
-        done = start = 0
-        while start <= len(text):
-            end = text.find(b",", start + _PIECE)
-            if end < 0:
-                end = len(text)
-            values = orjson.loads(b"[%b]" % text[start:end])
-            stop = done + len(values)
-            self._values[done:stop] = np.frombuffer(struct.pack(f"{len(values)}{letter}", *values), letter)
-            done, start = stop, end + 1
-        if done < self._values.size:
-            raise ValueError("no number at all")
+        self._values: Array = _values(text, "d" if some_decimals else "i")
+        if self._values.size != math.prod(shape):
+            raise ValueError("a list of one is empty")
 
     @classmethod
     def of(cls, text: bytes) -> Numbers | None:
-        """Take an array apart; None: it is not regular, not of numbers alone, or oddly spaced.
+        """Take an array apart; None: it is not regular, or not of numbers alone.
 
         Args:
             text: from its first bracket to its last.
@@ -87,23 +84,13 @@ class Numbers:
         array([[1.0e+00, 2.5e+00],
                [3.0e+00, 4.0e+05]], dtype=float32)
         """
-        if b'"' in text:
-            return None
         shape = _shape(text.translate(None, _NUMERIC))
         if shape is None:
             return None
-        rank = len(shape)
-        for comma in (b",", b", "):
-            flat = text
-            for level in range(rank - 1, 0, -1):
-                flat = flat.replace(b"]" * level + comma + b"[" * level, b",")
-            inner = flat[rank:-rank]
-            if b"[" not in inner and b"]" not in inner and flat[:rank] == b"[" * rank and flat[-rank:] == b"]" * rank:
-                try:
-                    return cls(inner, shape)
-                except (ValueError, struct.error):
-                    return None
-        return None
+        try:
+            return cls(text, shape)
+        except ValueError:
+            return None
 
     def array(self, dtype: str | None) -> Array | None:
         """The array as a model takes it.
@@ -141,6 +128,11 @@ class Numbers:
     # -- what TF Serving may round otherwise -------------------------------------------------------
 
     @cached_property
+    def _text(self) -> bytes:
+        """The numbers with commas between them, no list among them."""
+        return self._raw.translate(None, b"[]")
+
+    @cached_property
     def _ends(self) -> Array:
         """Where each number ends: the offset of the comma behind it."""
         return np.append(np.flatnonzero(np.frombuffer(self._text, np.uint8) == _COMMA), len(self._text))
@@ -161,9 +153,9 @@ class Numbers:
         with np.errstate(over="ignore"):
             low, high = (array * _DOWN).astype(np.float32), (array * _UP).astype(np.float32)
         doubt: Array = (low != high) | ~np.isfinite(high)
-        if b"e" in self._text or b"E" in self._text:
+        if b"e" in self._raw or b"E" in self._raw:
             doubt |= abs(array) < _dtypes.LEAST_NORMAL["float32"]
-        if b"0" * (_LONG_RUN + 1) in self._text.translate(_TO_ZERO):
+        if b"0" * (_LONG_RUN + 1) in self._raw.translate(_TO_ZERO):
             doubt |= self._sizes > _LONG_RUN
         return doubt
 
@@ -207,6 +199,26 @@ class Numbers:
         scaled = np.copysign(value / _POWERS[np.minimum(places, _HELD_DIGITS)], array)
         array[:] = np.where(odd, array, scaled)
         return odd
+
+
+def _values(text: bytes, letter: Literal["d", "i"]) -> Array:
+    """All numbers of a text, as doubles (``d``) or as whole ones (``i``).
+
+    Raises:
+        ValueError: it is no JSON, or has numbers out of range.
+    """
+    parser = _parsers.pop() if _parsers else simdjson.Parser()
+    try:
+        array = parser.parse(text)
+        if not isinstance(array, simdjson.Array):
+            raise TypeError("no array")
+        buffer = array.as_buffer(of_type=letter)
+    except (RuntimeError, TypeError) as error:  # a whole number of more than 64 bits, a string among them
+        raise ValueError(str(error)) from error
+    del array  # a parser is used again only where nobody has what it read
+    if len(text) <= _KEPT_TEXT:
+        _parsers.append(parser)
+    return np.frombuffer(buffer, np.float64 if letter == "d" else np.int64)
 
 
 def _shape(bones: bytes) -> tuple[int, ...] | None:

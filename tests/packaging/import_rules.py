@@ -36,7 +36,8 @@ ROOMS = {
     "core": Room(packages=("numpy",), pure=True),
     "protos": Room(packages=("google.protobuf",), pure=True),
     "codecs": Room(
-        rooms=("core", "protos"), packages=("google.protobuf", "ml_dtypes", "msgspec", "numpy", "orjson"), pure=True
+        rooms=("core", "protos"), packages=("google.protobuf", "ml_dtypes", "msgspec", "numpy", "orjson", "simdjson"),
+        pure=True,
     ),
     "wire": Room(packages=("hpack", "httptools"), pure=True),
     # drives the core in virtual time; nothing but the command, the benchmarks and the tests imports it

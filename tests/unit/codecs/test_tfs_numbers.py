@@ -134,7 +134,7 @@ def test_many_numbers_are_read_in_pieces(dtype: str) -> None:
         ("[true]", "float32"),
         ("[1,,2]", "float32"),
         ("[[1,2],[3]]", "float32"),
-        ("[[1,2] , [3,4]]", "float32"),
+        ("[36893488147419103232]", "float32"),
         ("[" * 65 + "1" + "]" * 65, "float32"),
         ("[9223372036854775808]", "uint64"),
         ("[256000000000]", "int32"),
@@ -149,3 +149,21 @@ def test_what_is_not_sure_is_not_taken(text: str, dtype: str) -> None:
     numbers = Numbers.of(text.encode())
 
     assert numbers is None or numbers.array(dtype) is None
+
+
+@pytest.mark.parametrize("text", ["[[1,2] , [3,4]]", "[ [1, 2],\n [3, 4]\n]", "[\t[1,2],[3,4] ]"])
+def test_white_space_does_not_matter(text: str) -> None:
+    """As pretty printers leave it."""
+    quick, exact = both(text, "float32")
+
+    assert quick == exact
+
+
+def test_what_was_read_before_does_not_change() -> None:
+    """The reader's memory is used again, its numbers are not."""
+    first = Numbers.of(b"[1.5,2.5]")
+    assert first is not None
+    before = first.array("float64")
+    assert Numbers.of(b"[3.5,4.5]") is not None
+
+    assert [1.5, 2.5] == np.asarray(before).tolist() == np.asarray(first.array("float64")).tolist()
