@@ -9,7 +9,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from benchmarks import servers
 Door = GrpcDoor | GrpcWireDoor
 
 METHOD = "/benchmarks.Echo/Echo"
+STREAM = "/benchmarks.Echo/Stream"
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,15 @@ class Case:
         name: for the table.
         message_bytes: of the request, and of the answer.
         callers: at once.
+        streamed: whether each caller makes one streamed call, of which each message counts.
+        ahead: how many messages of a streamed call may be unanswered.
     """
 
     name: str
     message_bytes: int
     callers: int = 1
+    streamed: bool = False
+    ahead: int = 1
 
 
 CASES = (
@@ -45,8 +50,14 @@ CASES = (
     Case("200 KB, one at a time", 200_000),
     Case("200 KB, 8 at once", 200_000, 8),
     Case("600 KB, one at a time", 600_000),
+    Case("stream, 64 B, one at a time", 64, streamed=True),
+    Case("stream, 64 B, 100 ahead", 64, streamed=True, ahead=100),
+    Case("8 streams, 64 B, 100 ahead", 64, 8, streamed=True, ahead=100),
+    Case("stream, 64 KiB, one at a time", 64 << 10, streamed=True),
+    Case("stream, 64 KiB, 100 ahead", 64 << 10, streamed=True, ahead=100),
+    Case("8 streams, 64 KiB, 100 ahead", 64 << 10, 8, streamed=True, ahead=100),
 )
-"""768 B: a batch of 64 rows of three floats."""
+"""768 B: a batch of 64 rows of three floats. A stream is sent as much as is taken, 100 messages at the most."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +65,9 @@ class Line:
     """Medians over the rounds; each pair is ``grpc.aio``, own.
 
     Attributes:
-        cpu_us: processor time of the calling process per call.
-        p50_us: from call to answer.
-        per_second: calls.
+        cpu_us: processor time of the calling process per call, or message of a stream.
+        p50_us: from call to answer; between the answers of a stream.
+        per_second: calls, or messages.
         cpu_ratio: own to grpc.aio, in the same round.
         p50_ratio: likewise.
         faults: answers that were not the message sent.
@@ -135,8 +146,29 @@ async def _run(door: Door, case: Case, seconds: float) -> _Run:
             times.append(clock() - start)
             faults += reply.body != message
 
+    async def messages(until: float) -> None:
+        nonlocal faults
+        room = asyncio.Semaphore(case.ahead)
+
+        async def sent() -> AsyncIterator[bytes]:
+            while clock() < until:
+                await room.acquire()
+                yield message
+
+        async with door.stream(STREAM, (), sent(), 60.0) as stream:
+            start = clock()
+            async for answer in stream.messages():
+                now = clock()
+                times.append(now - start)
+                start = now
+                faults += answer != message
+                room.release()
+            code, _, _ = await stream.status()
+            faults += bool(code)
+
     begin, cpu = clock(), time.process_time()
-    await asyncio.gather(*(calls(begin + seconds) for _ in range(case.callers)))
+    work = messages if case.streamed else calls
+    await asyncio.gather(*(work(begin + seconds) for _ in range(case.callers)))
     spent, passed = time.process_time() - cpu, clock() - begin
     return _Run(1e6 * spent / len(times), 1e6 * statistics.median(times), len(times) / passed, faults)
 
