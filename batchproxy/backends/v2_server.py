@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Unpack
 
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
@@ -48,6 +49,9 @@ class V2Backend(ServerBackend):
 
     Raises:
         ConfigError: see there.
+
+    Attributes:
+        buffers: whether its REST door has the binary tensor data extension; None: it was not asked yet.
     """
 
     scheme = "v2+"
@@ -55,7 +59,7 @@ class V2Backend(ServerBackend):
     def __init__(self, models: Sequence[str] = (), **options: Unpack[Options]) -> None:
         super().__init__(**options)
         self._models = tuple(models)
-        self._binary: bool | None = None  # whether its REST door takes buffers; None: it was not asked yet
+        self.buffers: bool | None = None
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         """Run a merged call; the server sees the headers of ``key.partition`` and the static ones (R5)."""
@@ -76,9 +80,9 @@ class V2Backend(ServerBackend):
     async def _infer_rest(
         self, key: BatchKey, columns: Columns, headers: Sequence[Header], timeout_s: float | None
     ) -> Reply:
-        if self._binary is None:
+        if self.buffers is None:
             await self._ask_extensions()
-        body, length = v2_rest.encode_infer_request(key, columns, binary=self._binary is True)
+        body, length = v2_rest.encode_infer_request(key, columns, binary=self.buffers is True)
         kind = JSON if length is None else (_OCTETS, (_LENGTH, str(length)))
         path = v2_documents.model_path(key.model, key.version, "infer")
         answer = await self._rest_door().call("POST", path, (*kind, *headers), body, timeout_s)
@@ -107,12 +111,14 @@ class V2Backend(ServerBackend):
 
     async def probe(self) -> None:
         """Ask for a model of the configuration, else whether the server is ready: with all its models, many mean."""
-        self._binary = None  # it may be another server now
+        ready = False
         for model in self._models:
-            if await self._model_ready(model):
-                return
-        if not await self._server_ready():
+            ready = ready or await self._model_ready(model)
+        if not ready and not await self._server_ready():
             raise BackendUnavailable(f"{self.name} says that it is not ready")
+        if self._rest is not None:
+            with suppress(BackendError):  # it is asked again where it has to be known
+                await self._ask_extensions()  # every time: it may be another server now
 
     async def _model_ready(self, model: str) -> bool:
         try:
@@ -139,7 +145,7 @@ class V2Backend(ServerBackend):
 
     async def _ask_extensions(self) -> None:
         name, extensions = v2_documents.decode_server_metadata((await self._get("/v2", ASK_S)).body)
-        self._binary = BINARY in extensions or name.lower() in BINARY_BY_NAME
+        self.buffers = BINARY in extensions or name.lower() in BINARY_BY_NAME
 
     def _refused(self, error: BackendError) -> BackendError:
         if _TOO_MANY.search(error.message):

@@ -58,6 +58,7 @@ class InferCall:
         input_parameters: of inputs that have some, without how their bytes are sent.
         output_parameters: of outputs that have some, as sent.
         odd: why it can only be passed on as it came; empty where we understand all of it.
+        buffers: whether it takes a server with Triton's binary tensor data extension to answer it as it came.
     """
 
     model: str
@@ -69,6 +70,7 @@ class InferCall:
     input_parameters: Mapping[str, Parameters] = field(default_factory=dict)
     output_parameters: Mapping[str, Parameters] = field(default_factory=dict)
     odd: str = ""
+    buffers: bool = False
 
     @property
     def signature_name(self) -> str:

@@ -125,7 +125,7 @@ def parse_infer(target: Target, body: bytes, length: int) -> InferCall:
         if output.parameters:
             of_outputs[output.name] = _checked(output.parameters)
             odd = odd or v2_calls.oddity(output.parameters)
-    return InferCall(
+    call = InferCall(
         target.model,
         target.version,
         request.id or "",
@@ -136,6 +136,11 @@ def parse_infer(target: Target, body: bytes, length: int) -> InferCall:
         of_outputs,
         odd,
     )
+    asks = call.parameters.get(BINARY_DATA_OUTPUT) is True or any(
+        parameters.get(BINARY_DATA) is True for parameters in of_outputs.values()
+    )
+    call.buffers = asks or length != len(body)
+    return call
 
 
 def encode_infer_request(key: BatchKey, columns: Columns, *, binary: bool) -> tuple[bytes, int | None]:

@@ -82,7 +82,7 @@ class Calls(Generic[Answer]):
         try:
             if pool is None:
                 self._embedded(waiting, call, deadline)
-            elif in_own_words(pool, raw.protocol):
+            elif in_own_words(pool, raw.protocol) and (call.odd or not call.buffers or reads_buffers(pool)):
                 request = as_sent(pool, call, raw, deadline)
                 self._begin(waiting, pool, request, Told(call, True, pool.catalogue))
             else:
@@ -165,6 +165,11 @@ def find(directory: Directory, model: str, version: Version) -> Served:
 def in_own_words(pool: RemotePool, protocol: str) -> bool:
     """Whether the pool's servers take calls as they come through the door called ``protocol``."""
     return pool.v2 and protocol in pool.doors
+
+
+def reads_buffers(pool: RemotePool) -> bool:
+    """Whether no server of the pool is known to lack the binary tensor data extension at its REST door."""
+    return all(getattr(server, "buffers", None) is not False for server in pool.engine.backends.values())
 
 
 def need_a_door(pool: RemotePool) -> None:

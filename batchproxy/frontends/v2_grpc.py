@@ -127,8 +127,8 @@ class V2GrpcRoutes:
         method = raw.method
         verb, name, code = method.rpartition("/")[2], "", Code.OK
         try:
-            of_a_model = method in _OF_MODELS or method == v2_grpc.MODEL_STATISTICS
-            model, version = v2_grpc.parse_model(raw.body) if of_a_model else ("", None)
+            named = method in _OF_MODELS or method == v2_grpc.MODEL_STATISTICS
+            model, version = v2_grpc.parse_model(raw.body) if named else ("", None)
             pool = self._directory.remote(model) if model else self._directory.default
             if pool is not None and v2_bridge.in_own_words(pool, GRPC) and (model or method in _OF_SERVERS):
                 request = as_it_came(raw, deadline, pool.label(model, version))
@@ -137,7 +137,9 @@ class V2GrpcRoutes:
                 asking, read = v2_bridge.question(pool, model, version)
                 form = v2_bridge.InfoFormat(read, partial(_described, method), partial(_refused, method))
                 return self._ask(pool, as_it_came(asking, deadline), form, verb, respond, started)
-            if of_a_model:
+            if method == v2_grpc.MODEL_STATISTICS:
+                raise v2_bridge.no_statistics()
+            if named:
                 info = v2_bridge.find(self._directory, model, version).info
                 name = info.name
                 answer = _described(method, info)
@@ -181,8 +183,6 @@ def _described(method: str, info: ModelInfo) -> GrpcAnswer:
     """What is answered of a model that is there."""
     if method == v2_grpc.MODEL_READY:
         return GrpcAnswer(Code.OK, "", v2_grpc.encode_flag(True))
-    if method == v2_grpc.MODEL_STATISTICS:
-        raise v2_bridge.no_statistics()
     encode = v2_grpc.encode_config if method == v2_grpc.MODEL_CONFIG else v2_grpc.encode_metadata
     return GrpcAnswer(Code.OK, "", encode(info, v2_bridge.shown(info)))
 

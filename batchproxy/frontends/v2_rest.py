@@ -163,7 +163,10 @@ class V2RestRoutes:
         except BatchProxyError as error:
             call.set_exception(error)
             return call
-        raw = RawCall(REST, method, path, passed_on(headers), body)
+        fields = passed_on(headers)
+        if "Content-Type" not in headers and length == len(body):  # tritonclient says nothing, and KServe takes it so
+            fields = (*fields, ("content-type", "application/json"))
+        raw = RawCall(REST, method, path, fields, body)
         work = partial(v2_rest.parse_infer, target, body, length)
         self._heavy.read(call, work, partial(self._start, call, raw, deadline, started), length, deadline)
         return call
@@ -188,6 +191,8 @@ class V2RestRoutes:
             return self._ask(pool, as_it_came(asking, None), form, verb, respond, started)
         code, name = Code.OK, ""
         try:
+            if verb == "stats":
+                raise v2_bridge.no_statistics()
             if model:
                 info = v2_bridge.find(self._directory, model, target.version).info
                 name = info.name
@@ -208,8 +213,6 @@ class V2RestRoutes:
         if verb == "index":
             models = [(served.info.name, served.info.version) for served in self._directory.models()]
             return RestAnswer(200, v2_documents.encode_index(models), _JSON)
-        if verb == "stats":
-            raise v2_bridge.no_statistics()
         return RestAnswer(200, v2_documents.encode_server_metadata(v2_bridge.NAME, __version__), _JSON)
 
     def _ask(
@@ -239,8 +242,6 @@ def _described(verb: str, info: ModelInfo) -> RestAnswer:
     """What is answered of a model that is there."""
     if verb == "ready":
         return RestAnswer(200, b"", _JSON)
-    if verb == "stats":
-        raise v2_bridge.no_statistics()
     encode = v2_documents.encode_config if verb == "config" else v2_documents.encode_metadata
     return RestAnswer(200, encode(info, v2_bridge.shown(info)), _JSON)
 
