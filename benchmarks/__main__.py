@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, outbound, remote, simulate, tables
+from benchmarks import e2e, micro, outbound, real, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -30,7 +30,9 @@ def main() -> int:
     if sys.argv[1:2] == ["simulate"]:
         return simulate.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parser.add_argument("part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "wire", "all"], default="all")
+    parser.add_argument(
+        "part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "real", "wire", "all"], default="all"
+    )
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
     args = parser.parse_args()
@@ -63,6 +65,11 @@ def main() -> int:
         print(tables.outbound_table(clients), end="\n\n")
         faulty += [(line.name, line.fault) for line in clients if line.faults]
         found["outbound"] = [asdict(line) for line in clients]
+    if args.part == "real":  # not of "all": it takes a quarter of an hour
+        learned = real.measure(seconds, _progress("real"))
+        _clear()
+        print(tables.real_table(learned), end="\n\n")
+        found["real"] = [asdict(line) for line in learned]
     if args.part == "wire":  # not of "all": it needs Debian's nginx, haproxy, wrk and h2load
         outcome = wire.measure(args.quick, _progress("wire"))
         _clear()

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.e2e import Line
 from benchmarks.micro.timing import Figure
 from benchmarks.outbound import Line as OutboundLine
+from benchmarks.real import Line as RealLine
 from benchmarks.remote import Line as RemoteLine
 
 BUDGETS = Path(__file__).with_name("budgets.toml")
@@ -135,6 +136,25 @@ def outbound_table(lines: Iterable[OutboundLine]) -> str:
     ]  # fmt: skip
     head = [
         "client, grpc.aio > own", "calls/s", "CPU us/call", "x", "p50 us", "x", "wrong", "CPU budget", "p50 budget",
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
+def real_table(lines: Iterable[RealLine]) -> str:
+    """A line a backend and load; the static settings are the best and the worst of the grid."""
+    rows = []
+    for line in lines:
+        over = line.load > 1.0
+        shown = [f"{100 * figure:.1f} %" if over else f"{figure:.2f}" for figure in line.figures]
+        rows.append([
+            f"{line.backend}, {100 * line.load:.0f} %", f"{line.per_second:,.0f}", *shown,
+            f"{100 * line.ratio:+.1f} points" if over else f"{line.ratio:.2f}",
+            *(f"{each:.1f}" for each in line.p99_ms), f"{line.rows:.1f}", line.best, line.worst,
+            f"{100 * line.load_cpu:.0f}",
+        ])  # fmt: skip
+    head = [
+        "of capacity: mean ms; above it, in time", "calls/s", "defaults", "best static", "worst static",
+        "defaults to best", "p99 ms, defaults", "p99 ms, best", "rows a batch", "best", "worst", "load CPU %",
     ]  # fmt: skip
     return markdown(head, rows)
 

@@ -33,7 +33,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload) << 8 | kind) + struct.pack(">BI", flags, stream) + payload
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
+def literal(name: bytes, value: bytes) -> bytes:
     """RFC 7541, section 6.2.2: without indexing, new name, no Huffman; both shorter than 127 bytes."""
     return bytes((0, len(name))) + name + bytes((len(value),)) + value
 
@@ -42,8 +42,8 @@ BLOCK = b"".join((
     b"\x83\x86",  # :method POST and :scheme http, by the static table
     bytes((0x04, len(PATH))) + PATH,  # :path, whose name is the table's fourth
     bytes((0x01, 9)) + b"localhost",  # :authority, likewise the first
-    _literal(b"te", b"trailers"),
-    _literal(b"content-type", b"application/grpc"),
+    literal(b"te", b"trailers"),
+    literal(b"content-type", b"application/grpc"),
 ))  # fmt: skip
 
 PREFACE = b"".join((
@@ -56,14 +56,15 @@ PREFACE = b"".join((
 class GrpcConnection(asyncio.Protocol):
     """One connection with several callers on it, each with one stream open at a time."""
 
-    def __init__(self, recorder: Recorder, callers: int) -> None:
+    def __init__(self, recorder: Recorder, callers: int, block: bytes = BLOCK) -> None:
         self._recorder = recorder
+        self._block = block
         self._callers = callers
         self._buffer = b""
         self._stream = -1
         self._window = _DEFAULT_WINDOW
         self._streams: dict[int, tuple[int, float, list[bytes]]] = {}
-        self._blocked: deque[int] = deque()
+        self._blocked: deque[tuple[int, float]] = deque()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +111,7 @@ class GrpcConnection(asyncio.Protocol):
             self.close()
         elif kind == WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload) & _LARGEST
-            while self._blocked and self._send(self._blocked[0]):
+            while self._blocked and self._send(*self._blocked[0]):
                 self._blocked.popleft()
         if kind in {DATA, HEADERS} and flags & END_STREAM:
             self._ended(stream, payload)
@@ -132,20 +133,24 @@ class GrpcConnection(asyncio.Protocol):
     def _next(self) -> None:
         if self._recorder.going:
             number = self._recorder.next_number()
-            if self._blocked or not self._send(number):
-                self._blocked.append(number)
+            self.send(number, time.perf_counter())
 
-    def _send(self, number: int) -> bool:
-        """Open a stream, unless the server's window of the connection is too small at the moment."""
+    def send(self, number: int, due: float) -> None:
+        """Make a call, at once or when the server's window of the connection allows."""
+        if self._blocked or not self._send(number, due):
+            self._blocked.append((number, due))
+
+    def _send(self, number: int, due: float) -> bool:
+        """Open a stream, unless that window is too small at the moment."""
         message = self._recorder.requests[number]
         size = len(message) + 5
         if size > self._window:
             return False
         self._window -= size
         self._stream += 2
-        self._streams[self._stream] = (number, time.perf_counter(), [])
+        self._streams[self._stream] = (number, due, [])
         self._write(
-            frame(HEADERS, END_HEADERS, self._stream, BLOCK)
+            frame(HEADERS, END_HEADERS, self._stream, self._block)
             + frame(DATA, END_STREAM, self._stream, struct.pack(">BI", 0, len(message)) + message)
         )
         return True

@@ -22,6 +22,7 @@ class Job:
         echo: whether the server hands back what it gets.
         request_rows: rows of one request.
         behind_pid: process of the server behind the one that is asked; 0 where there is none.
+        checked: whether values are looked at; else any answer is right, and ``rows`` needs none.
     """
 
     protocol: str
@@ -35,6 +36,7 @@ class Job:
     echo: bool = False
     request_rows: int = 1
     behind_pid: int = 0
+    checked: bool = True
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
