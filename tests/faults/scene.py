@@ -8,7 +8,7 @@ import math
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -225,3 +225,18 @@ def bad_servers(count: int) -> Iterator[list[BadServer]]:
         return
     with bad_servers(count - 1) as others, bad_server() as one:
         yield [*others, one]
+
+
+class Stages:
+    """Scenes by the route's name, each opened by the first test that wants it."""
+
+    def __init__(self, stack: ExitStack, servers: int = 1) -> None:
+        self._stack = stack
+        self._servers = servers
+        self._open: dict[str, Scene] = {}
+
+    def __getitem__(self, name: str) -> Scene:
+        if name not in self._open:
+            route = next(route for route in ROUTES if route.name == name)
+            self._open[name] = self._stack.enter_context(scene(route, self._servers))
+        return self._open[name]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.scene import ROUTES, Scene, good, scene, told
+from tests.faults.scene import Stages, good, told
 from tests.faults.script import Fault
 from tests.faults.table import ELSEWHERE, PROTOCOLS, protocols_of
 
 CASES = [(protocol, fault) for protocol in PROTOCOLS for fault in ELSEWHERE if protocol in protocols_of(fault)]
-BY_NAME = {route.name: route for route in ROUTES}
 
 
-@pytest.fixture(scope="module", name="stage")
-def _stage(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    with scene(BY_NAME[request.param], servers=2) as found:
-        yield found
+@pytest.fixture(scope="module", name="stages")
+def _stages() -> Iterator[Stages]:
+    with ExitStack() as stack:
+        yield Stages(stack, servers=2)
 
 
-@pytest.mark.parametrize(
-    ("stage", "fault"), CASES, ids=[f"{protocol}-{fault.name}" for protocol, fault in CASES], indirect=["stage"]
-)
-def test_the_other_server(stage: Scene, fault: Fault) -> None:
+@pytest.mark.parametrize(("protocol", "fault"), CASES, ids=[f"{protocol}-{fault.name}" for protocol, fault in CASES])
+def test_the_other_server(stages: Stages, protocol: str, fault: Fault) -> None:
     """Four callers share a batch that one server fails: the other one answers all of them."""
+    stage = stages[protocol]
     model, (bad, well) = stage.model(), stage.servers
     rows = [stage.row() for _ in range(4)]
     bad.script.strike(model, fault)
