@@ -5,21 +5,33 @@ importable module. A path or a module is looked for from the current directory. 
 ``http://HOST:PORT`` are the doors of a TF Serving process, ``grpcs://`` and ``https://`` within TLS; with ``v2+``
 before them, those of a server that speaks the Open Inference Protocol (Triton, MLServer, KServe, OpenVINO Model
 Server). A comma joins the two doors of one server.
+
+Where servers come and go, their addresses are found: ``dns+`` before those of a name that stands for all of them,
+``srv+grpc://RECORD`` for an SRV record, ``file:PATH`` for a file with a server a line.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import nearest
 
-KNOWN = "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT, v2+grpc://..., v2+http://..."
-SCHEMES = ("onnx", "python", "grpc", "http", "grpcs", "https", "v2+grpc", "v2+http", "v2+grpcs", "v2+https")
+KNOWN = (
+    "onnx:PATH, python:MODULE:FUNCTION, grpc://HOST:PORT, http://HOST:PORT, v2+grpc://..., v2+http://..., "
+    "dns+grpc://..., srv+grpc://RECORD, file:PATH"
+)
+SCHEMES = ("onnx", "python", "grpc", "http", "grpcs", "https", "v2+grpc", "v2+http", "v2+grpcs", "v2+https", "file")
 _V2 = "v2+"
 """What the schemes of the Open Inference Protocol begin with."""
+
+_DNS, _SRV = "dns+", "srv+"
+"""What is before an endpoint whose addresses are found by name."""
+
+_RECORD = re.compile(r"[\w-]+(\.[\w-]+)+\.?", re.ASCII)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -88,8 +100,61 @@ class ServerAddress:
         api = _V2 if self.v2 else ""
         return ",".join(f"{api}{scheme}://{place}" for scheme, place in doors if place is not None)
 
+    def hosts(self) -> frozenset[str]:
+        """The hosts of its doors; those of Unix sockets have none."""
+        return frozenset(parse_address(place)[0] for place in self._doors() if not place.startswith("unix:"))
 
-Address = OnnxAddress | PythonAddress | ServerAddress
+    def at(self, host: str) -> ServerAddress:
+        """The same server on another host: the ports stay.
+
+        >>> ServerAddress("tf:8500", "tf:8501").at("::1").name
+        'grpc://[::1]:8500,http://[::1]:8501'
+        """
+        host = f"[{host}]" if ":" in host else host
+        grpc, rest = (
+            None if place is None else f"{host}:{parse_address(place)[1]}" for place in (self.grpc, self.rest)
+        )
+        return replace(self, grpc=grpc, rest=rest)
+
+    def _doors(self) -> list[str]:
+        return [place for place in (self.grpc, self.rest) if place is not None]
+
+
+class Kind(Enum):
+    """Where the addresses of servers are found."""
+
+    DNS = "dns"
+    SRV = "srv"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """Servers that come and go.
+
+    Args:
+        kind: who knows them.
+        place: the host that stands for all of them (DNS), the name of the record (SRV), or the path.
+        server: what each of them is, but for its host (DNS), or its host and port (SRV); None: the file says it.
+    """
+
+    kind: Kind
+    place: str
+    server: ServerAddress | None = None
+
+    @property
+    def name(self) -> str:
+        """As logs and metrics call it, and as `parse` reads it."""
+        if self.server is None:
+            return f"file:{self.place}"
+        name = f"{self.kind.value}+{self.server.name}"
+        return name.removesuffix(_ANY_PORT) if self.kind is Kind.SRV else name
+
+
+_ANY_PORT = ":1"
+"""Of the server of an SRV record, which says the port."""
+
+Address = OnnxAddress | PythonAddress | ServerAddress | SourceAddress
 
 
 def parse(text: str) -> Address:
@@ -119,9 +184,13 @@ def parse(text: str) -> Address:
         if not (_DOTTED.fullmatch(module) and function.isidentifier()):
             raise ConfigError(f"endpoint {text!r}: write python:MODULE:FUNCTION, such as 'python:my_models:predict'")
         return PythonAddress(module, function)
-    if scheme.removeprefix(_V2) in _DOORS:
+    if scheme == "file":
+        if not rest or rest.startswith("//"):
+            raise ConfigError(f"endpoint {text!r}: write file:PATH, such as 'file:servers.txt'")
+        return SourceAddress(Kind.FILE, rest)
+    if scheme.removeprefix(_DNS).removeprefix(_SRV).removeprefix(_V2) in _DOORS:
         try:
-            return _parse_server(text)
+            return _parse_source(text) if scheme.startswith((_DNS, _SRV)) else _parse_server(text)
         except ConfigError as error:
             raise ConfigError(f"endpoint {text!r}: {error.message}") from None
     if scheme == "unix":
@@ -129,6 +198,22 @@ def parse(text: str) -> Address:
     if _HOST_PORT.fullmatch(text):
         raise ConfigError(f"endpoint {text!r} has no scheme; write 'grpc://{text}' or 'http://{text}'")
     raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; {nearest(scheme, SCHEMES, f'known: {KNOWN}')}")
+
+
+def _parse_source(text: str) -> SourceAddress:
+    if text.startswith(_DNS):
+        one = _parse_server(text.removeprefix(_DNS))
+        hosts = sorted(one.hosts())
+        if len(hosts) != 1:
+            raise ConfigError(f"{_DNS} looks one name up; its doors have {' and '.join(hosts) or 'none'}")
+        [host] = hosts
+        if _is_ip(host):
+            raise ConfigError(f"{host} is an address already; leave {_DNS} away")
+        return SourceAddress(Kind.DNS, host, one)
+    scheme, _, record = text.removeprefix(_SRV).partition("://")
+    if not _RECORD.fullmatch(record):
+        raise ConfigError(f"write {_SRV}{scheme}://RECORD without a port, such as {_SRV}grpc://_grpc._tcp.tf.local")
+    return SourceAddress(Kind.SRV, record, _parse_server(f"{scheme}://{record}{_ANY_PORT}"))
 
 
 def _parse_server(text: str) -> ServerAddress:
@@ -203,6 +288,14 @@ def parse_address(text: str) -> tuple[str, int]:
     if match is None or int(match[3]) > 65535 or not _is_ipv6(match[1] or "::"):
         raise ConfigError(f"expected host:port such as '0.0.0.0:8501' or '[::1]:8501', got {text!r}")
     return match[1] or match[2], int(match[3])
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:

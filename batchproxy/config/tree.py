@@ -19,7 +19,7 @@ from batchproxy.config.onnx import OnnxConfig
 from batchproxy.core.errors import ConfigError
 from batchproxy.core.policy import PRIORITIES, ROWS, Policy
 from batchproxy.documents import nearest
-from batchproxy.endpoints import Address, OnnxAddress, ServerAddress, parse_address
+from batchproxy.endpoints import Address, OnnxAddress, ServerAddress, SourceAddress, parse_address
 
 EVERY_OTHER = "*"
 """In place of a model's name: every model that no other entry names."""
@@ -104,7 +104,18 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def remote(self) -> bool:
         """Whether its endpoints are servers."""
-        return isinstance(_address(self.endpoints[0]), ServerAddress)
+        return _is_remote(_address(self.endpoints[0]))
+
+
+def _is_remote(address: Address) -> bool:
+    return isinstance(address, ServerAddress | SourceAddress)
+
+
+def _server_of(address: Address) -> ServerAddress | None:
+    """What is known of the servers that an endpoint names; None: a file says it, or there are none."""
+    if isinstance(address, SourceAddress):
+        return address.server
+    return address if isinstance(address, ServerAddress) else None
 
 
 def _address(entry: str | Doors) -> Address:
@@ -239,14 +250,15 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
         except ConfigError as error:
             raise ConfigError(f"{place}: {error.message}") from None
         first = first or address
-        if isinstance(address, ServerAddress) is not isinstance(first, ServerAddress):
+        if _is_remote(address) is not _is_remote(first):
             kinds = f"{address.name!r} and {first.name!r} are a server and a model in this process"
             yield place, f"{kinds}, which no pool mixes; put one of them into a pool of its own"
-        if isinstance(address, ServerAddress):
-            if isinstance(first, ServerAddress) and address.v2 is not first.v2:
+        server, other_server = _server_of(address), _server_of(first)
+        if server is not None:
+            if other_server is not None and server.v2 is not other_server.v2:
                 kinds = f"{address.name!r} and {first.name!r} do not speak the same protocol"
                 yield place, f"{kinds}, and callers of one pool get either; put one of them into a pool of its own"
-            for door, at in (("grpc", address.grpc), ("rest", address.rest)):
+            for door, at in (("grpc", server.grpc), ("rest", server.rest)):
                 if at is not None and doors.setdefault((door, at), number) != number:
                     other = f"{path}.endpoints[{doors[door, at]}]"
                     yield place, f"the {door} door {at!r} is that of {other} already; one server is one endpoint"
@@ -257,7 +269,8 @@ def _pool_problems(path: str, pool: PoolConfig) -> Iterator[tuple[str, str]]:
             yield f"{path}.static_headers.{name}", "the value is not one line of ASCII without spaces around it"
     addresses = pool.addresses()
     if pool.tls != Tls() and not any(
-        isinstance(address, ServerAddress) and (address.grpc_tls or address.rest_tls) for address in addresses
+        _is_remote(address) and ((server := _server_of(address)) is None or server.grpc_tls or server.rest_tls)
+        for address in addresses
     ):
         yield f"{path}.tls", "no endpoint is within TLS; write grpcs://HOST:PORT or https://HOST:PORT, or leave it away"
     if (pool.tls.cert_file is None) is not (pool.tls.key_file is None):

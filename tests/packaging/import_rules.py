@@ -76,6 +76,7 @@ ROOMS = {
         rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks", "_version"),
         packages=("msgspec", "multidict", "numpy", "orjson"),
     ),
+    "discovery": Room(rooms=("core.errors", "endpoints", "log"), packages=("dns",)),
     "documents": Room(rooms=("core.errors",), packages=("yaml",)),
     "endpoints": Room(rooms=("core.errors", "documents")),
     "config": Room(rooms=("core.errors", "core.policy", "documents", "endpoints"), packages=("msgspec",)),

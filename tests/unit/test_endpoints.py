@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import OnnxAddress, PythonAddress, ServerAddress, parse, parse_address, server
+from batchproxy.endpoints import (
+    Kind,
+    OnnxAddress,
+    PythonAddress,
+    ServerAddress,
+    SourceAddress,
+    parse,
+    parse_address,
+    server,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +29,13 @@ from batchproxy.endpoints import OnnxAddress, PythonAddress, ServerAddress, pars
         ("http://tf-0:8501", ServerAddress(rest="tf-0:8501")),
         ("grpcs://tf:8500,http://tf:8501", ServerAddress("tf:8500", "tf:8501", grpc_tls=True)),
         ("https://tf:8501", ServerAddress(rest="tf:8501", rest_tls=True)),
+        ("dns+grpc://tf:1", SourceAddress(Kind.DNS, "tf", ServerAddress("tf:1"))),
+        ("dns+grpc://tf:1,http://tf:2", SourceAddress(Kind.DNS, "tf", ServerAddress("tf:1", "tf:2"))),
+        (
+            "srv+v2+grpcs://_g._tcp.tf.local",
+            SourceAddress(Kind.SRV, "_g._tcp.tf.local", ServerAddress("_g._tcp.tf.local:1", grpc_tls=True, v2=True)),
+        ),
+        ("file:servers.txt", SourceAddress(Kind.FILE, "servers.txt")),
         ("grpc://[::1]:8500,http://10.0.0.1:80", ServerAddress(grpc="[::1]:8500", rest="10.0.0.1:80")),
         ("grpc://unix:/run/tf,http://a_b.c:1".replace("tf,", "t:f,"), ServerAddress("unix:/run/t:f", "a_b.c:1")),
     ],
@@ -64,6 +80,14 @@ def test_the_doors_of_a_server_have_one_order() -> None:
         ("v2+grpc://tf", "the grpc door: expected host:port such as 'tf-0:8500', got 'tf'"),
         ("v2+onnx:x", "unknown scheme 'v2+onnx'"),
         ("grpc://tf:8500,grpcs://tf:8500", "two grpc doors"),
+        ("dns+grpc://10.0.0.1:1", "10.0.0.1 is an address already; leave dns+ away"),
+        ("dns+grpc://a:1,http://b:1", "dns+ looks one name up; its doors have a and b"),
+        ("dns+grpc://unix:/run/tf", "dns+ looks one name up; its doors have none"),
+        ("dns+onnx:x", "unknown scheme 'dns+onnx'"),
+        ("srv+grpc://tf:8500", "write srv+grpc://RECORD without a port, such as srv+grpc://_grpc._tcp.tf.local"),
+        ("srv+grpc://_g._tcp.tf,http://_h._tcp.tf", "write srv+grpc://RECORD without a port"),
+        ("file:", "write file:PATH"),
+        ("file:///etc/x", "write file:PATH"),
         ("grpcs://unix:/run/tf.sock", "write unix:/PATH, from the root"),
         ("https://tf", "the rest door: expected host:port such as 'tf-0:8501', got 'tf'"),
         ("grpc://a:1,grpc://b:1", "two grpc doors; a comma joins the grpc and the http door of one server"),
