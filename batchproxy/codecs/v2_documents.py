@@ -56,6 +56,9 @@ class _Metadata(msgspec.Struct):
     outputs: list[_Spec] | None = None
 
 
+_SERVER_METADATA = msgspec.json.Decoder(_ServerMetadata)
+_METADATA = msgspec.json.Decoder(_Metadata)
+
 # ---------------------------------------------------------------- paths
 
 
@@ -108,7 +111,7 @@ def decode_server_metadata(body: bytes) -> tuple[str, Sequence[str]]:
         BackendProtocolError: it is none.
     """
     try:
-        found = msgspec.json.decode(body, type=_ServerMetadata)
+        found = _SERVER_METADATA.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackendProtocolError(f"the server's metadata: {error}") from None
     return found.name, found.extensions or ()
@@ -133,7 +136,7 @@ def decode_metadata(body: bytes) -> ModelInfo:
         BackendProtocolError: it is none.
     """
     try:
-        found = msgspec.json.decode(body, type=_Metadata)
+        found = _METADATA.decode(body)
         inputs, outputs = _specs(found.inputs or ()), _specs(found.outputs or ())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackendProtocolError(f"the server's metadata of a model: {error}") from None

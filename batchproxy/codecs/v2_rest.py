@@ -83,6 +83,12 @@ class _Version(msgspec.Struct):
     model_version: str | None = None
 
 
+_DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (_Output, _Tensor, _LooseTensor, _Request, _LooseRequest, _Answer, _LooseAnswer, _Version)
+}
+"""Made here and now: where two threads are the first to need a struct, msgspec crashes the process (0.22, seen)."""
+
 _NOT_NUMBERS = (b"NaN", b"Infinity")
 
 # ---------------------------------------------------------------- requests
@@ -217,7 +223,7 @@ def version_answered(body: bytes, header: str | None) -> int:
         header: its ``LENGTH_HEADER``; None: it is JSON only.
     """
     try:
-        answer = msgspec.json.decode(body[: json_length(header, body)], type=_Version)
+        answer = _DECODERS[_Version].decode(body[: json_length(header, body)])
     except (msgspec.DecodeError, UnicodeDecodeError, DecodeError):
         return 0
     return v2_calls.version_number(answer.model_version)
@@ -258,7 +264,7 @@ def _read(kind: Any, loose: Any, body: bytes, length: int, what: str) -> Any:
     text = body if length == len(body) else body[:length]
     try:
         if not any(token in text for token in _NOT_NUMBERS):
-            return msgspec.json.decode(text, type=kind)
+            return _DECODERS[kind].decode(text)
         return msgspec.convert(json.loads(text), loose)
     except RecursionError:
         raise DecodeError(f"the JSON of the {what} is nested too deep") from None
