@@ -8,7 +8,7 @@ PROTOS := .venv-protos
 SERVERS := triton mlserver kserve # real servers of the Open Inference Protocol; their pins clash, so each has its own
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers fix check quick test debian bench bench-wire fuzz demo docs protos
+.PHONY: help setup servers fix check quick test debian bench bench-onnx bench-wire fuzz demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -50,6 +50,9 @@ debian:
 
 bench: $(VENV)/.test ## micro figures, and an end-to-end table as ratios to plain echoes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-onnx: $(VENV)/.test ## embedded ONNX models: their own times, and how much of the gain of batching callers get
+	@$(BIN)/python -m benchmarks onnx $(ARGS)
 
 bench-wire: $(VENV)/.test ## our listeners beside aiohttp, grpc.aio, nginx and HAProxy, under wrk and h2load
 	@for command in wrk h2load nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v "$$command" >/dev/null || \

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, outbound, real, remote, simulate, tables
+from benchmarks import e2e, micro, onnx, outbound, real, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -31,7 +31,7 @@ def main() -> int:
         return simulate.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
     parser.add_argument(
-        "part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "real", "wire", "all"], default="all"
+        "part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "onnx", "real", "wire", "all"], default="all"
     )
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
@@ -70,6 +70,13 @@ def main() -> int:
         _clear()
         print(tables.real_table(learned), end="\n\n")
         found["real"] = [asdict(line) for line in learned]
+    if args.part == "onnx":  # not of "all": it loads as much as all of "e2e"
+        embedded = onnx.measure(rounds, seconds, _progress("onnx"))
+        _clear()
+        print(onnx.text(embedded), end="\n\n")
+        faulty += [(f"{line.model}, {line.name}", line.fault) for line in embedded.lines if line.faults]
+        faulty += [("a new version under load", embedded.switch.fault)] if embedded.switch.faults else []
+        found["onnx"] = asdict(embedded)
     if args.part == "wire":  # not of "all": it needs Debian's nginx, haproxy, wrk and h2load
         outcome = wire.measure(args.quick, _progress("wire"))
         _clear()
