@@ -225,6 +225,9 @@ class Metrics(Collector):
         )
         in_flight = GaugeMetricFamily("batchproxy_in_flight", "Calls under way.", labels=["pool", "endpoint"])
         up = GaugeMetricFamily("batchproxy_endpoint_up", "1: answered its last probe.", labels=["pool", "endpoint"])
+        ejected = GaugeMetricFamily(
+            "batchproxy_endpoint_ejected", "1: left out for how its calls ended.", labels=["pool", "endpoint"]
+        )
         for engine in self._engines():
             nbytes.add_metric([engine.name], engine.scheduler.queued_bytes)
             for model, rows in engine.scheduler.queued_rows().items():
@@ -232,7 +235,8 @@ class Metrics(Collector):
             for endpoint in engine.scheduler.balancer.endpoints:
                 in_flight.add_metric([engine.name, endpoint.name], endpoint.in_flight + endpoint.relayed)
                 up.add_metric([engine.name, endpoint.name], int(endpoint.up))
-        yield from (queued, nbytes, buffered, in_flight, up)
+                ejected.add_metric([engine.name, endpoint.name], int(endpoint.out))
+        yield from (queued, nbytes, buffered, in_flight, up, ejected)
 
     def _limits(self) -> Iterator[Metric]:
         labels = ["pool", "endpoint"]

@@ -48,6 +48,7 @@ def _endpoint(pool: str, endpoint: Endpoint) -> Mapping[str, Any]:
         "pool": pool,
         "name": endpoint.name,
         "up": endpoint.up,
+        "ejected": endpoint.out,
         "last_error": endpoint.last_error,
         "in_flight": limit.in_flight,
         "max_inflight": limit.partial,

@@ -113,7 +113,7 @@ def explain(status: Mapping[str, Any], model: str | None = None) -> Iterator[str
 
 def _endpoint(endpoint: Mapping[str, Any]) -> str:
     name = endpoint["name"]
-    if not endpoint["up"]:
+    if not endpoint["up"] or endpoint.get("ejected"):
         return f"{name} is not used now: {endpoint['last_error']}"
     partial, full, batches = endpoint["max_inflight"], endpoint["max_full"], _batches(endpoint)
     if endpoint["fixed"]:

@@ -30,6 +30,15 @@ it is tried sooner, after 64 rounds, 128, 256 and so on: one bad moment is no pr
 TRIALS = 4
 """Batches that an endpoint gets when it comes back, whatever it is said to cost: its last answers were slow."""
 
+SLOW_START_S = 10.0
+"""Seconds in which an endpoint that comes back gets to its share. Envoy has the same, off unless configured."""
+
+LEAST_SHARE = 0.1
+"""What it begins with. Envoy: ``min_weight_percent``."""
+
+UNPROVEN = 2
+"""Merged calls at an endpoint that has not answered any since it came, where there are others: it may hang."""
+
 NAMED = 8
 """Endpoints whose reasons are told to whoever finds none that can be used."""
 
@@ -71,6 +80,12 @@ class Endpoint:
         limit: how many merged calls it may have, and how many it has.
         trials: batches that it still gets whatever it is said to cost.
         up: answered its last probe.
+        out: answers its probes, but is left out for how its calls end; kept by `outliers`, as are the next four.
+        ejected_until: when it is taken back, on the engine's clock.
+        times: how often it was left out lately.
+        failures: calls in a row that failed.
+        answers: calls since the last sweep that did not; ``faults``: those that did.
+        warm_at: until when it gets less than its share; ``inf``: for ``SLOW_START_S`` from now on.
         gone: was removed from its pool; what is in flight there ends, and nothing more is sent.
         last_error: why it is not up.
         rows: outstanding rows over all its calls.
@@ -80,6 +95,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        *("answers", "ejected_until", "failures", "faults", "out", "times", "warm_at"),
         *("_costs", "gone", "last_answer", "last_compile", "last_error", "limit", "max_relayed", "name", "recalled"),
         *("relayed", "rows", "trials", "turn", "up"),
     )
@@ -88,7 +104,9 @@ class Endpoint:
         self.name = name
         self.limit = Limit(max_inflight)
         self.max_relayed = max_relayed
-        self.up = self.gone = False
+        self.up = self.gone = self.out = False
+        self.answers = self.faults = self.failures = self.times = 0
+        self.ejected_until = self.warm_at = -math.inf
         self.last_error = NOT_PROBED
         self.relayed = 0
         self.rows = 0
@@ -130,6 +148,16 @@ class Endpoint:
         cost.version = version
         return other
 
+    def known_cost(self, kind: tuple[object, ...]) -> Cost | None:
+        """What is known of one kind of batch; None: nothing is."""
+        cost = self._costs.get(kind)
+        return cost if cost is not None and cost.known else None
+
+    def doubt(self) -> None:
+        """What is known is old: the next batches weigh as much."""
+        for cost in self._costs.values():
+            cost.fade()
+
     def known(self) -> Iterator[tuple[str, Cost]]:
         """(model, what a kind of batch of it costs here), of each kind that anything is known of."""
         for (model, *_), cost in (*self._costs.items(), *self.recalled.items()):
@@ -141,7 +169,7 @@ class Endpoint:
         return dict(self._costs)
 
     def __repr__(self) -> str:
-        state = "up" if self.up else "down"
+        state = ("out" if self.out else "up") if self.up else "down"
         return f"Endpoint({self.name}, {state}, {self.limit!r}, rows={self.rows})"
 
 
@@ -154,6 +182,8 @@ class Balancer:
         self._turns: dict[tuple[object, ...], int] = {}
         self._next = 0
         self._freed: Endpoint | None = None
+        self._next_relay = 0
+        self._up: Endpoint | None = None
         self._idle: OrderedDict[Endpoint, None] = OrderedDict.fromkeys(self.endpoints)
         """All that are up and have nothing to do are in it, among others; used in large pools only."""
 
@@ -171,10 +201,17 @@ class Balancer:
 
     def any_up(self) -> bool:
         """Whether any endpoint can be used at all."""
-        for endpoint in self.endpoints:  # noqa: SIM110 - asked for every request; a generator takes twice as long
+        if self._up is not None and self._up.up:
+            return True
+        for endpoint in self.endpoints:
             if endpoint.up:
+                self._up = endpoint
                 return True
         return False
+
+    def kinds(self, count: int) -> Sequence[tuple[object, ...]]:
+        """Kinds of batch that were chosen for, the newest ones."""
+        return tuple(self._turns)[-count:]
 
     def why_none(self, model: str) -> str:
         """Why no endpoint can be used, for whoever asked for ``model``."""
@@ -205,7 +242,7 @@ class Balancer:
         size, kind = min(rows, cap), key[:4]
         turn = self._turns.get(kind, 0)
         for endpoint in self._candidates():
-            if not endpoint.up:
+            if not endpoint.up or endpoint.out or (endpoint.last_answer == -math.inf and self._is_unproven(endpoint)):
                 continue
             cost = endpoint.cost(key)
             when = endpoint.limit.opens(cost, rows, cap, now, hurry)
@@ -217,12 +254,19 @@ class Balancer:
             age = (turn - cost.tried) / (STALE * len(self.endpoints))  # costs change unseen
             trial = endpoint.trials > 0 or age > 1 << cost.trials
             finish = 0.0 if trial else endpoint.limit.finish(cost, size) / (1.0 + age)
+            if endpoint.warm_at > now:
+                finish /= _warmth(endpoint, now)
             rank = (endpoint is avoid, finish, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         if best is not None:
             self._try(best, best.cost(key), kind, turn)
         return best, opens
+
+    def _is_unproven(self, endpoint: Endpoint) -> bool:
+        """Whether it has as many calls as one may that never answered."""
+        limit = endpoint.limit
+        return limit.in_flight >= UNPROVEN and limit.fixed is None and len(self.endpoints) > 1
 
     def _try(self, endpoint: Endpoint, cost: Cost, kind: tuple[object, ...], turn: int) -> None:
         age = (turn - cost.tried) / (STALE * len(self.endpoints))
@@ -253,7 +297,7 @@ class Balancer:
             chosen.append(self._freed)
         while self._idle:
             endpoint = next(iter(self._idle))
-            if endpoint.up and not endpoint.in_flight:
+            if endpoint.up and not endpoint.out and not endpoint.in_flight:
                 chosen.append(endpoint)
                 break
             del self._idle[endpoint]
@@ -275,11 +319,40 @@ class Balancer:
 
     def acquire_relay(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
         """Take a place for an unmerged call; None where every endpoint has as many as it may."""
-        candidates = [e for e in self.endpoints if e.up and e.relayed < e.max_relayed]
-        others = [endpoint for endpoint in candidates if endpoint is not avoid] or candidates
-        if not others:
+        count = len(self.endpoints)
+        chosen = None
+        if count > LOOKED_AT:
+            start = self._next_relay
+            self._next_relay = (start + LOOKED_AT) % count
+            chosen = _idlest(self.endpoints[start : start + LOOKED_AT], avoid)
+        if chosen is None or chosen is avoid:
+            chosen = _idlest(self.endpoints, avoid)
+        if chosen is None:
             return None
-        chosen = min(others, key=lambda endpoint: (endpoint.rows, endpoint.turn))
         chosen.relayed += 1
         self.take(chosen, rows)
         return chosen
+
+
+def _idlest(endpoints: Sequence[Endpoint], avoid: Endpoint | None) -> Endpoint | None:
+    """The one with the fewest rows that has a place for an unmerged call, rather not the one to be avoided."""
+    best: Endpoint | None = None
+    for endpoint in endpoints:
+        if not endpoint.up or endpoint.out or endpoint.relayed >= endpoint.max_relayed:
+            continue
+        if best is None or _before(endpoint, best, avoid):
+            best = endpoint
+    return best
+
+
+def _before(endpoint: Endpoint, other: Endpoint, avoid: Endpoint | None) -> bool:
+    if endpoint is avoid or other is avoid:
+        return other is avoid
+    return (endpoint.rows, endpoint.turn) < (other.rows, other.turn)
+
+
+def _warmth(endpoint: Endpoint, now: float) -> float:
+    """The part of its share that an endpoint gets that has just come back."""
+    if endpoint.warm_at == math.inf:
+        endpoint.warm_at = now + SLOW_START_S
+    return max(LEAST_SHARE, 1.0 - (endpoint.warm_at - now) / SLOW_START_S)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 from batchproxy.core.balancer import NOT_PROBED, TRIALS, Balancer, Endpoint
 from batchproxy.core.ends import Failure
 from batchproxy.core.errors import NoEndpoint
+from batchproxy.core.outliers import Outliers
 from batchproxy.core.request import Entry, State
 
 
@@ -19,6 +21,9 @@ class Health:
         discard: forgets an entry, wherever it waits.
         look_again: to be called where more can be sent than before.
         notice: told of each change of state that an operator should know, in one line.
+
+    Attributes:
+        outliers: those that can be reached, but fail.
     """
 
     def __init__(
@@ -34,10 +39,12 @@ class Health:
         self._discard = discard
         self._look_again = look_again
         self._notice = notice
+        self.outliers = Outliers(balancer, look_again, notice)
 
     def add(self, endpoint: Endpoint) -> None:
         """One more endpoint: as those of the start, it is used once it has answered a probe."""
         self._balancer.add(endpoint)
+        self.outliers.weigh()
         self._notice(f"endpoint {endpoint.name}: added to the pool; it is used once it answers a probe")
 
     def remove(self, endpoint: Endpoint) -> list[Failure]:
@@ -51,6 +58,8 @@ class Health:
         endpoint.gone, endpoint.up = True, False
         endpoint.last_error = "removed from the pool"
         self._balancer.remove(endpoint)
+        self.outliers.forget(endpoint)
+        self.outliers.weigh()
         self._notice(f"endpoint {endpoint.name}: removed from the pool; it gets nothing more")
         return self.strand()
 
@@ -60,6 +69,7 @@ class Health:
             return []
         if endpoint.up:
             endpoint.up = False
+            self.outliers.weigh()
             self._notice(f"endpoint {endpoint.name}: left out, and probed until it answers: {why}")
         endpoint.last_error = why
         return self.strand()
@@ -70,7 +80,11 @@ class Health:
             return
         if not endpoint.up and endpoint.last_error != NOT_PROBED:
             self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
+            endpoint.warm_at = inf
         endpoint.up, endpoint.trials = True, TRIALS
+        endpoint.last_answer = -inf
+        self.outliers.forget(endpoint)
+        self.outliers.weigh()
         endpoint.last_error = ""
         self._balancer.freed(endpoint)
         self._look_again()

@@ -65,7 +65,8 @@ class Scheduler:
         self._compiling = Compiling(self.policies, self._lanes, notice)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
         self.unbatched = self._ends.unbatched
-        self._health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
+        self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
+        self._outliers = self.health.outliers
         self.canary = Canary(policies, self._ends.stop_batching, notice)
         self.call_timeout_s = call_timeout_s
         self._notice = notice
@@ -125,6 +126,8 @@ class Scheduler:
 
     def poll(self, now: float) -> Dispatch | None:
         """The next call to make, or None. Call until None."""
+        if now >= self._outliers.due:
+            self._outliers.look(now)
         while self._relays:
             dispatch = self._relays.popleft()
             if self._refresh(dispatch.batch, now):
@@ -246,9 +249,10 @@ class Scheduler:
         """
         self._release(dispatch, now, answered=outcome is Outcome.OK)
         self._now = now
+        self._outliers.ended(dispatch, outcome, error, now)
         failures = self._ends.settle(dispatch, outcome, error)
         if outcome is not Outcome.OK:  # what is to be sent again may have nowhere to go
-            failures += self._health.strand()
+            failures += self.health.strand()
         return failures
 
     def answered(self, dispatch: Dispatch, version: int) -> None:
@@ -286,11 +290,11 @@ class Scheduler:
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """One more endpoint, which is used from its first ``bring_back`` on."""
-        self._health.add(endpoint)
+        self.health.add(endpoint)
 
     def remove_endpoint(self, endpoint: Endpoint) -> list[Failure]:
         """Send nothing more there; what is in flight ends as it would have. Returns as ``take_out``."""
-        return self._health.remove(endpoint)
+        return self.health.remove(endpoint)
 
     def take_out(self, endpoint: Endpoint, why: str) -> list[Failure]:
         """An endpoint cannot be used: leave it out until ``bring_back``.
@@ -298,11 +302,11 @@ class Scheduler:
         Returns:
             Everyone who waits, each with an error, if it was the last one.
         """
-        return self._health.take_out(endpoint, why)
+        return self.health.take_out(endpoint, why)
 
     def bring_back(self, endpoint: Endpoint) -> None:
         """An endpoint answered its probe."""
-        self._health.bring_back(endpoint)
+        self.health.bring_back(endpoint)
 
     # -- leaving early -----------------------------------------------------------------------------
 

@@ -126,6 +126,14 @@ class SchedulerMachine(PoolMachine):
             self.pump()
         self.now = until
 
+    @rule(model=st.sampled_from(MODELS))
+    def let_ejections_end(self, model: str) -> None:
+        self.let_time_pass(320.0)
+        self.submit(a_request(model=model), None, bad=False)
+        self.pump()
+        late = [endpoint for endpoint in self.endpoints if endpoint.out and endpoint.ejected_until <= self.now]
+        assert not late, "left out for ever"
+
     @precondition(lambda self: self.in_flight)
     @rule(which=WHICH)
     def finish(self, which: int) -> None:
@@ -253,7 +261,8 @@ class SchedulerMachine(PoolMachine):
         request = entries[0].request
         policy = self.policies[request.key.model]
         assert dispatch not in self.in_flight
-        assert dispatch.endpoint.up or not dispatch.batch.merged, "sent to an endpoint that is down"
+        usable = dispatch.endpoint.up and not dispatch.endpoint.out
+        assert usable or not dispatch.batch.merged, "sent to an endpoint that is down or left out"
         assert not dispatch.endpoint.gone or dispatch in self.bound, "sent to an endpoint that was removed"
         assert {request.key} == {entry.request.key for entry in entries}, "keys are mixed"
         assert not any(entry.waiter.done() for entry in entries), "a dead entry is sent"

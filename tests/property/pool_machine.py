@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -30,6 +31,7 @@ class PoolMachine(RuleBasedStateMachine):
     in_flight: dict[Dispatch, tuple[Entry, ...]]
     entries: list[Entry]
     must_pump: bool
+    now: float
 
     @precondition(lambda self: self.endpoints)
     @rule(which=WHICH)
@@ -63,6 +65,7 @@ class PoolMachine(RuleBasedStateMachine):
         for entry, why in failures:
             assert isinstance(why, NoEndpoint)
             self.tell(entry, why)
+        self.must_pump = True
 
     def tell(self, entry: Entry, error: BatchProxyError) -> None:
         """As the engine does, but an entry that was answered may not be named again at all."""
@@ -92,11 +95,19 @@ class PoolMachine(RuleBasedStateMachine):
             assert rows == endpoint.rows
         assert not any(endpoint.up for endpoint in self.removed), "a removed endpoint came back"
 
+    @invariant()
+    def few_are_left_out(self) -> None:
+        """For how their calls end; one of up to five, and nobody where fewer than half would be left."""
+        out = [endpoint for endpoint in self.endpoints if endpoint.out]
+        well = [endpoint for endpoint in self.endpoints if endpoint.up and endpoint.ejected_until == -inf]
+        assert len(out) <= 1, "too many endpoints are left out"
+        assert not out or 2 * len(well) >= len(self.endpoints), "left out in a panic"
+
 
 def has_room(endpoint: Endpoint) -> bool:
     """Whether whatever is ripe must go there at once; a learned limit may hold a batch while another is in flight."""
     limit = endpoint.limit
-    return endpoint.up and endpoint.in_flight < (1 if limit.fixed is None else limit.fixed)
+    return endpoint.up and not endpoint.out and endpoint.in_flight < (1 if limit.fixed is None else limit.fixed)
 
 
 def waiter_of(entry: Entry) -> StubWaiter:

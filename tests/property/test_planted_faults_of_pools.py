@@ -8,9 +8,11 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from batchproxy.core import outliers
 from batchproxy.core.balancer import Balancer, Endpoint
 from batchproxy.core.ends import Failure
 from batchproxy.core.health import Health
+from batchproxy.core.outliers import Outliers
 from batchproxy.core.scheduler import Scheduler
 from tests.property.faults import Fault, Faults
 from tests.property.machine import SchedulerMachine
@@ -82,11 +84,11 @@ def _retries_wait_for_endpoints_that_are_gone(patch: pytest.MonkeyPatch) -> None
     real = Scheduler.settle
 
     def settle(self: Scheduler, *arguments: Any) -> list[Failure]:
-        strand, self._health.strand = self._health.strand, list  # type: ignore[method-assign]
+        strand, self.health.strand = self.health.strand, list  # type: ignore[method-assign]
         try:
             return real(self, *arguments)
         finally:
-            self._health.strand = strand  # type: ignore[method-assign]
+            self.health.strand = strand  # type: ignore[method-assign]
 
     patch.setattr(Scheduler, "settle", settle)
 
@@ -101,6 +103,48 @@ def _calls_of_a_removed_endpoint_are_forgotten_too_soon(patch: pytest.MonkeyPatc
         return failures
 
     patch.setattr(Health, "remove", remove)
+
+
+@fault
+def _who_fails_is_used_on(patch: pytest.MonkeyPatch) -> None:
+    real = Balancer.choose
+
+    def choose(self: Balancer, *arguments: Any) -> Any:
+        out = [endpoint for endpoint in self.endpoints if endpoint.out]
+        for endpoint in out:
+            endpoint.out = False
+        chosen = real(self, *arguments)
+        for endpoint in out:
+            endpoint.out = True
+        return chosen
+
+    patch.setattr(Balancer, "choose", choose)
+
+
+@fault
+def _nobody_panics(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outliers, "PANIC", 0.0)
+
+
+@fault
+def _all_may_be_left_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outliers, "SHARE", 1.0)
+
+
+@fault
+def _nobody_comes_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Outliers, "look", lambda self, now: None)
+
+
+@fault
+def _nobody_looks_again_in_a_panic(patch: pytest.MonkeyPatch) -> None:
+    real = Outliers.__init__
+
+    def init(self: Outliers, *arguments: Any) -> None:
+        real(self, *arguments)
+        self._look_again = lambda: None
+
+    patch.setattr(Outliers, "__init__", init)
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__.strip("_"))

@@ -107,6 +107,7 @@ async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -
         "buffered_bytes",
         "in_flight",
         "endpoint_up",
+        "endpoint_ejected",
         "backend_calls_total",
     ):
         assert f"# TYPE batchproxy_{name} " in text

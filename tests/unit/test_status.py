@@ -32,7 +32,7 @@ async def test_models_endpoints_and_what_was_learned() -> None:
         model[key] for key in ("name", "pool", "max_batch_rows", "queued_rows", "released")
     )
     first, second = document["endpoints"]
-    assert ("p", "e", False) == (first["pool"], first["name"], first["up"])
+    assert ("p", "e", False, False) == (first["pool"], first["name"], first["up"], first["ejected"])
     assert (0, 3, 3, 3.0) == tuple(first[key] for key in ("in_flight", "max_inflight", "max_full", "ceiling"))
     assert (True, False) == (first["fixed"], first["draining"])
     [known] = first["learned"]
