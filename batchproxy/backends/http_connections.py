@@ -30,6 +30,11 @@ class NotConnectedError(Exception):
     """There was no connection, so nothing was sent."""
 
 
+FAILED = 500
+"""A server that failed is not trusted to keep its connection: uvicorn (MLServer, KServe) closes it behind such an
+answer, without a word before, and the next call would be lost."""
+
+
 class BrokenError(Exception):
     """The connection broke after a request was written.
 
@@ -158,6 +163,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if (
             answer.keep
+            and answer.status != FAILED
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()

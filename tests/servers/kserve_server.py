@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 
 from tests.servers.zoo import DTYPES, MODELS, Array, Tensor
 
@@ -38,9 +39,15 @@ class ZooModel(Model):  # type: ignore[misc]
             if spec.name in wanted:
                 array = np.ascontiguousarray(outputs[spec.name])
                 output = InferOutput(spec.name, list(array.shape), spec.datatype)
-                output.set_data_from_numpy(array, binary_data=bool(payload.use_binary_outputs))
+                output.set_data_from_numpy(array)
                 answer.append(output)
-        return InferResponse(payload.id, self.name, answer)
+        return InferResponse(
+            payload.id or generate_uuid(),  # its REST door refuses to send none
+            self.name,
+            answer,
+            use_binary_outputs=payload.use_binary_outputs,
+            requested_outputs=payload.request_outputs,
+        )
 
     def _predict_v1(self, payload: dict[str, Any]) -> dict[str, Any]:
         rows = payload["instances"]

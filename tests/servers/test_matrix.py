@@ -1,0 +1,145 @@
+"""Every kind of caller through the proxy to every kind of real server, over either of its doors, by element type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from tests.proxy import Proxy, running
+from tests.servers import callers
+from tests.servers.callers import CALLERS, Place, read, same, some_inputs, wanted
+from tests.servers.fixture import KINDS, RealServer
+from tests.servers.zoo import DTYPES
+
+DOORS = ("grpc", "rest")
+CROWD = 6
+"""Callers at once."""
+
+ECHOES = tuple(DTYPES)
+
+
+class Front:
+    """A server and the proxy before it, which knows one of its doors."""
+
+    def __init__(self, server: RealServer, door: str, proxy: Proxy) -> None:
+        self.server = server
+        self.door = door
+        self.proxy = proxy
+        self.direct = Place(server.rest, server.grpc)
+        self.through = Place(proxy.rest.removeprefix("http://"), proxy.grpc)
+
+    def close(self) -> None:
+        self.direct.close()
+        self.through.close()
+
+
+@contextmanager
+def front(server: RealServer, door: str) -> Iterator[Front]:
+    """A proxy before one door of a server."""
+    endpoint = f"v2+grpc://{server.grpc}" if door == "grpc" else f"v2+http://{server.rest}"
+    with running({"*": {"endpoint": endpoint, "canary_every": 0}}) as proxy:
+        found = Front(server, door, proxy)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+@pytest.fixture(scope="module", params=[f"{kind}-{door}" for kind in KINDS for door in DOORS])
+def before(request: pytest.FixtureRequest, servers: dict[str, RealServer]) -> Iterator[Front]:
+    """A proxy before each door of each server."""
+    kind, door = request.param.split("-")
+    with front(servers[kind], door) as found:
+        yield found
+
+
+def carries(caller: str, datatype: str) -> bool:
+    """Whether a caller's protocol has words for a type: TF Serving's JSON and the protocol's lack some."""
+    lacking = {"tfs-rest-rows": {"UINT16", "FP16"}, "tfs-rest-columns": {"UINT16", "FP16"}, "v2-rest-json": {"FP16"}}
+    return datatype not in lacking.get(caller, ())
+
+
+def takes(before: Front, caller: str) -> bool:
+    """Whether a caller is understood who is asked for in its own words: MLServer's REST door has no buffers."""
+    return (before.server.kind, before.door, caller) != ("mlserver", "rest", "v2-rest-binary")
+
+
+MATRIX = [(caller, datatype) for caller in CALLERS for datatype in ECHOES if carries(caller, datatype)]
+
+
+@pytest.mark.parametrize(("caller", "datatype"), MATRIX)
+def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
+    """Alone and in company an answer is what the server says directly, bit for bit."""
+    if not takes(before, caller):
+        return
+    model = f"echo_{datatype.lower()}"
+    asked = [some_inputs(datatype, 1 + number % 3, 10 * number) for number in range(1 + CROWD)]
+    expected = [wanted(caller, callers.v2_grpc_call(before.direct, model, inputs)) for inputs in asked]
+    alone = CALLERS[caller](before.through, model, asked[0])
+    with ThreadPoolExecutor(CROWD) as crowd:
+        together = list(crowd.map(lambda inputs: CALLERS[caller](before.through, model, inputs), asked[1:]))
+
+    assert same(expected[0], alone)
+    assert [True] * CROWD == [same(*pair) for pair in zip(expected[1:], together, strict=True)]
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_a_model_of_matrix_products(before: Front, caller: str) -> None:
+    """As R1's third law has it: within 2e-6 relative or 1e-6 absolute; row numbers exactly."""
+    if not takes(before, caller):
+        return
+    draw = np.random.default_rng(1)
+    asked = [
+        {"x": draw.standard_normal((1, 8)).astype(np.float32), "row": np.array([[number]])} for number in range(CROWD)
+    ]
+    expected = [callers.v2_grpc_call(before.direct, "mlp", inputs) for inputs in asked]
+    with ThreadPoolExecutor(CROWD) as crowd:
+        found = list(crowd.map(lambda inputs: read(CALLERS[caller](before.through, "mlp", inputs)), asked))
+
+    for one, other in zip(expected, found, strict=True):
+        assert one["row"].tolist() == other["row"].tolist()
+        np.testing.assert_allclose(other["y"], one["y"], rtol=2e-6, atol=1e-6)
+
+
+def test_callers_of_all_kinds_share_batches(before: Front) -> None:
+    """They are merged, whoever they are, and the row numbers say that nobody got another's rows."""
+    kinds = [caller for caller in CALLERS if takes(before, caller)]
+
+    def ask(number: int) -> bool:
+        inputs = some_inputs("INT64", 1, number)
+        answer = CALLERS[kinds[number % len(kinds)]](before.through, "echo_int64", inputs)
+        return same(wanted(kinds[number % len(kinds)], {"y": inputs["x"][:, ::-1], "row": inputs["row"]}), answer)
+
+    right, number = True, 0
+    with ThreadPoolExecutor(CROWD) as crowd:
+        while before.proxy.metric("batchproxy_batch_rows_sum") < before.proxy.metric("batchproxy_batch_rows_count") + 8:
+            right = right and all(crowd.map(ask, range(number, number + 4 * CROWD)))
+            number += 4 * CROWD
+
+    assert right
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_one_bad_row_fails_alone(before: Front, caller: str) -> None:
+    """A model that refuses a call for one of its rows: the others get theirs all the same (R3)."""
+    if not takes(before, caller):
+        return
+
+    def ask(number: int) -> list[list[int]] | int:
+        x = np.array([[number, -1 if number % 4 == 0 else 1]])
+        try:
+            answer = CALLERS[caller](before.through, "strict", {"x": x, "row": np.array([[number]])})
+        except callers.Refused as error:
+            return error.status
+        rows: list[list[int]] = read(answer)["row"].tolist()
+        return rows
+
+    with ThreadPoolExecutor(CROWD) as crowd:
+        found = list(crowd.map(ask, range(4 * CROWD)))
+    refused = 13 if caller.endswith("grpc") else 500
+
+    assert [refused if number % 4 == 0 else [[number]] for number in range(4 * CROWD)] == found
