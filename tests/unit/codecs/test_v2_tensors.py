@@ -72,6 +72,7 @@ def test_any_byte_but_zero_is_true() -> None:
         ("BYTES", (2**40,), b"\0\0\0\0", "too few"),
         ("BYTES", (1,), b"\x05\0\0\0abc", "ends within string 0 of 1"),
         ("BYTES", (2,), b"\x02\0\0\0abcd\0\0", "ends within string 1 of 2"),
+        ("BYTES", (2,), b"\x04\0\0\0abcd", "ends within string 1 of 2"),
         ("BYTES", (1,), b"\x01\0\0\0abc", "2 bytes are left over"),
     ],
 )
