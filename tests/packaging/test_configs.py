@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import yaml
 
-from batchproxy.config.onnx import OnnxConfig, VersionPolicyConfig
 from batchproxy.cli import main
 from batchproxy.config import EVERY_OTHER, Config, Doors, Listen, ModelConfig, PoolConfig, Tls, load
+from batchproxy.config.onnx import OnnxConfig, VersionPolicyConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -30,9 +30,11 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def test_the_four_examples_are_there() -> None:
+def test_the_examples_are_there() -> None:
     """The glob below found them."""
-    assert ["annotated.yaml", "minimal.yaml", "onnx-embedded.yaml", "tfserving.yaml"] == [path.name for path in CONFIGS]
+    expected = ["annotated.yaml", "minimal.yaml", "onnx-embedded.yaml", "onnx-versions.yaml", "tfserving.yaml"]
+
+    assert expected == [path.name for path in CONFIGS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
