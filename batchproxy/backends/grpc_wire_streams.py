@@ -106,8 +106,9 @@ class GrpcWireStream:
     async def _repeated(self) -> bool:
         """Begin again on another connection where the server did not look at the call; whether that was done."""
         call = self._call
-        sent = call.sent() if call.fate is Fate.NOT_RUN and self._may_repeat and self._own is None else None
-        if sent is None or self._channel.closed:
+        may_repeat = call.fate is Fate.NOT_RUN and not call.code and self._may_repeat and self._own is None
+        sent = call.sent() if may_repeat and not self._channel.closed else None
+        if sent is None:
             return False
         self._may_repeat = False
         try:
