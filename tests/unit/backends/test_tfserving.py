@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Iterable
-from concurrent import futures
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from aiohttp import web
 
 from batchproxy.backends.base import Remote
 from batchproxy.backends.tfserving import TfServingBackend
@@ -31,75 +27,11 @@ from batchproxy.core.errors import (
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import ModelInfo, Signature, TensorSpec
+from tests.unit.scripted_doors import nobody, scripted
 
 INFO = ModelInfo("m", 7, {"serving_default": Signature({"x": TensorSpec("float32", (None,), "x:0")}, {})})
 STATUS = (tfs_grpc.VersionStatus(7),)
 KEY = BatchKey("m", 7, "serving_default", (), ("y",), partition=(("x-tenant", "a"),), extras=b"\x32\x02me")
-
-
-class Scripted:
-    """Both doors of one server.
-
-    Attributes:
-        grpc_answers: method to message, or to a status and its text.
-        rest_answers: method and path to status and body.
-        seen: what came in, as (method, headers, body).
-    """
-
-    def __init__(self) -> None:
-        self.grpc_answers: dict[str, bytes | tuple[grpc.StatusCode, str]] = {}
-        self.rest_answers: dict[str, tuple[int, bytes]] = {}
-        self.seen: list[tuple[str, dict[str, Any], bytes]] = []
-        self.grpc = self.rest = ""
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        def serve(body: bytes, context: Any) -> bytes:
-            self.seen.append((details.method, joined(context.invocation_metadata()), body))
-            answer = self.grpc_answers[details.method]
-            if isinstance(answer, bytes):
-                return answer
-            context.abort(*answer)
-            raise AssertionError("abort() returned. This is a bug.")
-
-        def chat(messages: Any, context: Any) -> Any:
-            return messages
-
-        if details.method == "/s/chat":
-            return grpc.stream_stream_rpc_method_handler(chat)
-        return grpc.unary_unary_rpc_method_handler(serve)
-
-    async def handle(self, request: web.BaseRequest) -> web.Response:
-        line = f"{request.method} {request.raw_path}"
-        self.seen.append((line, joined(request.headers.items()), await request.read()))
-        status, body = self.rest_answers[line]
-        return web.Response(status=status, body=body)
-
-
-def joined(headers: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """By lower-case name; a name that comes twice has both values."""
-    found: dict[str, Any] = {}
-    for name, value in headers:
-        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
-    return found
-
-
-@asynccontextmanager
-async def scripted() -> AsyncIterator[Scripted]:
-    """A server on two ports."""
-    script = Scripted()
-    handler = type("Handler", (grpc.GenericRpcHandler,), {"service": lambda _, details: script.service(details)})()
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=(handler,))
-    script.grpc = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    runner = web.ServerRunner(web.Server(script.handle), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    script.rest = f"127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield script
-    finally:
-        await runner.cleanup()
-        server.stop(0).wait()
 
 
 @asynccontextmanager
@@ -110,13 +42,6 @@ async def backend(*, grpc: str | None = None, rest: str | None = None) -> AsyncI
         yield opened
     finally:
         await opened.aclose()
-
-
-def nobody() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 # ---------------------------------------------------------------- merged calls
