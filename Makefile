@@ -62,6 +62,9 @@ bench-wire: $(VENV)/.test ## our listeners beside aiohttp, grpc.aio, nginx and H
 fuzz: $(VENV)/.test ## throw bytes at every parser for SECONDS (60) in all; ARGS names some of the targets
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
+soak: $(VENV)/.test ## a million requests in SECONDS (600), servers that fail and die beneath; SEED (1) reproduces the schedule
+	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) $(ARGS)
+
 docs: $(VENV)/.test ## write the generated pages again, and try what the pages say
 	@$(BIN)/python -m tests.packaging.generated_docs
 	@$(BIN)/python -m pytest tests/packaging -q -k "readme or docs or doctests"

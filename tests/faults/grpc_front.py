@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from typing import cast
 
@@ -85,10 +86,11 @@ class GrpcFront(asyncio.Protocol):
         self._flush()
 
     async def _answer(self, stream: int, path: str, message: bytes) -> None:
-        if path == tfs_grpc.PREDICT:
-            await self._predict(stream, message)
-        else:
-            self._say(stream, *self._document(path, message))
+        with contextlib.suppress(h2.exceptions.ProtocolError):  # another call's fault has ended the connection
+            if path == tfs_grpc.PREDICT:
+                await self._predict(stream, message)
+            else:
+                self._say(stream, *self._document(path, message))
         self._calls.pop(stream, None)
 
     def _document(self, path: str, message: bytes) -> tuple[bytes | None, int, str]:
