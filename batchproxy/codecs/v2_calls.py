@@ -33,13 +33,13 @@ EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "mode
 """Triton's names of the extensions that we answer."""
 
 SIGNATURE_NAME = "signature_name"
+SEQUENCE = "sequence_id"
 BINARY_DATA, BINARY_DATA_OUTPUT, BINARY_DATA_SIZE = "binary_data", "binary_data_output", "binary_data_size"
 
 _OURS = frozenset({SIGNATURE_NAME, "priority", "timeout", BINARY_DATA_OUTPUT})
 _OURS_OF_A_TENSOR = frozenset({BINARY_DATA, BINARY_DATA_SIZE})
 _SHARED_MEMORY = "shared_memory_region"
 _CLASSIFICATION = "classification"
-_SEQUENCE = "sequence_id"
 
 _INT64_MAX = 2**63 - 1
 
@@ -81,7 +81,7 @@ class InferCall:
     @property
     def sequence(self) -> bool:
         """Whether it is one of a sequence, which a server keeps state of: never batched (R3)."""
-        return bool(self.parameters.get(_SEQUENCE))
+        return bool(self.parameters.get(SEQUENCE))
 
     @property
     def priority(self) -> int | None:

@@ -21,6 +21,7 @@ from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
 from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.remote import RemotePool, as_it_came
+from batchproxy.frontends.v2_sequences import ask_home
 from batchproxy.tasks import Tasks
 
 Answer = TypeVar("Answer")
@@ -141,7 +142,11 @@ class Calls(Generic[Answer]):
     def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> None:
         waiting.record = partial(self._record, request.key.model)
         waiting.form = self._form(told)
-        waiting.start(pool.engine, request)
+        if pool.v2 and told.call.sequence and len(pool.engine.backends) > 1:
+            sequence = f"{told.call.model} {told.call.parameters[v2_calls.SEQUENCE]}"
+            _ = self._tasks.spawn("sequence", ask_home(waiting, pool.engine, request, sequence))
+        else:
+            waiting.start(pool.engine, request)
 
 
 # ---------------------------------------------------------------- one call
