@@ -1,4 +1,4 @@
-"""A short soak; ``make soak`` runs it for 10 minutes: nothing wrong, crossed, lost or hanging, and nothing left open."""
+"""A short soak; `make soak` runs it for 10 minutes: nothing wrong, crossed, lost or hanging; nothing left open."""
 
 from __future__ import annotations
 
