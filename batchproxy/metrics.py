@@ -237,6 +237,17 @@ class Metrics(Collector):
                 up.add_metric([engine.name, endpoint.name], int(endpoint.up))
                 ejected.add_metric([engine.name, endpoint.name], int(endpoint.out))
         yield from (queued, nbytes, buffered, in_flight, up, ejected)
+        yield self._retries()
+
+    def _retries(self) -> Metric:
+        retries = CounterMetricFamily(
+            "batchproxy_retries", "Calls made again elsewhere, or not, for want of budget.", labels=["pool", "result"]
+        )
+        for engine in self._engines():
+            budget = engine.scheduler.retries
+            retries.add_metric([engine.name, "made"], budget.made)
+            retries.add_metric([engine.name, "refused"], budget.refused)
+        return retries
 
     def _limits(self) -> Iterator[Metric]:
         labels = ["pool", "endpoint"]

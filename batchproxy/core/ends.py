@@ -13,6 +13,7 @@ from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State, Target
+from batchproxy.core.retries import Retries, is_in_time
 
 MAX_ATTEMPTS = 3
 """Endpoints a call that did not run may be tried on."""
@@ -28,6 +29,7 @@ class Ends:
         lanes: of the scheduler.
         balancer: of the scheduler.
         relay: binds an unmerged batch to an endpoint; False where none has room.
+        retries: the pool's budget.
         notice: told of each change of state that an operator should know, in one line.
 
     Attributes:
@@ -41,6 +43,7 @@ class Ends:
         lanes: Lanes,
         balancer: Balancer,
         relay: Callable[[Batch], bool],
+        retries: Retries,
         notice: Callable[[str], None],
     ) -> None:
         self.front: deque[Batch] = deque()
@@ -49,16 +52,19 @@ class Ends:
         self._lanes = lanes
         self._balancer = balancer
         self._relay = relay
+        self._retries = retries
         self._notice = notice
 
-    def settle(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None) -> list[Failure]:
+    def settle(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None, now: float) -> list[Failure]:
         """As the scheduler's, whose slot is free again by now."""
         batch = dispatch.batch
-        failures = self._settled(dispatch, outcome, error)
+        failures = self._settled(dispatch, outcome, error, now)
         self.requeue_released(batch)
         return failures
 
-    def _settled(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None) -> list[Failure]:
+    def _settled(
+        self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None, now: float
+    ) -> list[Failure]:
         batch = dispatch.batch
         shared, running = len(batch.entries) > 1, State.RUNNING
         batch.entries = [entry for entry in batch.entries if entry.state is running]
@@ -69,7 +75,7 @@ class Ends:
         if outcome in {Outcome.NOT_RUN, Outcome.MAYBE_RUN} and batch.entries:
             if shared and outcome is Outcome.MAYBE_RUN:
                 error = BatchProxyError("the connection was lost after the call was sent", code=Code.UNAVAILABLE)
-            return self._try_elsewhere(dispatch, outcome, error)
+            return self._try_elsewhere(dispatch, outcome, error, now)
         batch.leave_family()
         if not batch.entries:
             return []
@@ -144,19 +150,27 @@ class Ends:
         if batch.family is not None:
             self.front.extendleft(reversed(batch.family.release()))
 
-    def _try_elsewhere(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError) -> list[Failure]:
+    def _try_elsewhere(self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError, now: float) -> list[Failure]:
         batch = dispatch.batch
         if outcome is Outcome.MAYBE_RUN and not self._policies[batch.key.model].idempotent:
             batch.leave_family()
             text = "the connection was lost after the call was sent, and idempotent: false forbids to run it again"
             return self._fail(batch.entries, BatchProxyError(text, code=Code.UNAVAILABLE))
         failures: list[Failure] = []
+        cost, again = dispatch.endpoint.cost(batch.key), self._balancer.any_up()
+        hopeful: list[Entry] = []
         for entry in batch.entries:
             entry.attempts += 1
-            if entry.attempts >= MAX_ATTEMPTS or not self._balancer.any_up():
-                failures += self._fail([entry], error)
+            in_time = again and is_in_time(cost, dispatch.sent, entry.request.deadline, now)
+            if in_time and entry.attempts < MAX_ATTEMPTS:
+                hopeful.append(entry)
             else:
-                entry.state = State.QUEUED
+                failures += self._fail([entry], error)
+        if hopeful and not self._retries.allow(now):
+            failures += self._fail(hopeful, error)
+            hopeful = []
+        for entry in hopeful:
+            entry.state = State.QUEUED
         batch.avoid = dispatch.endpoint
         batch.adopt()
         if not batch.live:

@@ -64,7 +64,11 @@ class Health:
         return self.strand()
 
     def take_out(self, endpoint: Endpoint, why: str) -> list[Failure]:
-        """See the scheduler's."""
+        """An endpoint cannot be reached: leave it out until ``bring_back``.
+
+        Returns:
+            Everyone who waits, each with an error, if it was the last one.
+        """
         if endpoint.gone:
             return []
         if endpoint.up:
@@ -75,7 +79,7 @@ class Health:
         return self.strand()
 
     def bring_back(self, endpoint: Endpoint) -> None:
-        """See the scheduler's."""
+        """An endpoint answered its probe."""
         if endpoint.gone:
             return
         if not endpoint.up and endpoint.last_error != NOT_PROBED:

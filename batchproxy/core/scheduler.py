@@ -27,6 +27,7 @@ from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.retries import Retries
 
 PASSES = 2
 """Full batches of others that may pass a lane whose turn it is: then it goes as they do, full or not."""
@@ -63,10 +64,13 @@ class Scheduler:
         self.policies = Rounded(policies)
         self._lanes = Lanes(self.policies, max_queued_bytes)
         self._compiling = Compiling(self.policies, self._lanes, notice)
-        self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, notice)
+        self.retries = Retries(notice)
+        self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, self.retries, notice)
         self.unbatched = self._ends.unbatched
         self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self._outliers = self.health.outliers
+        self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
+        self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
         self.canary = Canary(policies, self._ends.stop_batching, notice)
         self.call_timeout_s = call_timeout_s
         self._notice = notice
@@ -250,7 +254,8 @@ class Scheduler:
         self._release(dispatch, now, answered=outcome is Outcome.OK)
         self._now = now
         self._outliers.ended(dispatch, outcome, error, now)
-        failures = self._ends.settle(dispatch, outcome, error)
+        self.retries.ended(now)
+        failures = self._ends.settle(dispatch, outcome, error, now)
         if outcome is not Outcome.OK:  # what is to be sent again may have nowhere to go
             failures += self.health.strand()
         return failures
@@ -285,28 +290,6 @@ class Scheduler:
         """What could not be sent when it was last tried may be now."""
         self._held_until = -inf
         self._crammed_until = -inf
-
-    # -- endpoints that go and come: see `health` ----------------------------------------------------
-
-    def add_endpoint(self, endpoint: Endpoint) -> None:
-        """One more endpoint, which is used from its first ``bring_back`` on."""
-        self.health.add(endpoint)
-
-    def remove_endpoint(self, endpoint: Endpoint) -> list[Failure]:
-        """Send nothing more there; what is in flight ends as it would have. Returns as ``take_out``."""
-        return self.health.remove(endpoint)
-
-    def take_out(self, endpoint: Endpoint, why: str) -> list[Failure]:
-        """An endpoint cannot be used: leave it out until ``bring_back``.
-
-        Returns:
-            Everyone who waits, each with an error, if it was the last one.
-        """
-        return self.health.take_out(endpoint, why)
-
-    def bring_back(self, endpoint: Endpoint) -> None:
-        """An endpoint answered its probe."""
-        self.health.bring_back(endpoint)
 
     # -- leaving early -----------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -
         "in_flight",
         "endpoint_up",
         "endpoint_ejected",
+        "retries_total",
         "backend_calls_total",
     ):
         assert f"# TYPE batchproxy_{name} " in text
