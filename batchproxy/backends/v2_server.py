@@ -102,11 +102,9 @@ class V2Backend(ServerBackend):
             path = v2_documents.model_path(model, asked)
             info = v2_documents.decode_metadata((await self._get(path, ASK_S)).body)
         signatures = info.signatures
-        if not any(signature.inputs for signature in signatures.values()):  # as MLServer and KServe, left to themselves
+        if not any(signature.inputs for signature in signatures.values()):  # MLServer and KServe, left to themselves
             signatures = {DEFAULT_SIGNATURE: UNDECLARED}
-        concrete = (
-            asked if isinstance(asked, int) else info.version
-        )  # Triton lists all versions, whichever is asked for
+        concrete = asked if isinstance(asked, int) else info.version  # Triton lists all versions all the same
         return ModelInfo(model, concrete, signatures)
 
     async def probe(self) -> None:

@@ -63,19 +63,12 @@ def carries(caller: str, datatype: str) -> bool:
     return datatype not in lacking.get(caller, ())
 
 
-def takes(before: Front, caller: str) -> bool:
-    """Whether a caller is understood who is asked for in its own words: MLServer's REST door has no buffers."""
-    return (before.server.kind, before.door, caller) != ("mlserver", "rest", "v2-rest-binary")
-
-
 MATRIX = [(caller, datatype) for caller in CALLERS for datatype in ECHOES if carries(caller, datatype)]
 
 
 @pytest.mark.parametrize(("caller", "datatype"), MATRIX)
 def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
     """Alone and in company an answer is what the server says directly, bit for bit."""
-    if not takes(before, caller):
-        return
     model = f"echo_{datatype.lower()}"
     asked = [some_inputs(datatype, 1 + number % 3, 10 * number) for number in range(1 + CROWD)]
     expected = [wanted(caller, callers.v2_grpc_call(before.direct, model, inputs)) for inputs in asked]
@@ -90,8 +83,6 @@ def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_model_of_matrix_products(before: Front, caller: str) -> None:
     """As R1's third law has it: within 2e-6 relative or 1e-6 absolute; row numbers exactly."""
-    if not takes(before, caller):
-        return
     draw = np.random.default_rng(1)
     asked = [
         {"x": draw.standard_normal((1, 8)).astype(np.float32), "row": np.array([[number]])} for number in range(CROWD)
@@ -107,7 +98,7 @@ def test_a_model_of_matrix_products(before: Front, caller: str) -> None:
 
 def test_callers_of_all_kinds_share_batches(before: Front) -> None:
     """They are merged, whoever they are, and the row numbers say that nobody got another's rows."""
-    kinds = [caller for caller in CALLERS if takes(before, caller)]
+    kinds = tuple(CALLERS)
 
     def ask(number: int) -> bool:
         inputs = some_inputs("INT64", 1, number)
@@ -126,8 +117,6 @@ def test_callers_of_all_kinds_share_batches(before: Front) -> None:
 @pytest.mark.parametrize("caller", CALLERS)
 def test_one_bad_row_fails_alone(before: Front, caller: str) -> None:
     """A model that refuses a call for one of its rows: the others get theirs all the same (R3)."""
-    if not takes(before, caller):
-        return
 
     def ask(number: int) -> list[list[int]] | int:
         x = np.array([[number, -1 if number % 4 == 0 else 1]])

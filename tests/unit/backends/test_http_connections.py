@@ -230,6 +230,16 @@ async def test_connections_that_are_not_kept(answer: bytes, body: bytes) -> None
     assert ([body, body], 2) == (bodies, stranger.connections)
 
 
+async def test_a_connection_is_not_kept_behind_a_failure() -> None:
+    """uvicorn closes it then, and says nothing."""
+    async with recorder(OK.replace(b"200 OK", b"500 Oh")) as (stranger, door):
+        for _ in range(2):
+            with pytest.raises(BackendRejected):
+                await door.call("POST", "/", (), b"", None)
+
+    assert stranger.connections == 2
+
+
 async def test_an_answer_may_end_with_its_connection() -> None:
     """HTTP/1.0's way."""
 
