@@ -57,7 +57,7 @@ class _ErrorsOnly:
         raise AssertionError("a call was answered before it was read. This is a bug.")
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
-        return error_answer(error)
+        return our_error(error)
 
 
 class V2GrpcRoutes:

@@ -1,0 +1,233 @@
+"""The Open Inference Protocol's REST routes: embedded models, servers of both protocols, and what is said of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchproxy.backends.callable import signature
+from batchproxy.codecs import v2_rest
+from batchproxy.core.columns import Array
+from batchproxy.core.errors import BackendUnavailable, Code, RequestError
+from batchproxy.core.raw import GRPC, REST, RawReply
+from batchproxy.frontends.directory import Directory
+from batchproxy.frontends.heavy import LONG_ANSWER
+from batchproxy.frontends.remote import RemoteModel
+from batchproxy.frontends.rest_answers import RestAnswer
+from batchproxy.frontends.rest_routes import RestRoutes
+from batchproxy.frontends.v2_rest import _ErrorsOnly, error_answer
+from tests.remotes import RAW_METADATA, FakeServer, a_remote_pool, in_front_of
+from tests.serving import Recorder, a_directory
+from tests.v2_scenes import ABSENT, MODEL, V2Server, a_v2_pool, seen
+
+INFER = f"/v2/models/{MODEL}/infer"
+X = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+ANSWER = RawReply(200, "OK", (("content-type", "application/json"),), b'{"model_version": "7", "outputs": []}')
+
+
+@signature(inputs={"x": ("float32", (None,))}, outputs={"y": ("float32", (None,))})
+def doubled(inputs: dict[str, Array]) -> dict[str, Array]:
+    """Twice as much."""
+    return {"y": inputs["x"] * 2}
+
+
+def routes_of(directory: Directory, recorder: Recorder, ready: Callable[[], bool] = lambda: True) -> RestRoutes:
+    """The routes in front of a directory."""
+    clock = asyncio.get_running_loop().time
+    return RestRoutes(
+        directory, recorder, clock, timeout_s=30, deadline_header="x-ms", priority_header="x-priority", ready=ready
+    )
+
+
+async def ask(routes: RestRoutes, line: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> RestAnswer:
+    """The answer to a request; the path is followed by nothing."""
+    answered = asyncio.get_running_loop().create_future()
+    method, _, path = line.partition(" ")
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    routes.handle(method, path, headers or {}, data, answered.set_result)
+    answer: RestAnswer = await answered
+    return answer
+
+
+async def test_an_embedded_model_answers() -> None:
+    """In the form, the order and under the id that were asked for."""
+    recorder = Recorder()
+    async with a_directory(recorder) as directory:
+        routes = routes_of(directory, recorder)
+        answer = await ask(routes, f"POST {INFER}", {"id": "7", "inputs": [X]})
+        outputs = [{"name": "y", "parameters": {"binary_data": True}}]
+        binary = await ask(routes, f"POST {INFER}", {"inputs": [X], "outputs": outputs})
+        length = int(binary.headers[v2_rest.LENGTH_HEADER])
+
+    assert {
+        "model_name": MODEL,
+        "model_version": "1",
+        "id": "7",
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "data": [2.5, 3.0]}],
+    } == json.loads(answer.body)
+    assert "application/octet-stream" == binary.headers["Content-Type"]
+    assert [2.5, 3.0] == np.frombuffer(binary.body[length:], np.float32).tolist()
+    assert [(MODEL, "infer", REST, Code.OK)] * 2 == recorder.requests
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "headers", "status", "text"),
+    [
+        (f"POST {INFER}", b"{", {}, 400, "the JSON of the request"),
+        (f"POST {INFER}", {"inputs": []}, {}, 400, "input 'x' is missing"),
+        (f"POST {INFER}", {"inputs": [X]}, {"x-ms": "soon"}, 400, "x-ms"),
+        (f"POST {INFER}", {"inputs": [X]}, {v2_rest.LENGTH_HEADER: "9999"}, 400, v2_rest.LENGTH_HEADER),
+        (f"POST {INFER}", {"inputs": [{**X, "data": [-1, 2]}]}, {}, 400, "negative input: [-1.0, 2.0]"),
+        (
+            f"POST {INFER}",
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
+            {},
+            501,
+            "classification",
+        ),
+        ("POST /v2/models/nobody/infer", {"inputs": [X]}, {}, 404, "unknown model: 'nobody' is not found"),
+        (f"POST /v2/models/{MODEL}/versions/x/infer", {"inputs": [X]}, {}, 404, "version x is not found"),
+        (f"GET /v2/models/{MODEL}/versions/{2**63}", b"", {}, 400, "beyond 64 bits"),
+        ("GET /v2/models/nobody/ready", b"", {}, 404, "unknown model"),
+        (f"GET /v2/models/{MODEL}/stats", b"", {}, 501, "statistics"),
+        ("GET /v2/models/stats", b"", {}, 501, "statistics"),
+    ],
+)
+async def test_what_is_wrong_is_said(line: str, body: Any, headers: Mapping[str, str], status: int, text: str) -> None:
+    """In the protocol's error body."""
+    recorder = Recorder()
+    async with a_directory(recorder) as directory:
+        answer = await ask(routes_of(directory, recorder), line, body, headers)
+
+    assert status == answer.status
+    assert text in json.loads(answer.body)["error"]
+
+
+async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
+    """And what is no path of ours goes where it went before."""
+    recorder, ready = Recorder(), [True]
+    async with a_directory(recorder) as directory:
+        routes = routes_of(directory, recorder, lambda: ready[0])
+        server = json.loads((await ask(routes, "GET /v2")).body)
+        index = json.loads((await ask(routes, "POST /v2/repository/index")).body)
+        metadata = json.loads((await ask(routes, f"GET /v2/models/{MODEL}")).body)
+        config = json.loads((await ask(routes, f"GET /v2/models/{MODEL}/config")).body)
+        paths = ("health/live", "health/ready", f"models/{MODEL}/ready", "models/x/y")
+        statuses = [(await ask(routes, f"GET /v2/{path}")).status for path in paths]
+        ready[0] = False
+        later = [(await ask(routes, f"GET /v2/health/{path}")).status for path in ("live", "ready")]
+
+    assert ("batchproxy", True) == (server["name"], "binary_tensor_data" in server["extensions"])
+    assert [{"name": MODEL, "version": "1", "state": "READY"}] == index
+    assert [{"name": "x", "datatype": "FP32", "shape": [-1]}] == metadata["inputs"]
+    assert "TYPE_FP32" == config["output"][0]["data_type"]
+    assert [200, 200, 200, 404] == statuses
+    assert [200, 503] == later
+
+
+async def test_a_long_answer_is_written_in_a_thread() -> None:
+    """Numbers as JSON; the same as buffers are no work."""
+    recorder = Recorder()
+    long = {"name": "x", "shape": [LONG_ANSWER], "datatype": "FP32", "data": [1.5] * LONG_ANSWER}
+    async with a_directory(recorder, {MODEL: doubled}) as directory:
+        routes = routes_of(directory, recorder)
+        answer = await ask(routes, f"POST {INFER}", {"inputs": [long]})
+        await routes.aclose()
+
+    assert [3.0] * LONG_ANSWER == json.loads(answer.body)["outputs"][0]["data"]
+
+
+async def test_a_timeout_in_the_parameters_is_a_deadline() -> None:
+    """In microseconds; the header's priority counts more than the parameter's."""
+    server = V2Server()
+    async with a_v2_pool(server, Recorder(), [REST]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        server.answer = ANSWER
+        body = {"inputs": [X], "parameters": {"timeout": 250_000, "priority": 3}}
+        await ask(routes, f"POST {INFER}", body)
+        await ask(routes, f"POST {INFER}", body, {"x-priority": "high"})
+
+    assert [("POST", INFER)] * 2 == seen(server.relayed)
+
+
+async def test_a_server_of_the_protocol_is_asked_in_the_callers_words() -> None:
+    """What is alone goes as it came, with a content type; questions, too, but whether we are well."""
+    server = V2Server()
+    lines = [f"GET /v2/models/{MODEL}", f"GET /v2/models/{MODEL}/stats", "GET /v2", "POST /v2/repository/index"]
+    async with a_v2_pool(server, Recorder(), [REST]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        questions = [(await ask(routes, line)).body for line in lines]
+        live = await ask(routes, "GET /v2/health/live")
+        server.answer = ANSWER
+        answer = await ask(routes, f"POST {INFER}", {"inputs": [X]}, {"x-own": "1"})
+        server.answer = ABSENT
+        refused = await ask(routes, f"POST {INFER}", {"inputs": [X]})
+
+    assert [b"relayed"] * 4 == questions
+    assert (200, b"") == (live.status, live.body)
+    assert ANSWER.body == answer.body
+    assert (404, b"their words") == (refused.status, refused.body)
+    assert [*(tuple(line.split(" ")) for line in lines), ("POST", INFER), ("POST", INFER)] == seen(server.relayed)
+    assert (("x-own", "1"), ("content-type", "application/json")) == server.relayed[4].headers
+
+
+@pytest.mark.parametrize(("buffers", "bridged"), [(True, False), (None, False), (False, True)])
+async def test_buffers_for_a_server_that_takes_none(buffers: bool | None, bridged: bool) -> None:
+    """They become columns, which its door sends as JSON."""
+    server = V2Server()
+    server.buffers, server.answer = buffers, ANSWER
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    async with a_v2_pool(server, Recorder(), [REST]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        body = head + np.array([1], np.float32).tobytes()
+        answer = await ask(routes, f"POST {INFER}", body, {v2_rest.LENGTH_HEADER: str(len(head))})
+
+    assert 200 == answer.status
+    assert (1, 0) == (
+        (len(server.merged), len(server.relayed)) if bridged else (len(server.relayed), len(server.merged))
+    )
+
+
+async def test_tf_serving_is_asked_by_its_signature() -> None:
+    """Predict as columns; metadata, configuration and readiness out of its own metadata; errors in our words."""
+    server = FakeServer()
+    async with a_remote_pool(server, Recorder(), [GRPC]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        answer = json.loads((await ask(routes, f"POST {INFER}", {"inputs": [X], "parameters": {"a": 1}})).body)
+        server.answer = RAW_METADATA
+        metadata = json.loads((await ask(routes, f"GET /v2/models/{MODEL}")).body)
+        ready = await ask(routes, f"GET /v2/models/{MODEL}/ready")
+        server.answer = ABSENT
+        absent = await ask(routes, "GET /v2/models/nobody/ready")
+        nobody = await ask(routes, "POST /v2/models/nobody/infer", {"inputs": [X]})
+
+    assert ("7", [2.5, 3.0]) == (answer["model_version"], answer["outputs"][0]["data"])
+    assert (MODEL, b"") == (server.merged[0][0].model, server.merged[0][0].extras)
+    assert (["7"], [-1]) == (metadata["versions"], metadata["inputs"][0]["shape"])
+    assert [200, 404, 404] == [ready.status, absent.status, nobody.status]
+    assert {"error": "not here"} == json.loads(absent.body)
+
+
+async def test_tf_serving_without_a_grpc_door() -> None:
+    """Tensors cannot be sent, and that is said; its metadata can be asked for."""
+    async with a_remote_pool(FakeServer(), Recorder(), [REST], RemoteModel(batchable=False)) as pool:
+        answer = await ask(routes_of(in_front_of(pool), Recorder()), f"POST {INFER}", {"inputs": [X]})
+
+    assert 501 == answer.status
+    assert "has no gRPC door" in json.loads(answer.body)["error"]
+
+
+def test_errors_that_pass() -> None:
+    """They say when to try again; a call that was not read has errors only."""
+    again = error_answer(BackendUnavailable("down"))
+
+    assert (503, "1") == (again.status, again.headers["Retry-After"])
+    assert 400 == _ErrorsOnly().error(RequestError("no")).status
+    with pytest.raises(AssertionError, match="This is a bug"):
+        _ErrorsOnly().reply(None)  # type: ignore[arg-type]
