@@ -12,15 +12,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from socket import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
 from batchproxy import __version__, log, status
 from batchproxy.config import Config, parse_address
+from batchproxy.documents import Fingerprint
 from batchproxy.engine import Engine
 from batchproxy.frontends import admin
 from batchproxy.frontends.binding import fits
@@ -30,8 +31,9 @@ from batchproxy.frontends.heavy import SWITCH_S, Heavy
 from batchproxy.frontends.listener import HttpRoutes, Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.handover import SELF, Heir, Inheritance, Sockets, inherit
-from batchproxy.metrics import Metrics
+from batchproxy.metrics import Metrics, Tally
 from batchproxy.pools import open_pools
+from batchproxy.reload import Reload
 from batchproxy.state import StateFile
 from batchproxy.tasks import Tasks
 from batchproxy.wire.base import Limits
@@ -49,23 +51,40 @@ HEAR_OUT_S = 1.0
 """How long a connection that was taken may say nothing while we stop: a request follows within a round trip."""
 
 
+class Origin(NamedTuple):
+    """Where a configuration comes from.
+
+    Attributes:
+        read: reads it anew; raises ConfigError.
+        paths: the files that it is made of.
+        seen: what these were before it was read.
+    """
+
+    read: Callable[[], Config]
+    paths: Sequence[str]
+    seen: Fingerprint
+
+
 class App:
     """Everything ``batchproxy serve`` runs.
 
     Args:
         config: what to serve, and where.
         inheritance: sockets that listen already, and the process whose they were.
+        origin: of the configuration; None: there will be no other one.
 
     Raises:
         ConfigError: a model cannot be opened.
     """
 
-    def __init__(self, config: Config, inheritance: Inheritance | None = None) -> None:
+    def __init__(self, config: Config, inheritance: Inheritance | None = None, origin: Origin | None = None) -> None:
         self._config = config
+        origin = origin or Origin(lambda: config, (), ())
+        self.reload = Reload(config, origin.read, self._apply, origin.paths, origin.seen)
         self._inheritance = inheritance or Inheritance()
         self._draining = False
         self._budget = budget = Budget(config.max_buffered_bytes)
-        self.metrics = Metrics(lambda: self._engines, lambda: budget.held)
+        self.metrics = Metrics(lambda: self._engines, lambda: budget.held, self._tallies)
         self._pools = open_pools(config, self.metrics, budget)
         self._engines = self._pools.engines
         self._directory = self._pools.directory
@@ -89,7 +108,7 @@ class App:
             _ = self._tasks.spawn("save-state", self._state.keep_saving())
         clock = self._engines[0].clock
         if self._inheritance:  # callers come to these sockets already, and are answered as soon as we can do it well
-            await self._probe()
+            await self._pools.probe()
         if listen.admin is not None:
             pages = admin.AdminRoutes(not_ready=self.not_ready, metrics=self.metrics.render, status=self.status)
             place = parse_address(listen.admin)
@@ -133,15 +152,19 @@ class App:
         for door in self.doors.values():
             await door.start()
         self._inheritance.taken()
-        await self._probe()
-        for engine in self._engines:
-            _ = self._tasks.spawn(f"probe-{engine.name}", engine.keep_probing(config.probe_interval_s))
-        if config.file_system_poll_wait_seconds:
-            for watch in filter(lambda watch: watch.watched, self._pools.watches):
-                _ = self._tasks.spawn("versions", watch.keep_looking(config.file_system_poll_wait_seconds))
+        await self._pools.probe()
+        await self._pools.start(config)
+        _ = self._tasks.spawn("watch-configuration", self.reload.keep_watching())
 
-    async def _probe(self) -> None:
-        await asyncio.gather(*(engine.probe() for engine in self._engines))
+    async def _apply(self, config: Config) -> None:
+        """Serve another configuration; see `Reload`."""
+        await self._pools.change(config)
+        self._config = config
+
+    def hang_up(self) -> None:
+        """SIGHUP: read the configuration again."""
+        if not self._draining:
+            _ = self._tasks.spawn("reload", self.reload.reload("SIGHUP"))
 
     # -- handing over ------------------------------------------------------------------------------
 
@@ -223,13 +246,14 @@ class App:
         heavy = self._rest.heavy if self._rest is not None else None
         if heavy is not None:
             await heavy.idle()
-        await asyncio.gather(*(engine.drain() for engine in self._engines))
+        await asyncio.gather(*(engine.drain() for engine in self._pools.answering))
         if heavy is not None:
             await heavy.idle()
 
     def _waiting(self) -> Sequence[Engine | Heavy]:
         """Where callers wait."""
-        return self._engines if self._rest is None else [*self._engines, self._rest.heavy]
+        engines = self._pools.answering
+        return engines if self._rest is None else [*engines, self._rest.heavy]
 
     async def aclose(self) -> None:
         """Free everything; to be called after ``drain``, when nothing is under way."""
@@ -237,12 +261,7 @@ class App:
         for routes in (self._rest, self._grpc):
             if routes is not None:
                 await routes.aclose()
-        for watch in self._pools.watches:
-            await watch.aclose()
-        for catalogue in self._pools.catalogues:
-            await catalogue.aclose()
-        for engine in self._engines:
-            await engine.aclose()
+        await self._pools.aclose()
         if self.admin is not None:
             await self.admin.aclose()
         if self._heir is not None:
@@ -261,7 +280,12 @@ class App:
             return ["shutting down"]
         return [
             f"pool {engine.name!r}: no endpoint has answered its probe: "
-            + "; ".join(f"{endpoint.name}: {endpoint.last_error}" for endpoint in engine.scheduler.balancer.endpoints)
+            + "; ".join(
+                [
+                    *self._pools.faults(engine),
+                    *(f"{endpoint.name}: {endpoint.last_error}" for endpoint in engine.scheduler.balancer.endpoints),
+                ]
+            )
             for engine in self._engines
             if not engine.scheduler.balancer.any_up()
         ]
@@ -269,22 +293,29 @@ class App:
     def _ready(self) -> bool:
         return not self.not_ready()
 
+    def _tallies(self) -> Iterator[Tally]:
+        for result, count in self.reload.counts.items():
+            yield Tally("batchproxy_config_reloads", "Configurations read again.", {"result": result}, count)
+        yield from self._pools.tallies()
+
     def status(self) -> Mapping[str, Any]:
         """What the live page shows."""
         return {
             "version": __version__,
             "reasons": self.not_ready(),
+            "configuration": self.reload.status(),
             **status.status(self._engines, self.metrics),
         }
 
 
-def serve(config: Config, takeover: str | None = None) -> int:
+def serve(config: Config, takeover: str | None = None, origin: Origin | None = None) -> int:
     """Run the proxy until it is told to stop.
 
     Args:
         config: what to serve, and where.
         takeover: path of the Unix socket over which the listening sockets come from the process that serves until now,
             and go to the next one; None: there are no such processes.
+        origin: of the configuration, to read it again at SIGHUP and when its files change.
 
     Returns:
         0 after a clean stop; 1 where requests had to be dropped.
@@ -294,15 +325,16 @@ def serve(config: Config, takeover: str | None = None) -> int:
     """
     log.configure()
     sys.setswitchinterval(SWITCH_S)
-    return uvloop.run(_serve(config, takeover))
+    return uvloop.run(_serve(config, takeover, origin))
 
 
-async def _serve(config: Config, takeover: str | None) -> int:
+async def _serve(config: Config, takeover: str | None, origin: Origin | None) -> int:
     stops: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stops.put_nowait, signal.Signals(number).name)
     tasks = Tasks()
-    app = App(config, inherit(takeover, os.environ))
+    app = App(config, inherit(takeover, os.environ), origin)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.hang_up)
     try:
         await app.start()
         if takeover is not None:

@@ -104,3 +104,23 @@ def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
     """``did you mean 'x'?`` where one of ``known`` is close to ``word``, else ``otherwise``."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+Fingerprint = tuple[tuple[int, int, int] | None, ...]
+
+
+def fingerprint(paths: Iterable[str]) -> Fingerprint:
+    """What changes when one of these files does; a link is followed, which is what Kubernetes exchanges.
+
+    >>> fingerprint(["/nowhere"])
+    (None,)
+    """
+    return tuple(_fingerprint(path) for path in paths)
+
+
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -6,7 +6,8 @@ into their buckets many at a time; the library renders what was counted when it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
@@ -97,16 +98,39 @@ class Answered:
             self.seconds.count_noted()
 
 
+class Tally(NamedTuple):
+    """What somebody else has counted.
+
+    Attributes:
+        name: the metric's, without ``_total``.
+        text: its help.
+        labels: label to value.
+        value: the count.
+    """
+
+    name: str
+    text: str
+    labels: Mapping[str, str]
+    value: int
+
+
 class Metrics(Collector):
     """Counts what it observes, and reads the rest off the engines when asked.
 
     Args:
         engines: returns the engines that gauges are read from.
         buffered: returns the bytes of requests and answers that are held.
+        tallies: returns what others have counted.
     """
 
-    def __init__(self, engines: Callable[[], Iterable[Engine]], buffered: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        engines: Callable[[], Iterable[Engine]],
+        buffered: Callable[[], int] = lambda: 0,
+        tallies: Callable[[], Iterable[Tally]] = lambda: (),
+    ) -> None:
         self._engines = engines
+        self._tallies = tallies
         self._buffered = buffered
         self._requests: dict[tuple[str, str, str], Answered] = {}
         self._queue_seconds: dict[str, Histogram] = {}
@@ -213,6 +237,7 @@ class Metrics(Collector):
             for (model, verdict), count in canary.verdicts.items():
                 verdicts.add_metric([model, verdict.value], count)
         yield from (batches, verdicts)
+        yield from self._counted_by_others()
         yield from self._gauges()
         yield from self._limits()
         yield from self._costs()
@@ -248,6 +273,15 @@ class Metrics(Collector):
             retries.add_metric([engine.name, "made"], budget.made)
             retries.add_metric([engine.name, "refused"], budget.refused)
         return retries
+
+    def _counted_by_others(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily] = {}
+        for name, text, labels, value in self._tallies():
+            family = families.get(name)
+            if family is None:
+                family = families[name] = CounterMetricFamily(name, text, labels=list(labels))
+            family.add_metric(list(labels.values()), value)
+        yield from families.values()
 
     def _limits(self) -> Iterator[Metric]:
         labels = ["pool", "endpoint"]

@@ -1,208 +1,204 @@
-"""Pools become objects here: backends, an engine, and what the routes need to find models. Nothing listens yet."""
+"""All pools of a configuration: opened at the start, and exchanged while requests are answered. Nothing listens here.
+
+A new configuration is applied as a whole or not at all: whatever can be wrong is opened before anything is changed. A
+pool whose servers or models are others goes on as it is (`opening.Pool.goes_on_as`); one of another kind is replaced,
+and answers what it has taken before it is closed.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from batchproxy.backends import Embedded, Remote, open_backend
-from batchproxy.backends.onnx_versions import OnnxVersions, VersionPolicy
-from batchproxy.backends.servers import Options
-from batchproxy.backends.tfserving import TfServingBackend
-from batchproxy.backends.tls import ClientTls
-from batchproxy.backends.v2_server import V2Backend
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
-from batchproxy.core.errors import ConfigError
-from batchproxy.core.policy import Policies, Policy
-from batchproxy.core.raw import GRPC, REST
-from batchproxy.core.request import Version
-from batchproxy.core.shapes import ModelInfo
-from batchproxy.endpoints import Address, OnnxAddress, ServerAddress
-from batchproxy.engine import Engine, build_engine
-from batchproxy.frontends.directory import Directory, Served
-from batchproxy.frontends.elsewhere import ask_where_served
-from batchproxy.frontends.remote import RemoteModel, RemotePool
-from batchproxy.log import Notices
+from batchproxy.engine import Engine
+from batchproxy.frontends.directory import Directory
+from batchproxy.members import Listing
+from batchproxy.metrics import Tally
 from batchproxy.observe import Observer
+from batchproxy.opening import Pool, open_pool
+from batchproxy.tasks import Tasks
 from batchproxy.versions import VersionWatch
 from batchproxy.wire.budget import Budget
 
 logger = logging.getLogger("batchproxy.pools")
 
+RETIRE_S = 15.0
+"""How long a pool that was replaced still takes requests: of callers whose bodies were being read, or who waited for
+metadata, which servers are given 10 s to tell."""
 
-@dataclass(frozen=True, slots=True)
+
 class Pools:
     """Everything between the routes and the models.
-
-    Attributes:
-        engines: one a pool.
-        catalogues: one a pool of servers.
-        directory: which pool has which model.
-        watches: one a pool of ONNX models.
-    """
-
-    engines: Sequence[Engine]
-    catalogues: Sequence[Catalogue]
-    directory: Directory
-    watches: Sequence[VersionWatch]
-
-
-def open_pools(config: Config, observer: Observer, budget: Budget | None = None) -> Pools:
-    """Open every pool that a model refers to.
 
     Args:
         config: what to serve.
         observer: told of each call.
         budget: of the process, for what is held on the way to the models and back; left out, its own.
 
+    Attributes:
+        engines: one a pool; the same list for ever.
+        directory: which pool has which model.
+
     Raises:
         ConfigError: a model cannot be opened, or endpoints of one pool do not fit together.
     """
-    engines: list[Engine] = []
-    catalogues: list[Catalogue] = []
-    served: list[Served] = []
-    remotes: dict[str, RemotePool] = {}
-    watched: list[tuple[PoolConfig, Sequence[str], Engine]] = []
-    budget = budget or Budget(config.max_buffered_bytes)
-    for pool in config.pools:
-        models = [model for model in config.models if model.pool == pool.name]
-        if not models:
-            continue
-        if pool.remote:
-            remote = _open_remote(config, pool, models, observer, budget)
-            engines.append(remote.engine)
-            catalogues.append(remote.catalogue)
-            remotes |= {model.name: remote for model in models}
-        else:
-            engine, first = _open_embedded(config, pool, models, observer, budget)
-            engines.append(engine)
-            served += [Served(ModelInfo(model.name, first.version, first.signatures), engine) for model in models]
-            if isinstance(first, OnnxVersions):
-                watched.append((pool, [model.name for model in models], engine))
-    default = remotes.pop(EVERY_OTHER, None)
-    directory = Directory(served, remotes, default)
-    watches = [_watch(pool, names, engine, directory) for pool, names, engine in watched]
-    return Pools(engines, catalogues, directory, watches)
 
+    def __init__(self, config: Config, observer: Observer, budget: Budget | None = None) -> None:
+        self._observer = observer
+        self._budget = budget or Budget(config.max_buffered_bytes)
+        self._open: dict[str, Pool] = {
+            pool.name: open_pool(config, pool, models, self._observer, self._budget) for pool, models in _used(config)
+        }
+        self._retired: list[Pool] = []
+        self._tasks = Tasks()
+        self._changing = asyncio.Lock()
+        self.directory = Directory(())
+        self.engines: list[Engine] = []
+        for pool in self._open.values():
+            pool.publish(self.directory)
+        self._publish(())
 
-def _watch(pool: PoolConfig, names: Sequence[str], engine: Engine, directory: Directory) -> VersionWatch:
-    copies = [backend for backend in engine.backends.values() if isinstance(backend, OnnxVersions)]
-    try:
-        return VersionWatch(names, copies, engine, directory, pool.onnx.version_labels)
-    except ConfigError as error:
-        raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
+    @property
+    def catalogues(self) -> Sequence[Catalogue]:
+        """One a pool of servers."""
+        return [pool.remote.catalogue for pool in self._open.values() if pool.remote is not None]
 
+    @property
+    def watches(self) -> Sequence[VersionWatch]:
+        """One a pool of ONNX models."""
+        return [pool.watch for pool in self._open.values() if pool.watch is not None]
 
-def _engine(
-    config: Config,
-    pool: PoolConfig,
-    backends: Mapping[str, Embedded] | Mapping[str, Remote],
-    models: Sequence[ModelConfig],
-    observer: Observer,
-    budget: Budget,
-) -> Engine:
-    named = {model.name: model.policy() for model in models}
-    others = named.pop(EVERY_OTHER, None)
-    if pool.remote and others is None:
-        others = Policy(batching=False)  # calls that name no model are passed on, too
-    engine = build_engine(
-        pool.name,
-        backends,
-        Policies(named, others),
-        max_inflight=pool.max_inflight,
-        max_relayed=pool.max_relayed,
-        max_queued_bytes=pool.max_queued_bytes,
-        call_timeout_s=config.backend_timeout_s,
-        observer=observer,
-    )
-    engine.charge = budget.charge
-    return engine
+    @property
+    def answering(self) -> Sequence[Engine]:
+        """Those of pools that were replaced, too."""
+        return [*self.engines, *(pool.engine for pool in self._retired)]
 
+    def faults(self, engine: Engine) -> list[str]:
+        """What cannot be looked up for a pool at present, and why."""
+        members = self._open[engine.name].members
+        return [] if members is None else members.faults()
 
-def _open_embedded(
-    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer, budget: Budget
-) -> tuple[Engine, Embedded]:
-    """The pool's engine and one of its backends; an address given twice is two endpoints, numbered."""
-    backends: dict[str, Embedded] = {}
-    for address in pool.addresses():
-        url = address.name
-        number = sum(known == url or known.startswith(f"{url}#") for known in backends)
+    def tallies(self) -> Iterator[Tally]:
+        """What pools counted of servers that come and go."""
+        for name, pool in self._open.items():
+            if pool.members is None:
+                continue
+            for change, count in pool.members.changes.items():
+                labels = {"pool": name, "change": change}
+                yield Tally("batchproxy_endpoint_changes", "Endpoints added to pools and removed.", labels, count)
+            for watch in pool.members.watches:
+                labels = {"pool": name, "source": watch.name}
+                yield Tally("batchproxy_discovery_failures", "Look-ups that failed.", labels, watch.failures)
+
+    async def probe(self) -> None:
+        """Look up where there are servers, and ask everybody whether they are up."""
+        await asyncio.gather(*(pool.members.start() for pool in self._open.values() if pool.members is not None))
+        await asyncio.gather(*(engine.probe() for engine in self.engines))
+
+    async def start(self, config: Config) -> None:
+        """Go on probing and looking."""
+        for pool in self._open.values():
+            await pool.start(config.probe_interval_s, config.file_system_poll_wait_seconds)
+
+    # -- another configuration ---------------------------------------------------------------------
+
+    async def change(self, config: Config) -> None:
+        """Serve what another configuration says, from now on; nobody who was taken in is turned away.
+
+        Raises:
+            ConfigError: it cannot be served; all is as before.
+        """
+        async with self._changing:
+            used = _used(config)
+            kept = {
+                pool.name: (self._open[pool.name], pool, models)
+                for pool, models in used
+                if pool.name in self._open and self._open[pool.name].goes_on_as(pool, models)
+            }
+            listings = {
+                name: await asyncio.to_thread(Listing, name, pool.addresses())
+                for name, (former, pool, _) in kept.items()
+                if former.config.endpoints != pool.endpoints
+            }
+            for name in [name for name, listing in listings.items() if not _same_doors(kept[name][0], listing)]:
+                del kept[name], listings[name]
+            fresh = await self._prepare(config, [(pool, models) for pool, models in used if pool.name not in kept])
+            former = [pool for name, pool in self._open.items() if name not in kept]
+            for pool in former:
+                await pool.stop()
+            for pool, _, models in kept.values():
+                pool.take_over(models, config.backend_timeout_s)
+            self._open = {pool.name: kept[pool.name][0] if pool.name in kept else fresh[pool.name] for pool, _ in used}
+            for pool in fresh.values():
+                pool.publish(self.directory)
+            self._publish([model.name for pool in former for model in pool.models])
+            for pool in former:
+                self._retired.append(pool)
+                _ = self._tasks.spawn(f"retire-{pool.engine.name}", self._retire(pool, config.drain_timeout_s))
+            await self.start(config)
+            for name, listing in listings.items():
+                await kept[name][0].change_endpoints(kept[name][1], listing, self._budget)
+
+    async def _prepare(
+        self, config: Config, wanted: Sequence[tuple[PoolConfig, Sequence[ModelConfig]]]
+    ) -> dict[str, Pool]:
+        """Open pools, those that load models in a thread, and have them ready to answer."""
+        fresh: dict[str, Pool] = {}
         try:
-            backends[f"{url}#{number + 1}" if number else url] = _open(address, pool)
-        except ConfigError as error:
-            raise ConfigError(f"pool {pool.name!r}: {error.message}") from error
-    first, *others = backends.items()
-    for name, backend in others:
-        if (backend.version, backend.signatures) != (first[1].version, first[1].signatures):
-            raise ConfigError(
-                f"pool {pool.name!r}: {name} and {first[0]} are not the same model (version or signatures differ); "
-                "endpoints of one pool must be; put the other one into a pool of its own"
+            for pool, models in wanted:
+                arguments = (config, pool, models, self._observer, self._budget)
+                fresh[pool.name] = (
+                    open_pool(*arguments) if pool.remote else await asyncio.to_thread(open_pool, *arguments)
+                )
+                fresh[pool.name].check()
+        except BaseException:
+            for opened in fresh.values():
+                await opened.aclose()
+            raise
+        await asyncio.gather(*(pool.members.start() for pool in fresh.values() if pool.members is not None))
+        await asyncio.gather(*(pool.engine.probe() for pool in fresh.values()))
+        return fresh
+
+    def _publish(self, former: Sequence[str]) -> None:
+        """Let models be found where they are now, and those of ``former`` pools, which no pool has any more, not."""
+        remotes = {model.name: pool.remote for pool in self._open.values() if pool.remote for model in pool.models}
+        embedded = {model.name for pool in self._open.values() if not pool.remote for model in pool.models}
+        default = remotes.pop(EVERY_OTHER, None)
+        self.directory.change([name for name in former if name not in embedded], remotes, default)
+        self.engines[:] = [pool.engine for pool in self._open.values()]
+
+    async def _retire(self, pool: Pool, drain_timeout_s: float) -> None:
+        await asyncio.sleep(RETIRE_S)
+        drained = self._tasks.spawn(f"drain-{pool.engine.name}", pool.engine.drain())
+        if (await asyncio.wait([drained], timeout=drain_timeout_s))[1]:
+            logger.warning(
+                "pool %r: it was replaced, and %d requests were not answered in time",
+                pool.engine.name,
+                pool.engine.strand(),
             )
-    return _engine(config, pool, backends, models, observer, budget), first[1]
+        self._retired.remove(pool)
+        await pool.aclose()
+
+    async def aclose(self) -> None:
+        """Free everything."""
+        await self._tasks.aclose()
+        for pool in (*self._open.values(), *self._retired):
+            await pool.aclose()
 
 
-def _open(address: Address, pool: PoolConfig) -> Embedded:
-    if not isinstance(address, OnnxAddress):
-        return open_backend(address.name)
-    onnx = pool.onnx
-    policy = onnx.model_version_policy
-    return OnnxVersions(
-        address.path,
-        policy=VersionPolicy(policy.latest or 1, policy.specific, policy.all),
-        threads=onnx.threads,
-        providers=onnx.providers,
-        provider_options=onnx.provider_options,
-    )
+def open_pools(config: Config, observer: Observer, budget: Budget | None = None) -> Pools:
+    """Open every pool that a model refers to; see `Pools`."""
+    return Pools(config, observer, budget)
 
 
-def _open_remote(
-    config: Config, pool: PoolConfig, models: Sequence[ModelConfig], observer: Observer, budget: Budget
-) -> RemotePool:
-    addresses = [address for address in pool.addresses() if isinstance(address, ServerAddress)]
-    doors = _doors(pool, addresses)
-    habits = Habits(Notices(logger))
-    named = [model.name for model in models if model.name != EVERY_OTHER]
-    backends = {address.name: _server(address, pool, named, habits, budget) for address in addresses}
-    engine = _engine(config, pool, backends, models, observer, budget)
-    options = {  # what is not to be batched need not be read, either
-        model.name: RemoteModel(model.partition_by, model.batchable if model.batching else False) for model in models
-    }
-    others = options.pop(EVERY_OTHER, RemoteModel())
-
-    async def fetch(model: str, version: Version) -> ModelInfo:
-        return await ask_where_served(engine, lambda server: server.metadata(model, version))
-
-    return RemotePool(engine, Catalogue(fetch, engine.clock), doors, options, others, habits, addresses[0].v2)
+def _used(config: Config) -> list[tuple[PoolConfig, list[ModelConfig]]]:
+    """The pools that a model refers to, with their models."""
+    found = [(pool, [model for model in config.models if model.pool == pool.name]) for pool in config.pools]
+    return [(pool, models) for pool, models in found if models]
 
 
-def _server(
-    address: ServerAddress, pool: PoolConfig, models: Sequence[str], habits: Habits, budget: Budget
-) -> TfServingBackend | V2Backend:
-    tls = ClientTls(pool.tls.ca_file, pool.tls.cert_file, pool.tls.key_file, pool.tls.server_name)
-    options = Options(
-        grpc=address.grpc,
-        rest=f"https://{address.rest}" if address.rest_tls else address.rest,
-        grpc_tls=tls if address.grpc_tls else None,
-        rest_tls=tls,
-        static_headers=tuple(pool.static_headers.items()),
-        grpc_client=pool.grpc_client,
-        budget=budget,
-    )
-    return V2Backend(models, **options) if address.v2 else TfServingBackend(habits=habits, **options)
-
-
-def _doors(pool: PoolConfig, addresses: Sequence[ServerAddress]) -> frozenset[str]:
-    """The protocols of the pool's doors: any endpoint must be able to take any of its calls."""
-    kinds = {
-        frozenset(name for name, door in ((GRPC, address.grpc), (REST, address.rest)) if door is not None)
-        for address in addresses
-    }
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"pool {pool.name!r}: some endpoints have doors that others lack, so not every one could take every call; "
-            "give each the same doors, as in grpc://HOST:8500,http://HOST:8501"
-        )
-    return kinds.pop()
+def _same_doors(pool: Pool, listing: Listing) -> bool:
+    return pool.remote is not None and (pool.remote.doors, pool.remote.v2) == (listing.doors, listing.v2)

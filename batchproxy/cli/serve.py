@@ -32,6 +32,7 @@ from batchproxy.config import (
     require_models,
 )
 from batchproxy.core.errors import ConfigError
+from batchproxy.documents import fingerprint
 from batchproxy.endpoints import ServerAddress, parse
 
 BACKEND = "backend"
@@ -152,10 +153,12 @@ def run(args: argparse.Namespace) -> int:
     if args.version:
         print(version())
         return 0
+    paths = [path for path in (args.config, args.batching_parameters_file) if path]
+    seen = fingerprint(paths)
     config = from_flags(args, say=_say)
     from batchproxy import app  # noqa: PLC0415 - everything that serves, which a wrong flag need not load
 
-    return app.serve(config, args.takeover)
+    return app.serve(config, args.takeover, app.Origin(lambda: from_flags(args, say=_nothing), paths, seen))
 
 
 def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
@@ -290,6 +293,10 @@ def _door(address: str | None, default: str | None, host: str | None, port: int 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _nothing(note: str) -> None:
+    """What is to be said was said at the start."""
 
 
 def _say(note: str) -> None:

@@ -78,6 +78,15 @@ class Directory:
             for tell in self._listeners:
                 tell()
 
+    def change(self, gone: Iterable[str], remotes: Mapping[str, RemotePool], default: RemotePool | None) -> None:
+        """From now on these servers have these models; ``gone`` are embedded ones that are not there any more."""
+        self._remotes, self.default = dict(remotes), default
+        for name in gone:
+            self._models.pop(name, None)
+            self._newest.pop(name, None)
+        for tell in self._listeners:
+            tell()
+
     def on_change(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called whenever what was found here may not be found any longer: to forget what is kept."""
         self._listeners.append(tell)

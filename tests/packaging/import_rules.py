@@ -90,18 +90,27 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "catalogue", "endpoints", "engine", "tasks")),
     "app": Room(
         rooms=(
-            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "state", "status", "tasks",
-            "config", "endpoints", "__version__",
+            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "reload", "state", "status", "tasks",
+            "config", "documents", "endpoints", "__version__",
         ),
         packages=("uvloop",),
     ),
     "pools": Room(
         rooms=(
-            "core", "backends", "catalogue", "codecs.tfs_habits", "config", "endpoints", "engine",
-            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "observe", "versions",
-            "wire.budget",
+            "catalogue", "config", "engine", "frontends.directory", "members", "metrics", "observe", "opening", "tasks",
+            "versions", "wire.budget",
         )
     ),
+    "opening": Room(
+        rooms=(
+            "core", "backends", "catalogue", "codecs.tfs_grpc", "codecs.tfs_habits", "config", "endpoints", "engine",
+            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "members", "observe", "tasks",
+            "versions", "wire.budget",
+        ),
+        packages=("msgspec",),
+    ),
+    "reload": Room(rooms=("config", "core.errors", "documents"), packages=("msgspec",)),
+    "members": Room(rooms=("core", "backends", "discovery", "endpoints", "engine", "tasks")),
     "versions": Room(
         rooms=(
             "core", "backends.onnx", "backends.onnx_versions", "codecs.tfs_grpc", "engine", "frontends.directory",
@@ -133,7 +142,7 @@ ONLY = {
 }
 """Packages that only these rooms may import: both tables say so, and must go on to agree."""
 
-BUILDERS = ("app", "pools", "batcher", "client", "cli", "demo", "testing", "backends.__init__")
+BUILDERS = ("app", "pools", "opening", "batcher", "client", "cli", "demo", "testing", "backends.__init__")
 """Who constructs things; ``backends.__init__`` is the registry that opens what an endpoint names."""
 
 BUILT = {

@@ -34,10 +34,7 @@ async def opened(**document: Any) -> AsyncIterator[Pools]:
     try:
         yield pools
     finally:
-        for catalogue in pools.catalogues:
-            await catalogue.aclose()
-        for engine in pools.engines:
-            await engine.aclose()
+        await pools.aclose()
 
 
 async def test_embedded_models_are_served_under_their_names_by_one_engine_a_pool() -> None:

@@ -351,11 +351,15 @@ def test_run_serves_the_configuration(monkeypatch: pytest.MonkeyPatch, capsys: p
 
     served: list[tuple[Config, str | None]] = []
 
-    def serve(config: Config, takeover: str | None) -> int:
+    def serve(config: Config, takeover: str | None, origin: types.SimpleNamespace) -> int:
+        assert ([], (), config) == (origin.paths, origin.seen, origin.read())
         served.append((config, takeover))
         return 3
 
-    fake = types.SimpleNamespace(serve=serve)
+    def origin(read: object, paths: object, seen: object) -> types.SimpleNamespace:
+        return types.SimpleNamespace(read=read, paths=paths, seen=seen)
+
+    fake = types.SimpleNamespace(serve=serve, Origin=origin)
     monkeypatch.setitem(sys.modules, "batchproxy.app", fake)
     monkeypatch.setattr(batchproxy, "app", fake, raising=False)
     status = main(["serve", "--model=a=onnx:x", "--grpc_max_threads=3", "--takeover=/run/b"])
