@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, micro, onnx, outbound, real, remote, simulate, tables
+from benchmarks import e2e, kill, micro, onnx, outbound, real, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -30,9 +30,8 @@ def main() -> int:
     if sys.argv[1:2] == ["simulate"]:
         return simulate.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parser.add_argument(
-        "part", nargs="?", choices=["micro", "e2e", "remote", "outbound", "onnx", "real", "wire", "all"], default="all"
-    )
+    parts = ["micro", "e2e", "remote", "outbound", "onnx", "real", "wire", "kill", "all"]
+    parser.add_argument("part", nargs="?", choices=parts, default="all")
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
     args = parser.parse_args()
@@ -83,6 +82,12 @@ def main() -> int:
         print(outcome.text, end="\n\n")
         faulty += outcome.faults
         found["wire"] = outcome.figures
+    if args.part == "kill":  # not of "all": it takes minutes
+        killed = kill.measure(2 * seconds if args.quick else 4 * seconds, 2 if args.quick else 6, _progress("kill"))
+        _clear()
+        print("\n".join(killed.lines()), end="\n\n")
+        faulty += [("one of three servers killed", fault) for fault in killed.faults]
+        found["kill"] = asdict(killed)
     for name, fault in faulty:
         print(f"FAULT {name}: {fault}")
     if args.json:

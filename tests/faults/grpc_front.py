@@ -112,8 +112,9 @@ class GrpcFront(asyncio.Protocol):
         request = pb.PredictRequest.FromString(message)
         array, _ = tensor_proto.read(request.inputs["x"], "x", tensor_proto.MAX_ELEMENTS)
         rows = tuple(int(row) for row in np.atleast_1d(array))
-        fault = self._site.script.take(Call(request.model_spec.name, rows))
-        await self._site.pause(request.model_spec.name, fault)
+        call = Call(request.model_spec.name, rows)
+        fault = self._site.script.take(call)
+        await self._site.pause(call, fault)
         transport = self._transport
         if transport is None or stream not in self._calls:
             return

@@ -75,8 +75,9 @@ class RestFront(asyncio.Protocol):
     async def _predict(self, model: str, body: bytes) -> None:
         instances = json.loads(body)["instances"]
         rows = tuple(int(one["x"] if isinstance(one, dict) else one) for one in instances)
-        fault = self._site.script.take(Call(model, rows))
-        await self._site.pause(model, fault)
+        call = Call(model, rows)
+        fault = self._site.script.take(call)
+        await self._site.pause(call, fault)
         transport = self._transport
         if transport is None:
             return

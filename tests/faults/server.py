@@ -75,8 +75,9 @@ class Site:
         for transport in tuple(self.transports):
             reset(transport)
 
-    async def pause(self, model: str, fault: Fault | None) -> None:
+    async def pause(self, call: Call, fault: Fault | None) -> None:
         """Wait where the fault, or a test that holds the model, says so."""
+        model = call.model
         if model in self.held or fault in {Fault.SLOW, Fault.HANG}:
             self._count(model, 1)
             try:

@@ -12,12 +12,11 @@ import itertools
 import json
 import random
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,11 +24,12 @@ import numpy as np
 import uvloop
 
 from tests.faults.script import POISON
-from tests.proxy import ROOT, Proxy, started
+from tests.proxy import Proxy, started
 from tests.remote import predict_message
 from tests.soak.clients import Http1Client, Http2Client, LostError
 from tests.soak.judge import FIRST_ROW, Judge
 from tests.soak.storm import BACKEND_TIMEOUT_S, MAX_ROWS, RAGGED
+from tests.soak.victim import Victim
 
 T = TypeVar("T")
 
@@ -46,7 +46,6 @@ CONNECTIONS = 24
 """To servers, that may stay when nobody calls: gRPC's of both pools, and those that probes use."""
 
 SAMPLE_S = 2.0
-READY = re.compile(r"serving: rest (\S+) grpc (\S+)\n")
 
 
 @dataclass(frozen=True)
@@ -129,31 +128,9 @@ def _slope(samples: list[int]) -> float:
     return float(slope)
 
 
-class Victim:
-    """A server as a process that can be killed and started again on its ports."""
-
-    def __init__(self, seed: int, faults: float) -> None:
-        self._seed, self._faults = seed, faults
-        self.rest = self.grpc = "127.0.0.1:0"
-        self.start()
-
-    def start(self) -> None:
-        """Start it; returns when it serves."""
-        ports = [place.rpartition(":")[2] for place in (self.rest, self.grpc)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.server", str(self._seed), str(self._faults), *ports],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        found = READY.fullmatch(self._process.stdout.readline())
-        assert found is not None, "a server did not start"
-        self.rest, self.grpc = found.groups()
-        self._seed += 1
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-        self._process.communicate()
+def _words(seeds: Iterator[int], faults: float) -> tuple[float, float]:
+    """Of the next start of a server."""
+    return next(seeds), faults
 
 
 @contextmanager
@@ -161,7 +138,8 @@ def _site(plan: Plan) -> Iterator[tuple[Proxy, list[Victim]]]:
     with ExitStack() as stack:
         victims = []
         for number in range(SERVERS):
-            victims.append(Victim(1000 * plan.seed + 100 * number, plan.faults))
+            seeds = itertools.count(1000 * plan.seed + 100 * number)
+            victims.append(Victim("storm", partial(_words, seeds, plan.faults)))
             stack.callback(victims[-1].kill)
         pools = [
             {"name": "both", "endpoints": [{"rest": one.rest, "grpc": one.grpc} for one in victims]},

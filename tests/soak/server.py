@@ -1,4 +1,7 @@
-"""A bad server as a process: ``python -m tests.soak.server SEED RATE REST_PORT GRPC_PORT``; it serves until killed."""
+"""A server as a process, which serves until it is killed: one that fails, or one that has a cost and never fails.
+
+``python -m tests.soak.server storm REST_PORT GRPC_PORT SEED RATE``, or ``... lane REST_PORT GRPC_PORT ALPHA_S BETA_S``.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ import sys
 
 import uvloop
 
-from tests.soak.storm import SlowSite, Storm
+from tests.faults.server import Site
+from tests.soak.storm import LaneSite, SlowSite, Storm
 
 
-async def serve(seed: int, rate: float, rest: int, grpc: int) -> None:
-    """Serve for ever.
+def site_of(kind: str, first: str, second: str) -> Site:
+    """A site by the command's words."""
+    if kind == "storm":
+        return SlowSite(Storm(int(first), float(second)))
+    return LaneSite(Storm(0, 0.0), float(first), float(second))
 
-    Args:
-        seed: of its faults.
-        rate: share of calls that meet one.
-        rest: port; 0: any.
-        grpc: likewise.
-    """
-    site = SlowSite(Storm(seed, rate))
-    site.ports = {"rest": rest, "grpc": grpc}
+
+async def serve(words: list[str]) -> None:
+    """Serve for ever."""
+    kind, rest, grpc, first, second = words
+    site = site_of(kind, first, second)
+    site.ports = {"rest": int(rest), "grpc": int(grpc)}
     await site.listen()
     print(f"serving: rest 127.0.0.1:{site.ports['rest']} grpc 127.0.0.1:{site.ports['grpc']}", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    uvloop.run(serve(sys.argv[1:]))

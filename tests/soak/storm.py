@@ -64,5 +64,25 @@ class Storm:
 class SlowSite(Site):
     """A site with a clock: calls take their time."""
 
-    async def pause(self, model: str, fault: Fault | None) -> None:
+    async def pause(self, call: Call, fault: Fault | None) -> None:
         await asyncio.sleep({Fault.SLOW: SLOW_S, Fault.HANG: HANG_S}.get(fault, SERVICE_S) if fault else SERVICE_S)
+
+
+class LaneSite(Site):
+    """A site that runs one call at a time, which takes ``alpha_s + beta_s * rows``.
+
+    Args:
+        script: as of ``Site``.
+        alpha_s: of a call.
+        beta_s: of a row.
+    """
+
+    def __init__(self, script: Storm, alpha_s: float, beta_s: float) -> None:
+        super().__init__(script)
+        self._cost = alpha_s, beta_s
+        self._lane = asyncio.Lock()
+
+    async def pause(self, call: Call, fault: Fault | None) -> None:
+        alpha_s, beta_s = self._cost
+        async with self._lane:
+            await asyncio.sleep(alpha_s + beta_s * len(call.rows))

@@ -8,7 +8,7 @@ from tests.faults.script import POISON
 from tests.soak.judge import FIRST_ROW, NEVER, Judge
 from tests.soak.run import CONNECTIONS, Plan, soak
 
-SECONDS = 30.0
+SECONDS = 24.0
 GROWTH_KIB = 32 << 10
 """Of the proxy's memory in the second half of so short a time: a request held for ever would be some 2 KiB."""
 
