@@ -263,6 +263,16 @@ class Metrics(Collector):
                 ejected.add_metric([engine.name, endpoint.name], int(endpoint.out))
         yield from (queued, nbytes, buffered, in_flight, up, ejected)
         yield self._retries()
+        yield self._quarantined()
+
+    def _counted_by_others(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily] = {}
+        for name, text, labels, value in self._tallies():
+            family = families.get(name)
+            if family is None:
+                family = families[name] = CounterMetricFamily(name, text, labels=list(labels))
+            family.add_metric(list(labels.values()), value)
+        yield from families.values()
 
     def _retries(self) -> Metric:
         retries = CounterMetricFamily(
@@ -274,14 +284,17 @@ class Metrics(Collector):
             retries.add_metric([engine.name, "refused"], budget.refused)
         return retries
 
-    def _counted_by_others(self) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily] = {}
-        for name, text, labels, value in self._tallies():
-            family = families.get(name)
-            if family is None:
-                family = families[name] = CounterMetricFamily(name, text, labels=list(labels))
-            family.add_metric(list(labels.values()), value)
-        yield from families.values()
+    def _quarantined(self) -> Metric:
+        lanes: dict[str, int] = {}
+        for engine in self._engines():
+            for lane in engine.scheduler.quarantined():
+                lanes[lane.key.model] = lanes.get(lane.key.model, 0) + 1
+        family = GaugeMetricFamily(
+            "batchproxy_quarantined_lanes", "Lanes whose batches are smaller since some were refused.", labels=["model"]
+        )
+        for model, count in lanes.items():
+            family.add_metric([model], count)
+        return family
 
     def _limits(self) -> Iterator[Metric]:
         labels = ["pool", "endpoint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from batchproxy.core.balancer import Endpoint
+from batchproxy.core.balancer import NAMED, Endpoint
 from batchproxy.core.learned import Learned, learned
 from batchproxy.engine import Engine
 from batchproxy.metrics import Metrics
@@ -37,6 +37,11 @@ def _model(name: str, rows: int, engine: Engine, metrics: Metrics) -> Mapping[st
         "pool": engine.name,
         "max_batch_rows": engine.policies[name].max_batch_rows,
         "queued_rows": rows,
+        "quarantine": [
+            {"signature": lane.key.signature, "max_rows": lane.cap, "clean_left": lane.clean_left}
+            for lane in engine.scheduler.quarantined()
+            if lane.key.model == name
+        ][:NAMED],
         "released": metrics.released(name),
         **metrics.summary(name),
     }

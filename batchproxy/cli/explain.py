@@ -134,6 +134,12 @@ def _model(model: Mapping[str, Any], endpoints: Sequence[Mapping[str, Any]]) -> 
         for known in endpoint["learned"]:
             if endpoint["pool"] == model["pool"] and known["model"] == name:
                 yield f"  On {endpoint['name']} {_cost(known)}"
+    for lane in model.get("quarantine", ()):
+        left, rows = lane["clean_left"], lane["max_rows"]
+        yield (
+            f"  Some batches of {lane['signature']!r} were refused: at most {rows} of its rows ride together until "
+            f"{_many(left, 'clean batch')} {'has' if left == 1 else 'have'} passed."
+        )
     yield f"  {_released(model['released'])}"
 
 

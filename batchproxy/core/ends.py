@@ -108,7 +108,14 @@ class Ends:
                 self._lanes.rank(quarantined)  # it may be full now
                 self._notice(f"model {batch.key.model!r}: the backend took {sent} rows at a time, but not more")
         elif batch.merged and batch.family is None and (lane := self._lanes.find(batch.key)) is not None:
+            was_left = lane.clean_left
             lane.note(bad=False)
+            if was_left and not lane.clean_left:
+                model, version, signature = batch.key.target
+                self._notice(
+                    f"model {model!r}, version {version}, {signature!r}: 32 good batches have passed; "
+                    f"up to {lane.cap} rows ride together again"
+                )
             if not lane.live:
                 self._lanes.rank(lane)  # it may be forgotten, now that it remembers nothing
 

@@ -351,6 +351,11 @@ class Lane:
         return lowered
 
     @property
+    def clean_left(self) -> int:
+        """Clean calls that are to pass before its cap is whole again; 0: it is in no quarantine."""
+        return self._clean_left
+
+    @property
     def forgettable(self) -> bool:
         """Empty, and nothing remembered that a new lane would not know."""
         return not self.live and not self._history and not self._clean_left

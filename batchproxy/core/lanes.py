@@ -198,6 +198,10 @@ class Lanes:
         item = self._unripe.first()
         return None if item is None else item[0]
 
+    def quarantined(self) -> Iterator[Lane]:
+        """Those whose cap is lowered until clean calls have passed."""
+        return (lane for lane in self._lanes.values() if lane.clean_left)
+
     @property
     def rows(self) -> int:
         """Rows that wait."""

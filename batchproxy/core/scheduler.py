@@ -375,6 +375,10 @@ class Scheduler:
         """Bytes of the requests that wait in lanes."""
         return self._lanes.nbytes
 
+    def quarantined(self) -> Iterator[Lane]:
+        """Lanes whose batches are smaller for a while, since some were refused."""
+        return self._lanes.quarantined()
+
     def queued_rows(self) -> dict[str, int]:
         """Model name to rows that wait in its lanes."""
         return {name: book.rows for name, book in self._lanes.books.items()}

@@ -109,6 +109,7 @@ async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -
         "endpoint_up",
         "endpoint_ejected",
         "retries_total",
+        "quarantined_lanes",
         "backend_calls_total",
     ):
         assert f"# TYPE batchproxy_{name} " in text

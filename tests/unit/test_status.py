@@ -42,3 +42,17 @@ async def test_models_endpoints_and_what_was_learned() -> None:
     assert 10.0 < known["one_ms"] < known["mean_ms"] < 19.0
     assert known["gain_low"] <= known["gain"] <= known["gain_high"]
     assert [] == second["learned"]
+
+
+async def test_quarantine_is_shown() -> None:
+    """Which signature, how many rows still ride together, and for how long."""
+    engine = build_engine("p", {"e": FakeBackend()}, {"m": Policy(max_batch_rows=8), "n": Policy()})
+    lane = engine.scheduler._lanes.lane(BatchKey("m", 1, "s"))
+    lane.note(bad=True)
+    lane.note(bad=True)
+    metrics = Metrics(lambda: [engine])
+    models = status([engine], metrics)["models"]
+    await engine.aclose()
+
+    assert [[{"signature": "s", "max_rows": 4, "clean_left": 32}], []] == [model["quarantine"] for model in models]
+    assert b'batchproxy_quarantined_lanes{model="m"} 1.0' in metrics.render()

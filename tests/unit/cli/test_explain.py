@@ -204,3 +204,22 @@ def test_nobody_answers(say: Callable[..., tuple[int, str, str]], admin: str, ex
 
     assert (2, "", 1) == (status, out, err.count("\n"))
     assert expected in err
+
+
+def test_who_is_left_out_and_which_lanes_ride_in_small_batches() -> None:
+    """Both are for a while."""
+    out = an_endpoint(ejected=True, last_error="5 calls in a row failed, the last with INTERNAL")
+    lanes = [
+        {"signature": "serving_default", "max_rows": 32, "clean_left": 12},
+        {"signature": "other", "max_rows": 1, "clean_left": 1},
+    ]
+    lines = said([a_model(quarantine=lanes)], [out])
+
+    assert "tf-0 is not used now: 5 calls in a row failed, the last with INTERNAL" == lines[0]
+    assert (
+        "  Some batches of 'serving_default' were refused: at most 32 of its rows ride together until 12 clean batches "
+        "have passed."
+    ) == lines[-3]
+    assert (
+        "  Some batches of 'other' were refused: at most 1 of its rows ride together until 1 clean batch has passed."
+    ) == lines[-2]

@@ -295,3 +295,25 @@ def test_what_a_backend_took_counts_with_its_padding() -> None:
 
     play.submit(*(more := requests(6))).expect_dispatch(more[:4])
     assert ["model 'm': the backend took 4 rows at a time, but not more"] == play.notices
+
+
+def test_quarantine_begins_and_ends_with_a_line_and_can_be_seen() -> None:
+    """After 32 clean batches its lane is as before."""
+    play = one_slot()
+    for _ in range(2):
+        bad = requests(2)
+        play.submit(*bad).expect_dispatch(bad).settle(REJECTED)
+        for request in bad:
+            play.expect_dispatch([request]).settle(OK)
+    seen = [(lane.cap, lane.clean_left) for lane in play.scheduler.quarantined()]
+    for left in range(32, 0, -1):
+        assert [left] == [lane.clean_left for lane in play.scheduler.quarantined()]
+        (good,) = requests(1)
+        play.submit(good).expect_dispatch([good]).settle(OK)
+
+    assert [(32, 32)] == seen
+    assert [] == list(play.scheduler.quarantined())
+    assert (
+        "model 'm', version 1, 'serving_default': 32 good batches have passed; up to 64 rows ride together again"
+        == (play.notices[-1])
+    )
