@@ -26,7 +26,7 @@ from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_grpc import V2GrpcRoutes
+from batchproxy.frontends.v2_grpc import V2Grpc
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -97,7 +97,7 @@ class GrpcRoutes:
         self._clock = clock
         self._terms = None if priority_header is None else Terms(priority_header=priority_header)
         self._tasks = Tasks()
-        self._v2 = V2GrpcRoutes(directory, observer, clock, self._terms, self._tasks, ready)
+        self._v2 = V2Grpc(directory, observer, clock, self._terms, self._tasks, ready)
         self._documents: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,

@@ -25,7 +25,7 @@ from batchproxy.frontends.remote import RemotePool
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, below_the_api, our_error
 from batchproxy.frontends.rest_relay import RELAYED, RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_rest import V2RestRoutes
+from batchproxy.frontends.v2_rest import V2Rest
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -70,7 +70,7 @@ class RestRoutes:
         directory.on_change(self._templates.forget)
         self._relay = RestRelay(self._templates, self._recorder)
         self._tasks = Tasks()
-        self._v2 = V2RestRoutes(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
+        self._v2 = V2Rest(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
 
     def handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, respond: Respond

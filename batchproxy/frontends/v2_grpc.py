@@ -60,7 +60,7 @@ class _ErrorsOnly:
         return our_error(error)
 
 
-class V2GrpcRoutes:
+class V2Grpc:
     """Answers the protocol's unary methods: from an embedded model, or by servers of any protocol.
 
     Args:

@@ -81,7 +81,7 @@ class _ErrorsOnly:
         return error_answer(error)
 
 
-class V2RestRoutes:
+class V2Rest:
     """Answers the protocol's REST API: from an embedded model, or by servers of any protocol.
 
     Args:
