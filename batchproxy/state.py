@@ -24,7 +24,7 @@ from batchproxy.log import Notices
 
 logger = logging.getLogger("batchproxy.state")
 
-FORMAT = 1
+FORMAT = 2
 """Of the document; a file of another one is ignored."""
 
 NAME = "batchproxy-state.json"
@@ -62,7 +62,9 @@ class StateFile:
             return
         faults: list[str] = []
         for engine in self._engines:
-            endpoints = _within(_within(pools, engine.name), "endpoints")
+            pool = _within(pools, engine.name)
+            endpoints = _within(pool, "endpoints")
+            faults += engine.scheduler.sizes.restore(_within(pool, "models"))
             for endpoint in engine.scheduler.balancer.endpoints:
                 entry = _within(endpoints, endpoint.name)
                 if entry is not None:
@@ -89,7 +91,7 @@ class StateFile:
         pools: dict[str, Any] = {}
         for engine in self._engines:
             endpoints = {endpoint.name: await remember(endpoint) for endpoint in engine.scheduler.balancer.endpoints}
-            pools[engine.name] = {"endpoints": endpoints}
+            pools[engine.name] = {"endpoints": endpoints, "models": engine.scheduler.sizes.state()}
         try:
             await asyncio.to_thread(self._write, {"format": FORMAT, "pools": pools})
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any
 
 from batchproxy.core.balancer import NAMED, Endpoint
@@ -32,10 +33,15 @@ def _queued(engine: Engine) -> Mapping[str, int]:
 
 
 def _model(name: str, rows: int, engine: Engine, metrics: Metrics) -> Mapping[str, Any]:
+    sizes = engine.scheduler.sizes
+    objective_s = sizes.objective_s(name)
     return {
         "name": name,
         "pool": engine.name,
-        "max_batch_rows": engine.policies[name].max_batch_rows,
+        "max_batch_rows": sizes.rows(name),
+        "declared_rows": engine.policies[name].max_batch_rows,
+        "rounded": sizes.rounded(name),
+        "objective_ms": 1000 * objective_s if objective_s < inf else None,
         "queued_rows": rows,
         "quarantine": [
             {"signature": lane.key.signature, "max_rows": lane.cap, "clean_left": lane.clean_left}
@@ -79,6 +85,8 @@ def _learned(known: Learned) -> Mapping[str, Any]:
         "one_ms": 1000 * known.seconds(1),
         "mean_ms": 1000 * known.seconds(known.rows),
         "noise": known.noise,
+        "p95_ms": 1000 * known.seconds(known.rows) * known.p95,
+        "unit": known.unit,
         "gain": known.gain,
         "gain_low": known.low,
         "gain_high": known.high,

@@ -128,8 +128,8 @@ def _endpoint(endpoint: Mapping[str, Any]) -> str:
 
 
 def _model(model: Mapping[str, Any], endpoints: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    name, most = model["name"], model["max_batch_rows"]
-    yield f"{name}: {_many(model['requests'], 'request')}, of {most} rows a batch at most"
+    yield f"{model['name']}: {_many(model['requests'], 'request')}, {_sizes(model)}"
+    name = model["name"]
     for endpoint in endpoints:
         for known in endpoint["learned"]:
             if endpoint["pool"] == model["pool"] and known["model"] == name:
@@ -143,15 +143,34 @@ def _model(model: Mapping[str, Any], endpoints: Sequence[Mapping[str, Any]]) -> 
     yield f"  {_released(model['released'])}"
 
 
+def _sizes(model: Mapping[str, Any]) -> str:
+    most, declared = model["max_batch_rows"], model["declared_rows"]
+    learned = f" (learned; {declared} at first)" if most != declared else ""
+    rounded = ", rounded up to powers of two, since it compiles each size" if model["rounded"] else ""
+    objective = model["objective_ms"]
+    wanted = (
+        f; answers are wanted within {_ms(objective)}, so none is larger than that allows" if objective else ""
+    )
+    return f"of {most:,} rows a batch at most{learned}{rounded}{wanted}"
+
+
+COUNTED = {"bytes": ", told by the bytes of its rows", "padded": ", told by its longest row"}
+"""How what a batch costs is told where its rows are of different lengths."""
+
+
 def _cost(known: Mapping[str, Any]) -> str:
     rows = known["mean_rows"]
-    one, noise = f"a row alone takes {_ms(known['one_ms'])}", f"give or take {_percent(known['noise'])}"
+    one = f"a row alone takes {_ms(known['one_ms'])}"
+    noise = f"give or take {_percent(known['noise'])}{COUNTED.get(known['unit'], '')}"
     if rows < 1.05:  # a mean that reads as one
         return f"{one}, {noise}; its batches have one row, so there was nothing to gain."
     low, high = known["gain_low"], known["gain_high"]
     gain = f"multiplies the rows per second by {_times(known['gain'])} (between {_times(low)} and {_times(high)})"
     verdict = "" if low > 1.0 else ", or perhaps by nothing: too few sizes were seen to be sure"
-    return f"{one}, a batch of {rows:.1f} rows, the mean, {_ms(known['mean_ms'])}, {noise}: batching {gain}{verdict}."
+    batch = (
+        f"a batch of {rows:.1f} rows, the mean, {_ms(known['mean_ms'])}, and 95 of 100 at most {_ms(known['p95_ms'])}"
+    )
+    return f"{one}, {batch}, {noise}: batching {gain}{verdict}."
 
 
 def _released(released: Mapping[str, int]) -> str:

@@ -131,6 +131,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             of every input and output open. False: it never does. None: its metadata is asked (R5).
         max_batch_rows: left out, a batch has 64 rows at first, and more while that pays; never more where a request
             may not be run twice, since a server may find it too large.
+        slo_ms: milliseconds within which answers are wanted; 0: nobody said.
         canary_every: of so many batches one is checked for rows that influence each other; 0: none.
         partition_by: headers that callers must agree in to share a call, which carries them on. In lower case.
             Callers that agree are one tenant, and tenants of a pool take turns.
@@ -141,6 +142,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_batch_rows: Count | None = None
     max_batch_bytes: Bytes = 64 * 2**20
     max_delay_ms: Delay = 0.0
+    slo_ms: Delay = 0.0
     max_queued_rows: Count = 8192
     allowed_batch_sizes: tuple[Count, ...] = ()
     batching: bool = True
@@ -162,6 +164,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             grows=self.max_batch_rows is None and self.idempotent and not self.allowed_batch_sizes,
             max_batch_bytes=self.max_batch_bytes,
             max_delay_s=self.max_delay_ms / 1000,
+            slo_s=self.slo_ms / 1000,
             max_queued_rows=self.max_queued_rows,
             allowed_batch_sizes=self.allowed_batch_sizes,
             batching=self.batching,

@@ -96,6 +96,20 @@ class Cap:
         self.most = self.rows = self._settled = max(self._declared, passed)
         return True
 
+    def state(self) -> dict[str, int]:
+        """What is to outlive a restart, as plain numbers."""
+        return {"rows": self._settled, "most": self.most}
+
+    def restore(self, rows: int, most: int) -> None:
+        """Go on where another one was, as far as what is configured allows."""
+        self.most = max(min(most, self.most), self._declared)
+        self.rows = self._settled = max(1, min(rows, self.most))
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is not as it was declared."""
+        return self._settled != self._declared
+
     def round(self) -> None:
         """Begin again, with powers of two: what was tried while sizes were compiled says nothing."""
         self.most = power(self.most)

@@ -17,6 +17,8 @@ from math import inf
 from operator import attrgetter
 
 from batchproxy.core.cap import CEILING, Cap, power
+from batchproxy.core.cost import Cost
+from batchproxy.core.objective import Objective
 from batchproxy.core.pace import EARLY
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST
@@ -65,11 +67,12 @@ class Book:
     Attributes:
         cap: rows of a batch at most, as learned.
         configured: the policy before its batches were rounded.
+        objective: how long answers may take.
         rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
         tried: whether other caps are tried out: not where the sizes of batches were configured.
     """
 
-    __slots__ = ("cap", "configured", "max_rows", "policy", "rounded", "rows", "tried", "waiting")
+    __slots__ = ("cap", "configured", "max_rows", "objective", "policy", "rounded", "rows", "tried", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.rows = 0
@@ -80,9 +83,15 @@ class Book:
         """The policy is another one now, so what was learned of the cap counts no more; what waits stays."""
         self.configured = self.policy = policy
         self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
+        self.objective = Objective(policy.slo_s)
         self.rounded = False
         self.tried = not policy.allowed_batch_sizes
         self.max_rows = policy.max_queued_rows
+
+    @property
+    def learned(self) -> bool:
+        """Whether its batches may have other rows than was configured."""
+        return self.rounded or (self.tried and self.cap.learned)
 
     def add(self, rows: int, nbytes: int) -> None:
         """More of this model waits, or less."""
@@ -98,7 +107,7 @@ class Lane:
         rows: rows of the live entries.
         nbytes: their bytes.
         live: the live entries.
-        cap: rows a merged call may have now; halved while the lane is in quarantine.
+        cap: rows a merged call may have now; halved while in quarantine, fewer where answers would come too late.
         max_bytes: bytes it may have.
         row_s: seconds that a row which waits here keeps the pool busy; 0 while that is not known.
         batch_s: seconds that a batch takes from leaving to its answer, likewise.
@@ -107,7 +116,8 @@ class Lane:
     """
 
     __slots__ = (
-        *("_clean_left", "_entries", "_fifo", "_handicap", "_history", "_last", "_sorted", "book", "cap", "key"),
+        *("_bound", "_clean_left", "_entries", "_fifo", "_free", "_handicap", "_history", "_last", "_sorted", "book"),
+        *("cap", "key"),
         *("batch_s", "live", "max_bytes", "nbytes", "order", "row_s", "rows", "ticket"),
     )
 
@@ -115,7 +125,7 @@ class Lane:
         self.key = key
         self.book = book
         policy = book.policy
-        self.cap = book.cap.rows
+        self.cap = self._free = self._bound = book.cap.rows
         self.max_bytes = policy.max_batch_bytes
         self.rows = 0
         self.nbytes = 0
@@ -317,22 +327,48 @@ class Lane:
         if not bad and self._clean_left:
             self._clean_left -= 1
             if not self._clean_left:
-                self.cap = self.book.cap.rows
+                self._allow(self.book.cap.rows)
         return False
+
+    def _allow(self, rows: int) -> None:
+        """A batch may have so many rows, if its answers come in time."""
+        if self._bound >= self._free:  # nothing was bounded
+            self._bound = max(rows, self._bound)
+        self._free = rows
+        self.cap = min(rows, self._bound)
+
+    def bind(self, cost: Cost, patience: float) -> int:
+        """Rows that a batch may have which leaves now: no more than can be answered in time.
+
+        Args:
+            cost: of the batch.
+            patience: how long its most urgent caller waits in all, in seconds.
+        """
+        objective = self.book.objective
+        objective.seen(patience)
+        rows = objective.rows(cost, self._free)
+        if rows >= self._free:
+            self._bound = self._free
+        else:
+            self._bound = max(
+                (size for size in self.book.policy.allowed_batch_sizes if size <= rows), default=int(rows)
+            )
+        self.cap = min(self._free, self._bound)
+        return self.cap
 
     def fit(self) -> bool:
         """The model's cap changed: take it over, unless in quarantine; returns whether that is fewer rows."""
         if self._clean_left:
             return False
-        lowered = self.book.cap.rows < self.cap
-        self.cap = self.book.cap.rows
-        return lowered
+        before = self.cap
+        self._allow(self.book.cap.rows)
+        return self.cap < before
 
     def begin(self) -> None:
         """The model's policy is another one: those who wait keep their order."""
         policy = self.book.policy
         texts = any(entry.request.raw is not None and entry.request.raw.protocol == REST for entry in self)
-        self.cap = self.book.cap.rows
+        self._allow(self.book.cap.rows)
         self.max_bytes = min(policy.max_batch_bytes, MAX_TEXT_BYTES) if texts else policy.max_batch_bytes
         self._handicap = AGING_S * policy.priority
         self._clean_left = 0
@@ -340,13 +376,13 @@ class Lane:
     def round(self) -> bool:
         """The model's batches are rounded from now on; returns whether it may have fewer rows."""
         before = self.cap
-        self.cap = power(before) if self._clean_left else self.book.cap.rows
+        self._allow(power(self._free) if self._clean_left else self.book.cap.rows)
         return self.cap < before
 
     def lower_cap(self, rows: int) -> bool:
         """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is fewer."""
         lowered = rows < self.cap
-        self.cap = min(self.cap, rows)
+        self._allow(min(self._free, rows))
         self._clean_left = MEMORY_BATCHES
         return lowered
 

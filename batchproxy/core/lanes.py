@@ -48,7 +48,7 @@ class Lanes:
         request = entry.request
         key = request.key
         lane = self._lanes.get(key)
-        book = self._book(key.model) if lane is None else lane.book
+        book = self.book(key.model) if lane is None else lane.book
         if (
             book.rows + (request.rows or 0) > book.max_rows
             or self.waiting.nbytes + request.nbytes > self._max_queued_bytes
@@ -87,19 +87,20 @@ class Lanes:
         """The lane of a key, made where there is none."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self._book(key.model))
+            lane = self._lanes[key] = Lane(key, self.book(key.model))
         return lane
 
-    def _book(self, model: str) -> Book:
+    def book(self, model: str) -> Book:
+        """That of a model, made where there is none."""
         book = self.books.get(model)
         if book is None:
             book = self.books[model] = Book(self._policies[model], self.waiting)
         return book
 
-    def judge_cap(self, model: str, cost: Cost, rate: float) -> None:
-        """Full batches of a model were worked off at ``rate`` rows a second: its lanes may have more or fewer now."""
+    def judge_cap(self, model: str, cap: int, cost: Cost, rate: float) -> None:
+        """Full batches of ``cap`` rows were worked off at ``rate`` rows a second: the model may have others now."""
         book = self.books[model]
-        if book.tried and book.cap.judge(cost, rate):
+        if book.tried and cap >= book.cap.rows and book.cap.judge(cost, rate):
             for lane in self._lanes.values():
                 if lane.book is book and lane.fit():
                     self.rank(lane)
@@ -107,7 +108,7 @@ class Lanes:
     def reconfigure(self, policies: Rounded) -> None:
         """Take other policies over: those that wait go by them from now on, in the order in which they were."""
         for model in policies:
-            self._book(model)
+            self.book(model)
         changed = [model for model, book in self.books.items() if book.configured != policies.configured(model)]
         for model in changed:
             policies.forget(model)
@@ -119,7 +120,7 @@ class Lanes:
 
     def round(self, model: str) -> None:
         """The batches of a model are rounded up to powers of two from now on: its policy says so already."""
-        book = self.books[model]
+        book = self.book(model)
         book.policy = self._policies[model]
         book.rounded = True
         book.cap.round()

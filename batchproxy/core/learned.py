@@ -21,6 +21,8 @@ class Learned:
         alpha: seconds that a batch takes whatever its rows.
         beta: seconds that a row adds.
         noise: mean of the absolute logarithm of time over prediction; 0.08 is 8 %.
+        p95: time over prediction that 95 of 100 batches stay under.
+        unit: what most batches are counted in: rows, bytes or padded (see `units`).
         gain: rows a second in batches of ``rows``, over rows a second one by one.
         low: what ``gain`` is at least, with 95 % confidence.
         high: what it is at most.
@@ -33,6 +35,8 @@ class Learned:
     alpha: float
     beta: float
     noise: float
+    p95: float
+    unit: str
     gain: float
     low: float
     high: float
@@ -68,5 +72,6 @@ def _together(model: str, costs: Sequence[Cost]) -> Learned:
     low = gain * mean(least / known for known, least, _ in bounds)
     high = gain * mean(most / known for known, _, most in bounds)
     samples = sum(cost.samples for cost in costs)
-    noise = mean(cost.noise for cost in costs)
-    return Learned(model, batches, samples, rows, alpha, beta, noise, gain, low, high)
+    noise, p95 = mean(cost.noise for cost in costs), mean(cost.p95 for cost in costs)
+    unit = max(costs, key=lambda cost: cost.batches).units.unit.value
+    return Learned(model, batches, samples, rows, alpha, beta, noise, p95, unit, gain, low, high)

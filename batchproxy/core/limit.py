@@ -161,7 +161,7 @@ class Limit:
         """Full batches in flight: fewer where callers are in a hurry, who would wait for each other at the endpoint."""
         if patience == math.inf or not cost.known:
             return self.full
-        each = cost.seconds(cap) * (1.0 + cost.sigma) / self.ceiling
+        each = cost.seconds(cap) * cost.p90 / self.ceiling
         return min(self.full, max(self.partial, int(HURRY * patience / each)))
 
     def at_most(self, cap: int) -> int:
@@ -169,8 +169,8 @@ class Limit:
         return min(cap, max(1, round(self._in_doubt.mean_rows))) if self.draining and self._in_doubt else cap
 
     def lead(self, cost: Cost, rows: int) -> float:
-        """Seconds until a batch sent now is answered, but for one in ten or so; 0 where nothing is known."""
-        return self.finish(cost, rows) * (1.0 + cost.sigma)
+        """Seconds until a batch sent now is answered, but for one in ten; 0 where nothing is known."""
+        return self.finish(cost, rows) * cost.p90
 
     def finish(self, cost: Cost, rows: int) -> float:
         """Seconds until a batch sent now would be answered; 0 where nothing is known."""

@@ -23,6 +23,8 @@ class Policy:
         grows: whether ``max_batch_rows`` is only where to start, since nobody set it: more are tried while they pay.
         max_delay_s: how long the first request of a batch may wait for company while an endpoint
             is free, in seconds. 0: not at all. TF Serving: ``batch_timeout_micros``.
+        slo_s: seconds within which answers are wanted: batches are no larger than that allows. 0: nobody said; the
+            deadlines of callers hold all the same.
         max_queued_rows: rows of this model that may wait; beyond it requests are refused.
             The default is 128 full batches. TF Serving: ``max_enqueued_batches``.
         allowed_batch_sizes: ascending row counts; merged calls are padded up to the next one and the padding is
@@ -37,6 +39,7 @@ class Policy:
     grows: bool = False
     max_batch_bytes: int = 64 << 20
     max_delay_s: float = 0.0
+    slo_s: float = 0.0
     max_queued_rows: int = 8192
     allowed_batch_sizes: tuple[int, ...] = ()
     batching: bool = True

@@ -28,6 +28,7 @@ from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
 from batchproxy.core.retries import Retries
+from batchproxy.core.sizes import Sizes
 
 PASSES = 2
 """Full batches of others that may pass a lane whose turn it is: then it goes as they do, full or not."""
@@ -63,6 +64,7 @@ class Scheduler:
         self._policies = policies
         self.policies = Rounded(policies)
         self._lanes = Lanes(self.policies, max_queued_bytes)
+        self.sizes = Sizes(self.policies, self._lanes)
         self._compiling = Compiling(self.policies, self._lanes, notice)
         self.retries = Retries(notice)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, self.retries, notice)
@@ -175,6 +177,7 @@ class Scheduler:
                 reason, cap = Release.TIMED, limit.at_most(cap)
             alone = lane.key.target in self.unbatched  # since it was queued
             cost = endpoint.cost(lane.key)
+            cap = min(cap, lane.bind(cost, hurry.patience))
             most = 0 if alone else rows_to_take(lane, cap, cost, 0 if limit.draining else limit.partial)
             rows = lane.book.policy.padded(min(lane.rows, most))
             lane.batch_s = lead = limit.lead(cost, rows)
@@ -280,7 +283,7 @@ class Scheduler:
             cost, filler = endpoint.cost(dispatch.batch.key), dispatch.units - dispatch.rows
             endpoint.limit.arrive(dispatch.flight, cost, dispatch.rows, dispatch.cap, now, filler)
             if endpoint.limit.full_window is not None:
-                self._lanes.judge_cap(dispatch.batch.key.model, *endpoint.limit.full_window)
+                self._lanes.judge_cap(dispatch.batch.key.model, dispatch.cap, *endpoint.limit.full_window)
         else:
             endpoint.limit.drop(now)
         self.balancer.freed(endpoint)

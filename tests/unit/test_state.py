@@ -186,9 +186,9 @@ async def test_without_a_file_nothing_is_said(tmp_path: Path, caplog: pytest.Log
     [
         (b"", "anything is learned"),
         (b"\xff{", "anything is learned"),
-        (b"[1]", "its format is None, and this version reads 1"),
-        (b"{}", "its format is None, and this version reads 1"),
-        (b'{"format": 2, "pools": {}}', "its format is 2, and this version reads 1"),
+        (b"[1]", "its format is None, and this version reads 2"),
+        (b"{}", "its format is None, and this version reads 2"),
+        (b'{"format": 1, "pools": {}}', "its format is 1, and this version reads 2"),
     ],
 )
 async def test_a_file_that_cannot_be_used_is_ignored_with_a_line(
@@ -246,7 +246,7 @@ async def test_parts_that_make_no_sense_are_ignored_and_the_others_taken(
         {**good, "signature": "t", "version": "stable"},
     ]  # fmt: skip
     document = {
-        "format": 1,
+        "format": 2,
         "pools": {"p": {"endpoints": {"e": {"limit": {**GOOD, "ceiling": "x"}, "costs": costs}}}, "q": 1},
     }
     (tmp_path / NAME).write_text(json.dumps(document))
@@ -263,3 +263,21 @@ async def test_parts_that_make_no_sense_are_ignored_and_the_others_taken(
         f"{tmp_path / NAME}: 6 entries are ignored, the first: {fault}",
         f"goes on with what was learned before: {tmp_path / NAME}",
     ] == caplog.messages
+
+
+async def test_sizes_of_batches_outlive_a_restart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rounding, and caps as far as the policy allows them; of nonsense the log says so."""
+    async with an_engine() as engine:
+        assert [] == engine.scheduler.sizes.restore({"m": {"rows": 32, "most": 64, "rounded": 1}})
+        await StateFile(str(tmp_path), [engine]).save()
+    async with an_engine() as engine:
+        StateFile(str(tmp_path), [engine]).restore()
+        found = engine.scheduler.sizes.rows("m"), engine.scheduler.sizes.rounded("m")
+    document = json.loads((tmp_path / NAME).read_text())
+    document["pools"]["p"]["models"]["m"]["rounded"] = 7
+    (tmp_path / NAME).write_text(json.dumps(document))
+    async with an_engine() as engine:
+        StateFile(str(tmp_path), [engine]).restore()
+
+    assert (32, True) == found
+    assert "model 'm': rounded is no whole number from 0 to 1: 7" in caplog.text

@@ -31,6 +31,7 @@ async def test_models_endpoints_and_what_was_learned() -> None:
     assert ("m", "p", 8, 0, {}) == tuple(
         model[key] for key in ("name", "pool", "max_batch_rows", "queued_rows", "released")
     )
+    assert (8, False, None) == (model["declared_rows"], model["rounded"], model["objective_ms"])
     first, second = document["endpoints"]
     assert ("p", "e", False, False) == (first["pool"], first["name"], first["up"], first["ejected"])
     assert (0, 3, 3, 3.0) == tuple(first[key] for key in ("in_flight", "max_inflight", "max_full", "ceiling"))
@@ -40,6 +41,8 @@ async def test_models_endpoints_and_what_was_learned() -> None:
     assert pytest.approx(known["alpha_ms"] + known["beta_ms"]) == known["one_ms"]
     assert pytest.approx(known["alpha_ms"] + known["beta_ms"] * known["mean_rows"]) == known["mean_ms"]
     assert 10.0 < known["one_ms"] < known["mean_ms"] < 19.0
+    assert known["mean_ms"] < known["p95_ms"] < 2 * known["mean_ms"]
+    assert "rows" == known["unit"]
     assert known["gain_low"] <= known["gain"] <= known["gain_high"]
     assert [] == second["learned"]
 

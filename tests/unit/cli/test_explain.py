@@ -16,16 +16,26 @@ from batchproxy.cli.explain import REASONS, explain
 from batchproxy.core.batch import Release
 from batchproxy.core.errors import ConfigError
 
+SIZES = {"max_batch_rows": 64, "declared_rows": 64, "rounded": False, "objective_ms": None}
+
 
 def a_model(name: str = "resnet", pool: str = "tf", **changes: object) -> dict[str, Any]:
     """A model as ``/status.json`` has it."""
     released = {"full": 49, "idle": 495, "slot": 268}
-    return {"name": name, "pool": pool, "max_batch_rows": 64, "requests": 9744, "released": released, **changes}
+    return {"name": name, "pool": pool, "requests": 9744, "released": released, **SIZES, **changes}
 
 
 def known(model: str = "resnet", **changes: object) -> dict[str, Any]:
     """What an endpoint taught of a model."""
-    figures = {"batches": 812, "alone": 495, "mean_rows": 12.04, "one_ms": 9.2, "mean_ms": 11.97, "noise": 0.061}
+    figures: dict[str, Any] = {
+        "batches": 812,
+        "alone": 495,
+        "mean_rows": 12.04,
+        "one_ms": 9.2,
+        "mean_ms": 11.97,
+        "noise": 0.061,
+    }
+    figures |= {"p95_ms": 13.4, "unit": "rows"}
     return {"model": model, **figures, "gain": 9.25, "gain_low": 8.81, "gain_high": 9.64, **changes}
 
 
@@ -43,8 +53,8 @@ def said(models: list[dict[str, Any]], endpoints: list[dict[str, Any]], model: s
 def test_what_was_learned_in_sentences() -> None:
     """The endpoint, what a model's batches cost there, and why they left."""
     cost = (
-        "  On tf-0 a row alone takes 9.2 ms, a batch of 12.0 rows, the mean, 12 ms, give or take 6 %: batching "
-        "multiplies the rows per second by 9.2 (between 8.8 and 9.6)."
+        "  On tf-0 a row alone takes 9.2 ms, a batch of 12.0 rows, the mean, 12 ms, and 95 of 100 at most 13.4 ms, "
+        "give or take 6 %: batching multiplies the rows per second by 9.2 (between 8.8 and 9.6)."
     )
     left = (
         "  812 batches left since the proxy started: 61 % when the endpoint was idle, 33 % when there was room for one "
@@ -223,3 +233,15 @@ def test_who_is_left_out_and_which_lanes_ride_in_small_batches() -> None:
     assert (
         "  Some batches of 'other' were refused: at most 1 of its rows ride together until 1 clean batch has passed."
     ) == lines[-2]
+
+
+def test_what_was_learned_of_sizes() -> None:
+    """Another cap than configured, rounding, an objective; and what rows are told by."""
+    model = a_model(max_batch_rows=1024, rounded=True, objective_ms=50.0)
+    lines = said([model], [an_endpoint(learned=[known(unit="padded")])])
+
+    assert (
+        "resnet: 9,744 requests, of 1,024 rows a batch at most (learned; 64 at first), rounded up to powers of two, "
+        "since it compiles each size; answers are wanted within 50 ms, so none is larger than that allows"
+    ) in lines
+    assert any("give or take 6 %, told by its longest row: batching" in line for line in lines)

@@ -33,7 +33,7 @@ def test_knows_nothing_at_first() -> None:
     cost = Cost()
 
     assert (False, 0, 0, 0.0) == (cost.known, cost.samples, cost.batches, cost.seconds(8))
-    assert (1.0, 0.0, 1.0) == (cost.gain(8), cost.unshared, cost.quantile(0.99))
+    assert (1.0, 0.0, 1.0) == (cost.gain(8), cost.unshared, cost.pace)
     assert not cost.covers(1, 0)
     assert "Cost(0.000 ms + 0.0000 ms a row, noise=10%)" == repr(cost)
 
@@ -190,26 +190,24 @@ def test_a_bend_goes_the_way_it_is_told() -> None:
 # -- what else is known ------------------------------------------------------------------------------
 
 
-@given(SAMPLES, st.lists(st.floats(0.0, 1.0), min_size=2, max_size=9))
-def test_quantiles_are_monotone(samples: list[tuple[int, float]], shares: list[float]) -> None:
-    """More of the batches stay under a larger number."""
+@given(SAMPLES)
+def test_quantiles_are_in_order(samples: list[tuple[int, float]]) -> None:
+    """More of the batches stay under a larger number; none is below the prediction."""
     cost = _taught(samples)
-    quantiles = [cost.quantile(share) for share in sorted(shares)]
 
-    assert sorted(quantiles) == quantiles
-    assert min(quantiles) > 0.0
+    assert 1.0 <= cost.p90 <= cost.p95
 
 
 def test_quantiles_are_of_time_over_prediction() -> None:
-    """One batch in ten takes double: the median is as predicted, the tail is not; before, nothing is claimed."""
+    """One batch in twelve takes double: nine in ten stay near the prediction; before, they are those of the noise."""
     cost = _taught([(1, 0.010)] * 4)
-    early = cost.quantile(0.99)
-    for turn in range(60):
-        cost.learn(1, 0.020 if turn % 10 == 0 else 0.010, turn)
+    early = cost.p95
+    for turn in range(64):
+        cost.learn(1, 0.020 if turn % 12 == 0 else 0.010, turn)
 
-    assert 1.0 == early
-    assert 0.8 < cost.quantile(0.5) < 1.0
-    assert 1.5 < cost.quantile(0.99) < 2.1
+    assert 1.0 < early < 1.25
+    assert cost.p90 < 1.2
+    assert 1.5 < cost.p95 < 2.1
 
 
 @given(st.lists(st.tuples(st.sampled_from(SIZES), st.integers(0, 100)), max_size=8), st.integers(0, 100))
@@ -321,4 +319,4 @@ def test_what_was_wrong_is_forgotten() -> None:
 
     assert (version, batches, rows) == (cost.version, cost.batches, cost.rows)
     assert (fresh.known, fresh.samples, fresh.noise) == (cost.known, cost.samples, cost.noise)
-    assert (0.0, 1.0) == (cost.seconds(64), cost.quantile(0.9))
+    assert (0.0, fresh.p95) == (cost.seconds(64), cost.p95)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchproxy.core.cost import Cost
 from batchproxy.core.lane import AGING_S, MAX_TEXT_BYTES, MEMORY_BATCHES, Book, Lane, Waiting
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import GRPC, REST, RawCall
@@ -323,3 +324,44 @@ def test_rounded_lanes_have_the_caps_of_their_model() -> None:
 
     assert [(True, 32), (True, 16)] == [(each.round(), each.cap) for each in (lane, quarantined)]
     assert not lane.round()
+
+
+def test_batches_are_no_larger_than_time_allows() -> None:
+    """By the model's objective and what a batch costs; caps that change and quarantines hold beside it."""
+    cost = Cost()
+    cost.alpha, cost.beta, cost.known = 0.001, 0.004, True
+    lane = Lane(a_request().key, book := Book(Policy(max_batch_rows=64, grows=True, slo_s=0.1)))
+    bounded = lane.bind(cost, inf)
+    assert 8 <= bounded <= 12
+    assert bounded == lane.cap
+
+    book.cap.restore(128, 1024)
+    lane.fit()
+    assert bounded == lane.cap
+    lane.lower_cap(4)
+    assert 4 == lane.bind(cost, inf)
+    for _ in range(MEMORY_BATCHES):
+        lane.note(bad=False)
+    assert bounded == lane.bind(cost, inf)
+    cost.beta = 0.0
+    assert 128 == lane.bind(cost, inf)
+    assert 128 == lane.cap
+
+
+def test_bounded_batches_have_allowed_sizes() -> None:
+    """The largest of those that are quick enough."""
+    cost = Cost()
+    cost.alpha, cost.beta, cost.known = 0.001, 0.004, True
+    lane = Lane(a_request().key, Book(Policy(max_batch_rows=64, allowed_batch_sizes=(2, 8, 64), slo_s=0.1)))
+
+    assert 8 == lane.bind(cost, inf)
+
+
+def test_callers_patience_bounds_batches() -> None:
+    """Without any objective."""
+    cost = Cost()
+    cost.alpha, cost.beta, cost.known = 0.001, 0.004, True
+    lane = Lane(a_request().key, Book(Policy(max_batch_rows=64)))
+
+    assert 64 == lane.bind(cost, inf)
+    assert 8 <= lane.bind(cost, 0.1) <= 12
