@@ -148,9 +148,7 @@ def _sizes(model: Mapping[str, Any]) -> str:
     learned = f" (learned; {declared} at first)" if most != declared else ""
     rounded = ", rounded up to powers of two, since it compiles each size" if model["rounded"] else ""
     objective = model["objective_ms"]
-    wanted = (
-        f; answers are wanted within {_ms(objective)}, so none is larger than that allows" if objective else ""
-    )
+    wanted = f"; answers are wanted within {_ms(objective)}, so none is larger than that allows" if objective else ""
     return f"of {most:,} rows a batch at most{learned}{rounded}{wanted}"
 
 
