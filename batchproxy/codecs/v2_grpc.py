@@ -7,7 +7,7 @@ one copy of a buffer, and the only form that FP16 and BF16 have.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 
 from batchproxy.codecs import _dtypes, v2_calls, v2_tensors
 from batchproxy.codecs.v2_calls import InferCall, Parameters, Said, Value
+from batchproxy.codecs.v2_responses import encode_reply as encode_reply
+from batchproxy.codecs.v2_responses import write_parameters, write_tensors
 from batchproxy.core.columns import ArrayColumn, Columns
 from batchproxy.core.errors import BackendProtocolError, DecodeError
 from batchproxy.core.request import BatchKey, Reply, Version
@@ -49,8 +51,6 @@ _CONTENTS: Mapping[str, np.dtype[Any]] = {
     "fp64_contents": np.dtype(np.float64),
 }
 """What the repeated number fields hold."""
-
-_INT64_MAX = 2**63 - 1
 
 M = TypeVar("M", bound=Message)
 
@@ -112,10 +112,10 @@ def encode_infer_request(key: BatchKey, columns: Columns) -> bytes:
     """
     request = pb.ModelInferRequest(model_name=key.model, model_version=v2_calls.version_text(key.version))
     parameters, of_inputs = v2_calls.read_extras(key.extras)
-    _write_parameters(parameters, request.parameters)
+    write_parameters(parameters, request.parameters)
     if key.signature != DEFAULT_SIGNATURE:
         request.parameters[v2_calls.SIGNATURE_NAME].string_param = key.signature
-    _write_tensors(columns, of_inputs, request.inputs, request.raw_input_contents)
+    write_tensors(columns, of_inputs, request.inputs, request.raw_input_contents)
     for name in key.outputs or ():
         request.outputs.add(name=name)
     return request.SerializeToString()
@@ -145,27 +145,6 @@ def model_named(message: bytes) -> str:
 
 
 # ---------------------------------------------------------------- answers
-
-
-def encode_reply(reply: Reply, model: str, call_id: str = "", outputs: Sequence[str] = ()) -> bytes:
-    """The ModelInferResponse of one caller.
-
-    Args:
-        reply: its columns are ``ArrayColumn``.
-        model: the name it used.
-        call_id: its ``id``.
-        outputs: the outputs it asked for, in its order; empty: all.
-
-    Raises:
-        RequestError: a tensor of a type that the protocol does not have.
-    """
-    said = v2_calls.said(reply)
-    response = pb.ModelInferResponse(model_name=model, model_version=said.version, id=call_id)
-    _write_parameters(said.parameters, response.parameters)
-    columns = reply.columns
-    ordered = {name: columns[name] for name in outputs} if outputs else columns
-    _write_tensors(ordered, said.output_parameters, response.outputs, response.raw_output_contents)
-    return response.SerializeToString()
 
 
 def decode_reply(message: bytes) -> Reply:
@@ -327,17 +306,6 @@ def _read_typed(tensor: pb.InferTensor) -> ArrayColumn:
     return ArrayColumn(cast_.reshape(shape))
 
 
-def _write_tensors(columns: Columns, parameters: Mapping[str, Parameters], tensors: Any, raw: Any) -> None:
-    for name, column in columns.items():
-        array = cast("ArrayColumn", column)
-        tensor = tensors.add(
-            name=name, datatype=v2_tensors.datatype_of(name, array), shape=v2_tensors.shape_sent(array)
-        )
-        if name in parameters:
-            _write_parameters(parameters[name], tensor.parameters)
-        raw.append(bytes(v2_tensors.write_raw(array)))
-
-
 def _read_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name in parameters:
@@ -346,15 +314,3 @@ def _read_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, V
         if choice is not None:
             found[name] = getattr(parameter, choice)
     return found
-
-
-def _write_parameters(parameters: Parameters, into: Any) -> None:
-    for name, value in parameters.items():
-        if isinstance(value, bool):
-            into[name].bool_param = value
-        elif isinstance(value, int):
-            setattr(into[name], "int64_param" if value <= _INT64_MAX else "uint64_param", value)
-        elif isinstance(value, float):
-            into[name].double_param = value
-        else:
-            into[name].string_param = value
