@@ -12,13 +12,15 @@ import itertools
 import json
 import random
 import re
+import signal
+import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import uvloop
@@ -45,6 +47,9 @@ CANCEL, POISONED = 0.01, 0.002
 CONNECTIONS = 24
 """To servers, that may stay when nobody calls: gRPC's of both pools, and those that probes use."""
 
+END_S = 60.0
+"""Twice what the proxy gives callers who wait when it is told to end; then it hangs."""
+
 SAMPLE_S = 2.0
 
 
@@ -59,6 +64,7 @@ class Plan:
         callers: half of them by REST, half by gRPC.
         faults: share of servers' calls that meet one.
         kill_every_s: mean time between two kills of a server.
+        reload_every_s: mean time between two configurations, which leave a server out or take it in again.
     """
 
     seconds: float
@@ -67,6 +73,7 @@ class Plan:
     callers: int = 96
     faults: float = 0.02
     kill_every_s: float = 8.0
+    reload_every_s: float = 10.0
 
 
 @dataclass
@@ -78,6 +85,7 @@ class Report:
         sent: requests.
         seconds: that it took.
         kills: of servers.
+        reloads: of the configuration.
         rss_kib: of the proxy, a sample every ``SAMPLE_S``.
         descriptors: likewise.
         idle_descriptors: before the first caller, and after the last one has gone.
@@ -89,6 +97,7 @@ class Report:
     sent: int = 0
     seconds: float = 0.0
     kills: int = 0
+    reloads: int = 0
     rss_kib: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     idle_descriptors: tuple[int, int] = (0, 0)
@@ -107,7 +116,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report, for people."""
-        yield f"{self.sent} requests in {self.seconds:.0f} s, {self.kills} kills of servers"
+        yield f"{self.sent} requests in {self.seconds:.0f} s, {self.kills} kills of servers, {self.reloads} reloads"
         yield from (f"  {count:>9} {kind}" for kind, count in sorted(self.judge.counts.items()))
         yield f"  {self.judge.bad:>9} wrong, crossed, lost or hanging"
         yield from (f"    {example}" for example in self.judge.examples)
@@ -119,6 +128,7 @@ class Report:
             f"idle {idle} before and {after} after"
         )
         yield f"the proxy ended with {self.exit_status}; {len(self.log)} lines in its log"
+        yield from self.log[-40:] if self.exit_status else ()
 
 
 def _slope(samples: list[int]) -> float:
@@ -141,16 +151,23 @@ def _site(plan: Plan) -> Iterator[tuple[Proxy, list[Victim]]]:
             seeds = itertools.count(1000 * plan.seed + 100 * number)
             victims.append(Victim("storm", partial(_words, seeds, plan.faults)))
             stack.callback(victims[-1].kill)
-        pools = [
-            {"name": "both", "endpoints": [{"rest": one.rest, "grpc": one.grpc} for one in victims]},
-            {"name": "bridge", "endpoints": [{"grpc": one.grpc} for one in victims]},
-        ]
-        models = [{"name": "*", "pool": "both"}, {"name": "bridged", "pool": "bridge"}]
-        config = {
-            "pools": pools, "models": models, "backend_timeout_s": BACKEND_TIMEOUT_S, "probe_interval_s": 0.1,
-            "rest_api_timeout_in_ms": 0,
-        }  # fmt: skip
-        yield stack.enter_context(started([], config)), victims
+        yield stack.enter_context(started([], _config(victims), interpreter=("-X", "faulthandler"))), victims
+
+
+def _config(victims: Sequence[Victim]) -> dict[str, Any]:
+    """The proxy's, in front of these."""
+    pools = [
+        {"name": "both", "endpoints": [{"rest": one.rest, "grpc": one.grpc} for one in victims]},
+        {"name": "bridge", "endpoints": [{"grpc": one.grpc} for one in victims]},
+    ]
+    return {
+        "listen": dict.fromkeys(("rest", "grpc", "admin"), "127.0.0.1:0"),
+        "pools": pools,
+        "models": [{"name": "*", "pool": "both"}, {"name": "bridged", "pool": "bridge"}],
+        "backend_timeout_s": BACKEND_TIMEOUT_S,
+        "probe_interval_s": 0.1,
+        "rest_api_timeout_in_ms": 0,
+    }
 
 
 class Soak:
@@ -171,7 +188,7 @@ class Soak:
         idle = await asyncio.to_thread(_descriptors, self._proxy.process.pid)
         begun = loop.time()
         self._end = begun + self._plan.seconds
-        beside = [loop.create_task(self._kill()), loop.create_task(self._sample())]
+        beside = [loop.create_task(work) for work in (self._kill(), self._reload(), self._sample())]
         callers = [self._caller(number) for number in range(self._plan.callers)]
         await asyncio.gather(*callers)
         self._report.seconds = loop.time() - begun
@@ -263,6 +280,20 @@ class Soak:
             await asyncio.sleep(self._lots.random() * 2)
             await asyncio.to_thread(victim.start)
 
+    async def _reload(self) -> None:
+        loop, lots = asyncio.get_running_loop(), random.Random(self._plan.seed + 1)
+        words = self._proxy.process.args
+        assert isinstance(words, list)
+        path = Path(words[words.index("--config") + 1])
+        while (wait := lots.expovariate(1 / self._plan.reload_every_s)) + loop.time() < self._end:
+            await asyncio.sleep(wait)
+            kept = [one for one in self._victims if lots.random() < 0.75] or self._victims
+            whole = path.with_suffix(".new")
+            whole.write_text(json.dumps(_config(kept)))
+            whole.rename(path)
+            self._proxy.process.send_signal(signal.SIGHUP)
+            self._report.reloads += 1
+
     async def _sample(self) -> None:
         loop, pid = asyncio.get_running_loop(), self._proxy.process.pid
         while loop.time() < self._end:
@@ -304,7 +335,9 @@ def soak(plan: Plan) -> Report:
         drain = _drained(proxy)
         uvloop.run(Soak(plan, proxy, victims, report).run())
         proxy.process.terminate()
-        report.exit_status = proxy.process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            report.exit_status = proxy.process.wait(END_S)
+        proxy.process.send_signal(signal.SIGABRT)  # nothing to one that has ended; else it says where it is
         drain.join(10)
         report.log = proxy.log
     return report
