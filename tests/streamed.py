@@ -31,10 +31,10 @@ def begun(peer: Peer, *payloads: bytes, fields: Sequence[tuple[str, str]] = HEAD
 
 
 def taken(call: GrpcStreamCall) -> list[bytes]:
-    """All messages that are there."""
+    """All messages that are there, inflated."""
     found = []
-    while isinstance(message := call.receive(), bytes):
-        found.append(message)
+    while (message := call.receive()) is not None:
+        found.append(message if isinstance(message, bytes) else message.whole())
     return found
 
 

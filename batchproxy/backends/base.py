@@ -11,6 +11,7 @@ from batchproxy.core.errors import BackendError
 from batchproxy.core.raw import Header, RawCall, RawReply
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo, Signature
+from batchproxy.wire.unpack import Message
 
 
 class Backend(Protocol):
@@ -53,8 +54,12 @@ class Embedded(Backend, Protocol):
 class Stream(Protocol):
     """The server's side of a relayed gRPC call: metadata, then messages, then a status, which there always is."""
 
+    @property
+    def encoding(self) -> bytes:
+        """Of compressed messages, known with the metadata; empty where there will be none."""
+
     async def headers(self) -> Sequence[Header]: ...
-    def messages(self) -> AsyncIterator[bytes]: ...
+    def messages(self) -> AsyncIterator[Message]: ...
     async def status(self) -> tuple[int, str, Sequence[Header]]: ...
 
 
@@ -92,9 +97,16 @@ class Remote(Backend, Protocol):
         """
 
     def relay_stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]:
-        """Pass on a gRPC call of any kind, both ways."""
+        """Pass on a gRPC call of any kind, both ways.
+
+        Args:
+            method: full path.
+            headers: the caller's own, and ``grpc-encoding`` and ``grpc-accept-encoding`` where it has said such.
+            messages: the caller's, compressed where they came so.
+            timeout_s: how long it may take in all.
+        """
 
     async def metadata(self, model: str, version: Version) -> ModelInfo:
         """What the server says of a model.

@@ -23,6 +23,7 @@ from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendError, BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
 from batchproxy.tasks import Tasks
+from batchproxy.wire.unpack import Message
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),  # the limits are the server's and the listener's, not the middle's
@@ -106,7 +107,7 @@ class GrpcDoor:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AsyncIterator[GrpcStream]:
         """Open a call of any kind; leaving the context cancels what is left of it.
 
@@ -136,7 +137,7 @@ class GrpcDoor:
             await self._channel.close()
 
 
-async def _send(call: grpc.aio.StreamStreamCall[bytes, bytes], messages: AsyncIterable[bytes]) -> None:
+async def _send(call: grpc.aio.StreamStreamCall[bytes, bytes], messages: AsyncIterable[Message]) -> None:
     """Write what the caller sends, until either side has ended.
 
     Not by ``call.write``: when that comes too late, because the server has answered already, it sets a status of
@@ -145,6 +146,8 @@ async def _send(call: grpc.aio.StreamStreamCall[bytes, bytes], messages: AsyncIt
     try:
         await call.wait_for_connection()
         async for message in messages:
+            if not isinstance(message, bytes):  # grpcio takes texts only
+                message = await asyncio.get_running_loop().run_in_executor(None, message.whole)  # noqa: PLW2901
             await call._cython_call.send_serialized_message(message)  # noqa: SLF001
         await call.done_writing()
     except (grpc.aio.AioRpcError, cygrpc.InternalError):
@@ -155,6 +158,8 @@ async def _send(call: grpc.aio.StreamStreamCall[bytes, bytes], messages: AsyncIt
 
 class GrpcStream:
     """The server's side of a relayed call: metadata, then messages, then the status. It always has a status."""
+
+    encoding = b""  # what comes compressed is inflated by grpcio
 
     def __init__(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
         self._call = call

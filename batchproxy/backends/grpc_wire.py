@@ -14,7 +14,7 @@ from typing import Protocol
 from batchproxy.backends.base import Stream
 from batchproxy.backends.grpc_terms import EXHAUSTED, metadata_of
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, NotConnectedError
-from batchproxy.backends.grpc_wire_streams import GrpcWireStream
+from batchproxy.backends.grpc_wire_streams import GrpcWireStream, StreamHead
 from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendLost, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import GRPC, Header, RawReply
@@ -22,14 +22,16 @@ from batchproxy.tasks import Tasks
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_head import Refusal
-from batchproxy.wire.unpack import Packed
+from batchproxy.wire.unpack import Message, Packed
+
+_ACCEPTS = "grpc-accept-encoding"
 
 
 class StreamDoor(Protocol):
     """What makes streamed calls; see ``GrpcDoor``."""
 
     def stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]: ...
     async def aclose(self) -> None: ...
 
@@ -107,7 +109,7 @@ class GrpcWireDoor:
         raise BackendRejected(call.text, code=Code(call.code), raw=raw)
 
     def stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]:
         """Open a call of any kind; see ``GrpcDoor.stream``. Entering it raises what ``call`` does before it is sent.
 
@@ -118,8 +120,8 @@ class GrpcWireDoor:
         if self._closed:
             raise BackendUnavailable(f"{self.name}: {CLOSED}")
         until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        metadata = metadata_of(headers)
-        return GrpcWireStream(self.name, self._streams, method, metadata, messages, until, self._tasks)
+        asked = StreamHead(method, metadata_of(headers), _said("grpc-encoding", headers), _said(_ACCEPTS, headers))
+        return GrpcWireStream(self.name, self._streams, asked, messages, until, self._tasks)
 
     async def aclose(self) -> None:
         """Close the connections; calls under way are lost."""
@@ -127,6 +129,12 @@ class GrpcWireDoor:
         await self._tasks.aclose()
         await self._channel.aclose()
         await self._streams.aclose()
+
+
+def _said(name: str, headers: Sequence[Header]) -> bytes:
+    """The value of a header; empty where there is none."""
+    found = next((value for key, value in headers if key == name), b"")
+    return found.encode("latin-1") if isinstance(found, str) else found
 
 
 async def _inflate(call: Call, packed: Packed) -> None:

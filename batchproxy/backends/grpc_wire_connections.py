@@ -97,10 +97,13 @@ class Connection(asyncio.Protocol):
             self._arm()
         return call
 
-    def stream(self, path: str, until: float | None, metadata: Sequence[grpc.Pair]) -> StreamCall:
+    def stream(
+        self, path: str, until: float | None, metadata: Sequence[grpc.Pair], encoding: bytes, accepts: bytes
+    ) -> StreamCall:
         """As ``ask``, for a streamed call; what its owner does with it needs a ``push``."""
         now = self._loop.time()
-        call = self.wire.start_stream(path, now, None if until is None else max(until - now, 0.0), metadata)
+        timeout_s = None if until is None else max(until - now, 0.0)
+        call = self.wire.start_stream(path, now, timeout_s, metadata, encoding, accepts)
         call.waiter = self._loop.create_future()
         self.push()
         if self.wire.due() < self._at:

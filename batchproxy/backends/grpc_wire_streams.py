@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from batchproxy.backends.grpc_wire_connections import CLOSED, Channel, Connection, NotConnectedError
 from batchproxy.core.errors import BackendRejected, BackendUnavailable, Code
@@ -16,10 +16,25 @@ from batchproxy.core.raw import Header
 from batchproxy.tasks import Tasks
 from batchproxy.wire.http2_client_call import Fate
 from batchproxy.wire.http2_client_stream import StreamCall
-from batchproxy.wire.http2_head import Refusal
-from batchproxy.wire.unpack import Packed
+from batchproxy.wire.unpack import Message
 
 _Status = tuple[int, str, Sequence[Header]]
+
+
+class StreamHead(NamedTuple):
+    """What a streamed call asks for.
+
+    Attributes:
+        method: full path.
+        metadata: of the caller.
+        encoding: of its compressed messages; empty where there will be none.
+        accepts: the encodings that it takes; empty for none.
+    """
+
+    method: str
+    metadata: Sequence[Header]
+    encoding: bytes
+    accepts: bytes
 
 
 class GrpcWireStream:
@@ -30,8 +45,7 @@ class GrpcWireStream:
     Args:
         name: of the server.
         channel: to it.
-        method: full path.
-        metadata: of the caller.
+        head: what is asked for.
         messages: what the caller sends; where it raises, the call is cancelled.
         until: its deadline, in the loop's seconds; None: it has none.
         tasks: for the task that takes ``messages``.
@@ -44,16 +58,14 @@ class GrpcWireStream:
         self,
         name: str,
         channel: Channel,
-        method: str,
-        metadata: Sequence[Header],
-        messages: AsyncIterable[bytes],
+        head: StreamHead,
+        messages: AsyncIterable[Message],
         until: float | None,
         tasks: Tasks,
     ) -> None:
         self._name = name
         self._channel = channel
-        self._method = method
-        self._metadata = metadata
+        self._head = head
         self._from_caller = messages
         self._until = until
         self._tasks = tasks
@@ -65,7 +77,7 @@ class GrpcWireStream:
 
     async def __aenter__(self) -> Self:
         await self._open()
-        self._sending = self._tasks.spawn(f"stream-{self._method}", self._send(self._from_caller))
+        self._sending = self._tasks.spawn(f"stream-{self._head.method}", self._send(self._from_caller))
         return self
 
     async def __aexit__(
@@ -84,7 +96,8 @@ class GrpcWireStream:
         """
         try:
             self._connection = self._channel.usable() or await self._channel.connected(self._until)
-            self._call = self._connection.stream(self._method, self._until, self._metadata)
+            method, metadata, encoding, accepts = self._head
+            self._call = self._connection.stream(method, self._until, metadata, encoding, accepts)
         except NotConnectedError as error:
             raise BackendUnavailable(f"{self._name}: {error}") from None
         except TimeoutError:
@@ -123,12 +136,15 @@ class GrpcWireStream:
         self._writable.set()
         return True
 
-    async def _send(self, messages: AsyncIterable[bytes]) -> None:
+    async def _send(self, messages: AsyncIterable[Message]) -> None:
         """Pass on what the caller sends, until either side has ended."""
         try:
             async for message in messages:
                 self._writable.clear()
-                may_go_on = self._call.send(message)
+                if isinstance(message, bytes):
+                    may_go_on = self._call.send(message)
+                else:
+                    may_go_on = self._call.send(message.data, compressed=True)
                 self._connection.push()
                 if not may_go_on:
                     await self._writable.wait()
@@ -154,33 +170,25 @@ class GrpcWireStream:
         await self._begun()
         return self._call.headers
 
-    async def messages(self) -> AsyncIterator[bytes]:
-        """What the server sends, to the end, whether good or bad."""
+    @property
+    def encoding(self) -> bytes:
+        """Of compressed messages: one that the caller takes, where the server does as it should."""
+        first = self._call.first
+        return b"" if first is None else first.encoding
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What the server sends, as it sends it, to the end, whether good or bad."""
         await self._begun()
         while self._own is None:
             self._input.clear()
             message = self._call.receive()
             if message is not None:
                 self._connection.took()
-                whole = message if isinstance(message, bytes) else await self._inflated(message)
-                if whole is None:
-                    return
-                yield whole
+                yield message
             elif self._call.over:
                 return
             else:
                 await self._input.wait()
-
-    async def _inflated(self, packed: Packed) -> bytes | None:
-        """The message in it, made in a thread if that may take long; None ends the call."""
-        try:
-            whole = packed.quick()
-            if whole is None:
-                whole = await asyncio.get_running_loop().run_in_executor(None, packed.whole)
-        except Refusal as refusal:
-            self._cancel(refusal.code, refusal.text)
-            return None
-        return whole
 
     async def status(self) -> _Status:
         """Status code, text and trailing metadata; waits for the end."""

@@ -14,6 +14,7 @@ from batchproxy.backends.tls import ClientTls
 from batchproxy.core.errors import BackendError, BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
 from batchproxy.wire.budget import Budget
+from batchproxy.wire.unpack import Message
 
 ASK_S = 10.0
 """How long a question about a model may take: a server that is loading models answers late, not never."""
@@ -103,7 +104,7 @@ class ServerBackend:
         return self._rest.begin(call.method, call.path, headers, call.body, timeout_s, partial(self._told, told))
 
     def relay_stream(
-        self, method: str, headers: Sequence[Header], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Header], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AbstractAsyncContextManager[Stream]:
         """Pass on a gRPC call of any kind, both ways, as ``relay`` does; see ``GrpcDoor.stream``."""
         return self._grpc_door().stream(method, self._with_static(headers), messages, timeout_s)

@@ -11,13 +11,13 @@ import logging
 from typing import Protocol
 
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
+from batchproxy.core.raw import Header
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import internal_error
 from batchproxy.frontends.grpc_routes import GrpcAnswer, error_answer
 from batchproxy.tasks import Tasks
 from batchproxy.wire.http2_calls import GrpcStreamCall
-from batchproxy.wire.http2_head import Refusal
-from batchproxy.wire.unpack import Packed
+from batchproxy.wire.unpack import Message
 
 logger = logging.getLogger("batchproxy.streams")
 
@@ -27,6 +27,9 @@ HEADERS_S = 0.005
 
 GRACE_S = 1.0
 """How long after the deadline the server's own word on it is waited for."""
+
+
+_COMPRESSION = frozenset({b"grpc-encoding", b"grpc-accept-encoding"})
 
 
 class Connection(Protocol):
@@ -97,10 +100,10 @@ class _Stream:
     async def _relay(self) -> GrpcAnswer:
         call = self._call
         with self._engine.borrow(self._strand) as server:
-            async with server.relay_stream(call.path, call.head.pairs(), self, call.timeout_s) as stream:
+            async with server.relay_stream(call.path, _asked(call), self, call.timeout_s) as stream:
                 headers = await stream.headers()
-                if headers:
-                    call.send_headers(headers)
+                if headers or stream.encoding:
+                    call.send_headers(headers, stream.encoding)
                     self._mark()
                 else:
                     self._timers.append(asyncio.get_running_loop().call_later(HEADERS_S, self._accept))
@@ -109,9 +112,12 @@ class _Stream:
                 code, text, trailers = await stream.status()
         return GrpcAnswer(Code(code), text, trailers=trailers)
 
-    async def _send(self, message: bytes) -> None:
+    async def _send(self, message: Message) -> None:
         self._writable.clear()
-        may_go_on = self._call.send(message)
+        if isinstance(message, bytes):
+            may_go_on = self._call.send(message)
+        else:
+            may_go_on = self._call.send(message.data, compressed=True)
         self._mark()
         if not may_go_on:
             await self._writable.wait()
@@ -141,24 +147,23 @@ class _Stream:
         if not self._connection.dirty:
             self._connection.mark()
 
-    async def _unpacked(self, packed: Packed) -> bytes:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(None, packed.whole)
-        except Refusal as refusal:
-            self._call.refuse(refusal)  # which cancels us
-            raise StopAsyncIteration from refusal
-
     def __aiter__(self) -> _Stream:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Message:
         call = self._call
         while True:
             self._input.clear()
             message = call.receive()
             if message is not None:
                 self._mark()  # the caller may send as much again
-                return await self._unpacked(message) if isinstance(message, Packed) else message
+                return message
             if call.ended:
                 raise StopAsyncIteration
             await self._input.wait()
+
+
+def _asked(call: GrpcStreamCall) -> list[Header]:
+    """The caller's own headers, and what it says of compressed messages: those are passed on as they are."""
+    said = (field for field in call.head.fields if field[0] in _COMPRESSION)
+    return [*call.head.pairs(), *((name.decode("ascii"), value.decode("latin-1")) for name, value in said)]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from batchproxy.wire import grpc
+from batchproxy.wire.headers import literal
 from batchproxy.wire.http2_head import Head, Refusal
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_messages import HIGH_BYTES, Inbox, Outbox
 from batchproxy.wire.http2_streams import GONE, Extra, Stream
-from batchproxy.wire.unpack import Packed
+from batchproxy.wire.unpack import Message, Packed
 
 if TYPE_CHECKING:
     from batchproxy.wire.http2_intake import Intake
@@ -85,8 +86,8 @@ class GrpcStreamCall(Stream):
 
     # -- the owner's side --------------------------------------------------------------------------
 
-    def receive(self) -> bytes | Packed | None:
-        """The next message; compressed only where to inflate it takes long; None: there is none now."""
+    def receive(self) -> Message | None:
+        """The next message, compressed if it came so; None: there is none now."""
         extra = self.extra
         if self.carrier is None or extra is None:
             return None
@@ -95,29 +96,30 @@ class GrpcStreamCall(Stream):
             return None
         compressed, message = found
         self._intake.taken(self, extra)
-        if not compressed:
-            return message
-        packed = Packed(self.head.encoding, message, self._limits.message_bytes)
-        try:
-            text = packed.quick()
-        except Refusal as refusal:
-            self.refuse(refusal)
-            return None
-        return packed if text is None else text
+        return Packed(self.head.encoding, message, self._limits.message_bytes) if compressed else message
 
-    def send_headers(self, metadata: Sequence[grpc.Pair] = ()) -> None:
+    def send_headers(self, metadata: Sequence[grpc.Pair] = (), encoding: bytes = b"") -> None:
         """Begin to answer; left out, ``send`` does so.
+
+        Args:
+            metadata: before the first message.
+            encoding: of compressed messages; empty where there will be none.
 
         Raises:
             ValueError: metadata that gRPC does not allow.
         """
-        block = grpc.RESPONSE + grpc.metadata_fields(metadata)
+        block = grpc.RESPONSE + (literal(b"grpc-encoding", encoding) if encoding else b"")
+        block += grpc.metadata_fields(metadata)
         if self.carrier is not None and not self._begun:
             self._begun = True
             self._outlet.inform(self, block)
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, *, compressed: bool = False) -> bool:
         """Send a message.
+
+        Args:
+            message: as it is.
+            compressed: whether it is, in the encoding that ``send_headers`` said.
 
         Returns:
             Whether another may follow at once; else ``on_writable`` will tell.
@@ -126,7 +128,7 @@ class GrpcStreamCall(Stream):
         if self.carrier is None or extra is None:
             return True
         self.send_headers()
-        self._out.add(message)
+        self._out.add(message, compressed)
         self._outlet.go_on(self, extra)
         if self._out.backlog(extra) < HIGH_BYTES and not self._outlet.slow:
             return True

@@ -132,26 +132,31 @@ class Http2Client(Frames):
             ValueError: a path or metadata that gRPC does not allow.
             RuntimeError: the connection is not ``usable``. This is a bug.
         """
-        block = self._block(path, timeout_s, metadata)
+        if not self.usable:
+            raise RuntimeError(f"a call on {self!r}. This is a bug.")
+        block = self._blocks.block(path, timeout_s, tuple(metadata))
         requests = self.requests
         call = Call(requests.outlet, path, block, message, self._deadline(now, timeout_s))
         requests.start(call)
         return call
 
     def start_stream(
-        self, path: str, now: float, timeout_s: float | None = None, metadata: Sequence[grpc.Pair] = ()
+        self,
+        path: str,
+        now: float,
+        timeout_s: float | None = None,
+        metadata: Sequence[grpc.Pair] = (),
+        encoding: bytes = b"",
+        accepts: bytes = b"",
     ) -> StreamCall:
-        """Begin a call with any number of messages either way; see ``start``."""
-        block = self._block(path, timeout_s, metadata)
+        """Begin a call with any number of messages either way; see ``start``, and ``RequestBlocks.stream_block``."""
+        if not self.usable:
+            raise RuntimeError(f"a call on {self!r}. This is a bug.")
+        block = self._blocks.stream_block(path, timeout_s, tuple(metadata), encoding, accepts)
         requests = self.requests
         call = StreamCall(requests, path, block, self._deadline(now, timeout_s), self._budget)
         requests.start(call)
         return call
-
-    def _block(self, path: str, timeout_s: float | None, metadata: Sequence[grpc.Pair]) -> bytes:
-        if not self.usable:
-            raise RuntimeError(f"a call on {self!r}. This is a bug.")
-        return self._blocks.block(path, timeout_s, tuple(metadata))
 
     def _deadline(self, now: float, timeout_s: float | None) -> float:
         """A call begins: when its time is over."""

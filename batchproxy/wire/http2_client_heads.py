@@ -130,7 +130,7 @@ class RequestBlocks:
         scheme: ``http`` or ``https``.
     """
 
-    __slots__ = ("_begin", "_end", "_known")
+    __slots__ = ("_begin", "_end", "_known", "_ours")
 
     def __init__(self, authority: str, scheme: str) -> None:
         # ":method: POST" is index 3 of the static table, ":scheme: http" 6, ":scheme: https" 7 (RFC 7541, appendix A).
@@ -141,10 +141,10 @@ class RequestBlocks:
                 (b":authority", authority.encode("ascii")),
                 (b"content-type", b"application/grpc"),
                 (b"te", b"trailers"),
-                (b"grpc-accept-encoding", grpc.ACCEPTED),
                 (b"user-agent", USER_AGENT),
             )
         )
+        self._ours = literal(b"grpc-accept-encoding", grpc.ACCEPTED)
         self._known: dict[str, bytes] = {}
 
     def block(self, path: str, timeout_s: float | None, metadata: tuple[grpc.Pair, ...]) -> bytes:
@@ -160,15 +160,39 @@ class RequestBlocks:
         """
         block = self._known.get(path)
         if block is None:
-            if not (path[:1] == "/" and path.isascii() and path.isprintable()):
-                raise ValueError(f"{path!r} is no gRPC method")
-            block = self._begin + literal(b":path", path.encode("ascii")) + self._end
+            block = self._path(path) + self._end + self._ours
             if len(self._known) >= MAX_KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[path] = block
         if timeout_s is not None:
             block += literal(b"grpc-timeout", grpc.timeout_value(timeout_s))
         return block + grpc.metadata_fields(metadata) if metadata else block
+
+    def stream_block(
+        self, path: str, timeout_s: float | None, metadata: tuple[grpc.Pair, ...], encoding: bytes, accepts: bytes
+    ) -> bytes:
+        """As ``block``, for a call whose messages may be compressed.
+
+        Args:
+            path: see there, and so are the next two.
+            timeout_s: see there.
+            metadata: see there.
+            encoding: of such messages; empty where there will be none.
+            accepts: the encodings that an answer may have; empty for none.
+        """
+        block = self._path(path) + self._end
+        if encoding:
+            block += literal(b"grpc-encoding", encoding)
+        if accepts:
+            block += literal(b"grpc-accept-encoding", accepts)
+        if timeout_s is not None:
+            block += literal(b"grpc-timeout", grpc.timeout_value(timeout_s))
+        return block + grpc.metadata_fields(metadata)
+
+    def _path(self, path: str) -> bytes:
+        if not (path[:1] == "/" and path.isascii() and path.isprintable()):
+            raise ValueError(f"{path!r} is no gRPC method")
+        return self._begin + literal(b":path", path.encode("ascii"))
 
     def __repr__(self) -> str:
         return f"<RequestBlocks {len(self._known)} known>"

@@ -14,7 +14,7 @@ from batchproxy.wire.http2_client_call import Call, Fate
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_messages import HIGH_BYTES, Inbox, Outbox
 from batchproxy.wire.http2_streams import Extra
-from batchproxy.wire.unpack import Packed
+from batchproxy.wire.unpack import Message, Packed
 
 if TYPE_CHECKING:
     from batchproxy.wire.http2_client_calls import Calls
@@ -80,7 +80,7 @@ class StreamCall(Call):
 
     # -- the owner's side --------------------------------------------------------------------------
 
-    def receive(self) -> bytes | Packed | None:
+    def receive(self) -> Message | None:
         """The next message, compressed if it came so; None: there is none now."""
         extra, calls = self.extra, self._calls
         before = extra.held

@@ -67,3 +67,7 @@ class Packed(NamedTuple):
             raise Refusal(_RESOURCE_EXHAUSTED, str(error)) from None
         except grpc.MessageError as error:
             raise Refusal(_INTERNAL, str(error)) from None
+
+
+Message = bytes | Packed
+"""A message of a streamed call, as it came."""

@@ -55,8 +55,12 @@ ROOMS = {
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
     "status": Room(rooms=("core", "engine", "metrics")),
     "state": Room(rooms=("core", "engine", "log"), packages=("orjson",)),
-    "backends": Room(rooms=("core", "codecs", "endpoints", "tasks", "wire.budget"), packages=("numpy",)),
-    "backends.grpc": Room(rooms=("core", "tasks", "backends.grpc_terms", "backends.tls"), packages=("grpc",)),
+    "backends": Room(
+        rooms=("core", "codecs", "endpoints", "tasks", "wire.budget", "wire.unpack"), packages=("numpy",)
+    ),
+    "backends.grpc": Room(
+        rooms=("core", "tasks", "wire.unpack", "backends.grpc_terms", "backends.tls"), packages=("grpc",)
+    ),
     "backends.grpc_terms": Room(rooms=("core",)),
     "backends.grpc_wire": Room(
         rooms=(

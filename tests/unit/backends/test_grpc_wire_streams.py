@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import pytest
 from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.core.errors import BackendUnavailable, Code
 from batchproxy.wire.budget import Budget
-from batchproxy.wire.unpack import QUICK_TEXT_BYTES
+from batchproxy.wire.unpack import QUICK_TEXT_BYTES, Message, Packed
 from tests.listening import until
 
 MIB = 1 << 20
@@ -78,15 +79,18 @@ async def talking(
         await server.stop(0)
 
 
-async def of(*messages: bytes) -> AsyncIterator[bytes]:
+async def of(*messages: Message) -> AsyncIterator[Message]:
     """What a caller streams."""
     for message in messages:
         yield message
 
 
-async def talk(door: GrpcWireDoor, method: str, *messages: bytes, timeout_s: float | None = 30.0) -> list[Any]:
+async def talk(
+    door: GrpcWireDoor, method: str, *messages: Message, timeout_s: float | None = 30.0, encoding: str = ""
+) -> list[Any]:
     """All that a stream says: metadata, messages, status."""
-    async with door.stream(method, SENT, of(*messages), timeout_s) as stream:
+    said = [("grpc-encoding", encoding), ("grpc-accept-encoding", encoding)] if encoding else []
+    async with door.stream(method, (*SENT, *said), of(*messages), timeout_s) as stream:
         headers = await stream.headers()
         answers = [message async for message in stream.messages()]
         return [headers, answers, await stream.status()]
@@ -97,15 +101,20 @@ async def talk(door: GrpcWireDoor, method: str, *messages: bytes, timeout_s: flo
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 async def test_messages_of_all_sizes(compression: grpc.Compression) -> None:
-    """In order, whole, compressed by the server or not; metadata, binary too; nothing is held afterwards."""
+    """In order, whole, compressed either way or not; metadata, binary too; nothing is held afterwards."""
     messages = [b"%d" % number * (number % 50) for number in range(2000)]
     messages += [bytes(20 * MIB), b"small", b"\1" * (QUICK_TEXT_BYTES + 1), b""]
     budget = Budget()
     async with talking(compression, budget) as (_, _, door):
-        headers, answers, status = await talk(door, "/s/echo", *messages)
+        encoding, sent = b"", list[Message](messages)
+        if compression is grpc.Compression.Gzip:
+            encoding, sent = b"gzip", [Packed(b"gzip", gzip.compress(each), MIB) for each in messages]
+        headers, answers, status = await talk(door, "/s/echo", *sent, encoding=encoding.decode())
         await until(lambda: budget.held == 0)
+    packed = [answer for answer in answers if isinstance(answer, Packed)]
 
-    assert messages == answers
+    assert messages == [answer.whole() if isinstance(answer, Packed) else answer for answer in answers]
+    assert (bool(encoding), {encoding} - {b""}) == (len(packed) > 1000, {answer.encoding for answer in packed})
     assert [*SENT] == [pair for pair in headers if pair[0].startswith("x-")]
     assert (0, "", SENT) == status
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,7 +13,7 @@ from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.core.errors import BackendRejected, Code
 from batchproxy.wire.http2_client_stream import AGAIN_BYTES
 from tests.listening import until
-from tests.strangers import HEADERS, RST_STREAM, Running, frame, goaway, listening, reset, status_only
+from tests.strangers import HEADERS, Running, frame, goaway, listening, reset, status_only
 
 MIB = 1 << 20
 SENT = (("x-plain", "a b"), ("x-twice", "1"), ("x-twice", "2"), ("x-some-bin", b"\0\xff\x80"))
@@ -80,32 +79,6 @@ async def test_broken_streams(answer: Sequence[bytes], code: int, text: str) -> 
 
     assert ([], code, ()) == (messages, status[0], status[2])
     assert text in status[1]
-
-
-async def test_a_message_that_cannot_be_inflated() -> None:
-    """The call ends with a status of ours, and the server is told."""
-    told = asyncio.Event()
-    packed = zlib.compress(b"x" * 100)[:-1] + b"\0"
-    head = b"\x88\x00\x0dgrpc-encoding\x07deflate"
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        message = b"\1" + len(packed).to_bytes(4, "big") + packed
-        writer.write(frame(4, 0, 0))
-        await reader.readexactly(24)
-        await heard(reader, HEADERS)
-        writer.write(frame(HEADERS, 4, 1, head) + frame(0, 0, 1, message))
-        await heard(reader, RST_STREAM)
-        told.set()
-        writer.close()
-
-    async with listening(serve) as port:
-        door = GrpcWireDoor(f"127.0.0.1:{port}")
-        _, messages, (code, text, _) = await talk(door, "/s/chat", b"1")
-        await told.wait()
-        await door.aclose()
-
-    assert ([], Code.INTERNAL) == (messages, code)
-    assert "not deflate data" in text
 
 
 class Twice:

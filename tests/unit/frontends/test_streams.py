@@ -19,11 +19,10 @@ from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire import frames
-from batchproxy.wire import grpc as grpc_wire
 from batchproxy.wire.frames import END_STREAM, HEADERS, ErrorCode
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_messages import HIGH_BYTES
-from batchproxy.wire.unpack import QUICK_TEXT_BYTES
+from batchproxy.wire.unpack import Message, Packed
 from tests.http2_peer import Frame, Peer, data, prefixed
 from tests.listening import until
 from tests.streamed import CHAT, GZIPPED, HEAD, a_peer, begun, body
@@ -35,16 +34,17 @@ class Server:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.asked: list[tuple[str, Sequence[Any], float | None]] = []
-        self.heard: list[bytes] = []
+        self.heard: list[Message] = []
+        self.encoding = b""
         self.heard_all = False
         self.initial: asyncio.Future[Sequence[tuple[str, Any]]] = asyncio.get_running_loop().create_future()
-        self.says: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.says: asyncio.Queue[Message | None] = asyncio.Queue()
         self.ending: tuple[int, str, Sequence[tuple[str, Any]]] = (0, "", ())
         self.left = asyncio.Event()
 
     @asynccontextmanager
     async def relay_stream(
-        self, method: str, headers: Sequence[Any], messages: AsyncIterable[bytes], timeout_s: float | None = None
+        self, method: str, headers: Sequence[Any], messages: AsyncIterable[Message], timeout_s: float | None = None
     ) -> AsyncIterator[Server]:
         if self.error is not None:
             raise self.error
@@ -56,7 +56,7 @@ class Server:
             listening.cancel()
             self.left.set()
 
-    async def _listen(self, messages: AsyncIterable[bytes]) -> None:
+    async def _listen(self, messages: AsyncIterable[Message]) -> None:
         async for message in messages:
             self.heard.append(message)
         self.heard_all = True
@@ -64,14 +64,14 @@ class Server:
     async def headers(self) -> Sequence[tuple[str, Any]]:
         return await self.initial
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncIterator[Message]:
         while (message := await self.says.get()) is not None:
             yield message
 
     async def status(self) -> tuple[int, str, Sequence[tuple[str, Any]]]:
         return self.ending
 
-    def say(self, *messages: bytes, initial: Sequence[tuple[str, Any]] = (), ends: bool = True) -> None:
+    def say(self, *messages: Message, initial: Sequence[tuple[str, Any]] = (), ends: bool = True) -> None:
         """Initial metadata, messages, and the end."""
         self.initial.set_result(initial)
         for message in messages:
@@ -155,19 +155,21 @@ async def test_both_ways() -> None:
     assert scene.connection.marks >= 4
 
 
-async def test_large_compressed_messages_are_inflated_in_a_thread() -> None:
-    """They keep their place; one that is broken ends the call."""
-    large = bytes(2 * QUICK_TEXT_BYTES)
-    packed = grpc_wire.compress(b"gzip", large)
-    scene = Scene(prefixed(packed, 1) + prefixed(b"next"), fields=GZIPPED)
+async def test_compressed_messages_are_passed_on_as_they_are() -> None:
+    """Both ways; either side is told what the other says of it, and nothing is inflated here."""
+    asked = (*GZIPPED, ("grpc-accept-encoding", "gzip, br"))
+    scene = Scene(prefixed(b"packed", 1) + prefixed(b"plain"), fields=asked)
+    scene.server.encoding = b"br"
     await until(lambda: len(scene.server.heard) == 2)
-    scene.peer.send(data(1, prefixed(packed[:-6] + b"\0" * 6, 1)))
+    scene.server.say(Packed(b"br", b"1", 9), b"2")
     await scene.over()
-    (head,) = scene.heads()
+    head, _ = scene.heads()
 
-    assert [large, b"next"] == scene.server.heard
-    assert "13" == head["grpc-status"]
-    assert "not gzip data" in head["grpc-message"]
+    ((_, headers, _),) = scene.server.asked
+    assert {("x-own", "1"), ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip, br")} == set(headers)
+    assert [Packed(b"gzip", b"packed", 256 << 20), b"plain"] == scene.server.heard
+    assert "br" == head["grpc-encoding"]
+    assert prefixed(b"1", 1) + prefixed(b"2") == body(scene.said, 1)
 
 
 async def test_a_refusal_is_trailers_only() -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from batchproxy.wire import frames, grpc
+from batchproxy.wire import frames
 from batchproxy.wire.frames import DATA, END_STREAM, HEADERS, ErrorCode
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_messages import HIGH_BYTES
-from batchproxy.wire.unpack import QUICK_TEXT_BYTES, Packed
+from batchproxy.wire.unpack import Packed
 from tests.http2_peer import data, prefixed, resets_of
 from tests.streamed import GZIPPED, HEAD, Told, a_peer, begun, body, taken
 
@@ -217,34 +217,25 @@ def test_what_is_refused_when_it_comes(payload: bytes, ends: bool, code: str, te
     assert call.ended
 
 
-@pytest.mark.parametrize(
-    ("message", "code", "text"),
-    [(b"no gzip", "13", "not gzip data"), (grpc.compress(b"gzip", bytes(2000)), "8", "more than 1000 bytes")],
-)
-def test_what_is_refused_when_it_is_taken(message: bytes, code: str, text: str) -> None:
-    """Compressed messages are looked into one at a time, so that many small ones are no bomb."""
-    peer = a_peer(Http2Limits(message_bytes=1000))
-    call = begun(peer, prefixed(grpc.compress(b"gzip", b"good"), 1) + prefixed(message, 1), fields=GZIPPED)
-    told = Told(call)
-    found = taken(call)
-    (head,) = [peer.fields(frame) for frame in peer.read() if frame.kind == HEADERS]
+def test_compressed_messages_are_left_to_their_owner() -> None:
+    """As they came, whatever is in them: who takes them may pass them on."""
+    call = begun(a_peer(), prefixed(b"no gzip", 1) + prefixed(b"plain"), fields=GZIPPED)
 
-    assert [b"good"] == found
-    assert code == head["grpc-status"]
-    assert text in head["grpc-message"]
-    assert (1, True) == (told.cancelled, call.ended)
+    assert [Packed(b"gzip", b"no gzip", 256 << 20), b"plain"] == [call.receive(), call.receive()]
 
 
-def test_a_large_compressed_message_is_left_to_its_owner() -> None:
-    """Who inflates it in a thread; small ones are inflated at once, empty ones, too."""
+def test_compressed_messages_are_sent_as_they_are() -> None:
+    """In the encoding that the head says."""
     peer = a_peer()
-    texts = [bytes(QUICK_TEXT_BYTES + 1), b"", b"small"]
-    call = begun(peer, b"".join(prefixed(grpc.compress(b"gzip", text), 1) for text in texts), fields=GZIPPED)
-    large, *others = [call.receive() for _ in texts]
+    call = begun(peer)
+    call.send_headers((("a", "b"),), b"gzip")
+    call.send(b"packed", compressed=True)
+    call.send(b"plain")
+    said = peer.read()
+    head = peer.fields(said[0])
 
-    assert isinstance(large, Packed)
-    assert texts[0] == large.whole()
-    assert texts[1:] == others
+    assert ("gzip", "b") == (head["grpc-encoding"], head["a"])
+    assert prefixed(b"packed", 1) + prefixed(b"plain") == body(said, call.id)
 
 
 @pytest.mark.parametrize("fields", [(*HEAD, ("grpc-timeout", "soon")), (*HEAD, ("grpc-encoding", "snappy"))])

@@ -67,8 +67,8 @@ def test_a_call_is_two_frames_and_its_answer_three() -> None:
         (":authority", "host:1"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
-        ("grpc-accept-encoding", "identity, deflate, gzip"),
         ("user-agent", "batchproxy"),
+        ("grpc-accept-encoding", "identity, deflate, gzip"),
         ("grpc-timeout", "250000u"),
     ] == host.fields(head.payload)
     assert Frame(frames.DATA, frames.END_STREAM, 1, b"\0\0\0\0\x08question") == data
