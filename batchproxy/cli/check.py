@@ -9,7 +9,8 @@ from batchproxy.backends import open_backend
 from batchproxy.backends.onnx import find_model
 from batchproxy.config import Config, load
 from batchproxy.core.errors import ConfigError
-from batchproxy.endpoints import OnnxAddress, PythonAddress
+from batchproxy.discovery import FileSource
+from batchproxy.endpoints import Kind, OnnxAddress, PythonAddress, SourceAddress
 
 EPILOG = """\
 Paths and modules are looked for from the current directory. Python modules are imported; model files
@@ -54,6 +55,8 @@ def check_endpoints(config: Config) -> None:
                         find_model(Path(address.path))
                     case PythonAddress():
                         open_backend(address.name)
+                    case SourceAddress(kind=Kind.FILE):
+                        FileSource(address).read()
             except ConfigError as error:
                 raise ConfigError(f"$.pools[{index}].endpoints[{number}]: {error.message}") from error
 

@@ -33,7 +33,7 @@ from batchproxy.config import (
 )
 from batchproxy.core.errors import ConfigError
 from batchproxy.documents import fingerprint
-from batchproxy.endpoints import ServerAddress, parse
+from batchproxy.endpoints import ServerAddress, SourceAddress, parse
 
 BACKEND = "backend"
 """The pool of the servers that ``--backend`` names."""
@@ -323,7 +323,7 @@ def _backend(text: str) -> str:
         address = parse(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(error.message) from None
-    if not isinstance(address, ServerAddress):
+    if not isinstance(address, ServerAddress | SourceAddress):
         raise argparse.ArgumentTypeError(
             f"expected a server, grpc://HOST:PORT or http://HOST:PORT, got {text!r}; write --model NAME={text}"
         )
@@ -340,7 +340,7 @@ def _model(text: str) -> tuple[str, str]:
         address = parse(endpoint)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(error.message) from None
-    if isinstance(address, ServerAddress):
+    if isinstance(address, ServerAddress | SourceAddress):
         raise argparse.ArgumentTypeError(
             f"{endpoint!r} is a server: write --backend {endpoint}, for all its models, or name some in --config"
         )

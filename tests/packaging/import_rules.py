@@ -123,8 +123,8 @@ ROOMS = {
     ),
     "cli": Room(
         rooms=(
-            "core", "app", "backends", "config", "flags", "batching_parameters", "documents", "endpoints", "demo",
-            "simulation", "__version__",
+            "core", "app", "backends", "config", "flags", "batching_parameters", "discovery", "documents", "endpoints",
+            "demo", "simulation", "__version__",
         ),
         packages=("msgspec",),
     ),

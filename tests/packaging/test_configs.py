@@ -32,7 +32,14 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
 
 def test_the_examples_are_there() -> None:
     """The glob below found them."""
-    expected = ["annotated.yaml", "minimal.yaml", "onnx-embedded.yaml", "onnx-versions.yaml", "tfserving.yaml"]
+    expected = [
+        "annotated.yaml",
+        "discovery.yaml",
+        "minimal.yaml",
+        "onnx-embedded.yaml",
+        "onnx-versions.yaml",
+        "tfserving.yaml",
+    ]
 
     assert expected == [path.name for path in CONFIGS]
 

@@ -88,3 +88,14 @@ def test_onnxruntime_is_not_needed(folder: Path, monkeypatch: pytest.MonkeyPatch
     config("onnx:digits")
 
     assert 0 == main(["check", "a.yaml"])
+
+
+def test_a_file_of_servers_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names are not looked up."""
+    config("file:servers", "dns+grpc://no-such-host.invalid:1")
+    missing = main(["check", "a.yaml"])
+    Path("servers").write_text("grpc://tf:8500")
+    found = main(["check", "a.yaml"])
+
+    assert (2, 0) == (missing, found)
+    assert "$.pools[0].endpoints[0]: file:servers: No such file or directory" in capsys.readouterr().err
