@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
+import orjson
+
 from batchproxy._version import __version__
 from batchproxy.codecs import v2_documents, v2_rest
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.codecs.v2_documents import Target
-from batchproxy.core.errors import BackendError, BatchProxyError, Code, Unavailable
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, DecodeError, Unavailable
 from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
@@ -167,7 +169,9 @@ class V2Rest:
         if "Content-Type" not in headers and length == len(body):  # tritonclient says nothing, and KServe takes it so
             fields = (*fields, ("content-type", "application/json"))
         raw = RawCall(REST, method, path, fields, body)
-        work = partial(v2_rest.parse_infer, target, body, length)
+        pool = self._directory.remote(target.model)
+        own = pool is not None and v2_bridge.in_own_words(pool, REST)
+        work = partial(_read, target, body, length, own)
         self._heavy.read(call, work, partial(self._start, call, raw, deadline, started), length, deadline)
         return call
 
@@ -207,9 +211,10 @@ class V2Rest:
 
     def _of_the_server(self, verb: str) -> RestAnswer:
         if verb == "live":
-            return RestAnswer(200, b"", _JSON)
+            return RestAnswer(200, b'{"live":true}', _JSON)
         if verb == "ready":
-            return RestAnswer(200 if self._ready() else 503, b"", _JSON)
+            ready = self._ready()
+            return RestAnswer(200 if ready else 503, b'{"ready":true}' if ready else b'{"ready":false}', _JSON)
         if verb == "index":
             models = [(served.info.name, served.info.version) for served in self._directory.models()]
             return RestAnswer(200, v2_documents.encode_index(models), _JSON)
@@ -238,10 +243,20 @@ def error_answer(error: BatchProxyError) -> RestAnswer:
     return RestAnswer(status, body, {**_JSON, **retry})
 
 
+def _read(target: Target, body: bytes, length: int, own: bool) -> InferCall:
+    """What a body asks for; ``own``: where it cannot be read, its server is to say so in its own words (R4)."""
+    try:
+        return v2_rest.parse_infer(target, body, length)
+    except DecodeError:
+        if not own:
+            raise
+        return InferCall(target.model, target.version, "", {}, odd="a body that cannot be read")
+
+
 def _described(verb: str, info: ModelInfo) -> RestAnswer:
     """What is answered of a model that is there."""
     if verb == "ready":
-        return RestAnswer(200, b"", _JSON)
+        return RestAnswer(200, orjson.dumps({"name": info.name, "ready": True}), _JSON)  # KServe's client reads it
     encode = v2_documents.encode_config if verb == "config" else v2_documents.encode_metadata
     return RestAnswer(200, encode(info, v2_bridge.shown(info)), _JSON)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,8 @@ def servers() -> Iterator[dict[str, RealServer]]:
         yield found
 
 
-@pytest.fixture(params=tuple(KINDS))
-def server(request: pytest.FixtureRequest, servers: dict[str, RealServer]) -> RealServer:
-    """Each of them."""
-    return servers[request.param]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits for Triton and its seventeen processes: 7 s here, more on a loaded machine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(240))

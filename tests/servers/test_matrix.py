@@ -23,7 +23,7 @@ ECHOES = tuple(DTYPES)
 
 
 class Front:
-    """A server and the proxy before it, which knows one of its doors."""
+    """A server and the proxy before it, which knows one of its doors, or both."""
 
     def __init__(self, server: RealServer, door: str, proxy: Proxy) -> None:
         self.server = server
@@ -39,8 +39,9 @@ class Front:
 
 @contextmanager
 def front(server: RealServer, door: str) -> Iterator[Front]:
-    """A proxy before one door of a server."""
-    endpoint = f"v2+grpc://{server.grpc}" if door == "grpc" else f"v2+http://{server.rest}"
+    """A proxy before one door of a server, or ``both``."""
+    doors = {"grpc": f"v2+grpc://{server.grpc}", "rest": f"v2+http://{server.rest}"}
+    endpoint = doors.get(door) or ",".join(doors.values())
     with running({"*": {"endpoint": endpoint, "canary_every": 0}}) as proxy:
         found = Front(server, door, proxy)
         try:

@@ -169,7 +169,7 @@ async def test_a_server_of_the_protocol_is_asked_in_the_callers_words() -> None:
         refused = await ask(routes, f"POST {INFER}", {"inputs": [X]})
 
     assert [b"relayed"] * 4 == questions
-    assert (200, b"") == (live.status, live.body)
+    assert (200, b'{"live":true}') == (live.status, live.body)
     assert ANSWER.body == answer.body
     assert (404, b"their words") == (refused.status, refused.body)
     assert [*(tuple(line.split(" ")) for line in lines), ("POST", INFER), ("POST", INFER)] == seen(server.relayed)
