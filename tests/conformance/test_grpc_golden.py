@@ -128,8 +128,7 @@ def respond(method: str, message: bytes) -> bytes:
     """The bytes of a successful answer."""
     if method == tfs_grpc.GET_MODEL_STATUS:
         target = tfs_grpc.parse_status(message)
-        info = DIRECTORY.find_status(target.model, target.version).info
-        return tfs_grpc.encode_status([tfs_grpc.VersionStatus(info.version)])
+        return tfs_grpc.encode_status(DIRECTORY.find_status(target.model, target.version))
     if method == tfs_grpc.GET_MODEL_METADATA:
         info = DIRECTORY.find(*tfs_grpc.parse_metadata(message)).info
         return tfs_grpc.encode_metadata(WRITTEN_AGAIN if info.name == WRITTEN_AGAIN.name else info)

@@ -14,7 +14,7 @@ from batchproxy.core.columns import ArrayColumn, TensorColumn
 from batchproxy.core.errors import BackendRejected, BackendTooBig
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import BatchKey, Reply
-from tests.unit.backends.test_tfserving import scripted
+from tests.unit.scripted_doors import scripted
 
 KEY = BatchKey("m", None, "serving_default")
 COLUMNS = {"x": ArrayColumn(np.array([1.0, 2.0], np.float32))}

@@ -105,22 +105,7 @@ def test_unknown_numbers_and_onnx_texts_find_nothing() -> None:
 def test_the_open_inference_protocol_has_its_fourteen_types() -> None:
     """Each datatype of the protocol has a row, each row at most one, and Triton's numbers are theirs."""
     rows = [row for row in _dtypes.TABLE if row.v2]
-    names = [
-        "BOOL",
-        "UINT8",
-        "UINT16",
-        "UINT32",
-        "UINT64",
-        "INT8",
-        "INT16",
-        "INT32",
-        "INT64",
-        "FP16",
-        "FP32",
-        "FP64",
-        "BYTES",
-        "BF16",
-    ]
+    order = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 BYTES BF16"
 
     assert order == " ".join(row.v2 for row in sorted(rows, key=lambda row: row.triton))
     assert list(range(1, 15)) == sorted(row.triton for row in rows)
