@@ -9,7 +9,8 @@ from batchproxy.codecs.tfs_examples import ExamplesClass, MessageColumn
 from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
 from batchproxy.codecs.tfs_splice import RESULTS, JsonAnswer, splice
 from batchproxy.core.request import BatchKey, Reply
-from tests.unit.backends.test_tfserving import backend, scripted
+from tests.unit.backends.test_tfserving import backend
+from tests.unit.scripted_doors import scripted
 
 KEY = BatchKey("m", 7, "s", partition=(("x-tenant", "a"),))
 
