@@ -115,10 +115,10 @@ def server() -> Iterator[Server]:
     made.stop()
 
 
-@pytest.fixture(scope="module")
-def proxy(server: Server) -> Iterator[Proxy]:
-    """The proxy in front of it, which knows its gRPC door only."""
-    with running_in_front_of([server], doors=("grpc",)) as made:
+@pytest.fixture(scope="module", params=["wire", "aio"])
+def proxy(server: Server, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """The proxy in front of it, which knows its gRPC door only; by either client."""
+    with running_in_front_of([server], doors=("grpc",), pool={"grpc_client": request.param}) as made:
         yield made
 
 

@@ -31,12 +31,14 @@ def watched(flags: list[str], loaded: set[str]) -> Iterator[Proxy]:
 
 
 def used(proxy: Proxy) -> None:
-    """Each kind of call once: REST, gRPC, the operator's pages."""
+    """Each kind of call once: REST, gRPC, a stream, the operator's pages."""
     assert 200 == proxy.post("/v1/models/picky:predict", BODY)[0]
     request = tfs_pb2.GetModelStatusRequest(model_spec=tfs_pb2.ModelSpec(name="picky"))
     with grpc.insecure_channel(proxy.grpc) as channel:
         call = channel.unary_unary(tfs_grpc.GET_MODEL_STATUS).future(request.SerializeToString(), timeout=30)
         assert call.code() in {grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED}  # of a server without a gRPC door
+        streamed = channel.stream_stream("/no.such.Service/Method")(iter((b"x",)), timeout=30)
+        assert streamed.code() is grpc.StatusCode.UNIMPLEMENTED
     for page in ("", "healthz", "readyz", "metrics", "status.json"):
         assert http.client.OK == ask(f"{proxy.admin}/{page}")[0]
 
