@@ -11,6 +11,7 @@ length (``int_val``), for strings, nor for booleans, of which there are two. See
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -57,12 +58,14 @@ class Plan(Generic[T]):
         others: further (start, stop, bytes) that they have in common.
         slots: where their numbers lie.
         value: what was found out about the first one.
+        own: where else they differ: (start, stop) of the caller's id; TF Serving has none.
     """
 
     before: bytes
     others: tuple[tuple[int, int, bytes], ...]
     slots: tuple[Slot, ...]
     value: T
+    own: tuple[int, int] = (0, 0)
 
     def columns(self, message: bytes) -> dict[str, ArrayColumn]:
         """The inputs of a message that this plan was found for."""
@@ -74,11 +77,16 @@ class Plan(Generic[T]):
 
 
 class Templates(Generic[T]):
-    """Plans for the messages that came lately."""
+    """Plans for the messages that came lately.
 
-    __slots__ = ("_plans", "_seen", "_size")
+    Args:
+        plan_of: makes a plan of a message, its inputs and a value, or nothing; left out, of PredictRequests.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_plan_of", "_plans", "_seen", "_size")
+
+    def __init__(self, plan_of: Callable[[bytes, Columns, T], Plan[T] | None] | None = None) -> None:
+        self._plan_of = plan_of or _plan
         self._plans: dict[int, list[Plan[T]]] = {}
         self._seen: set[int] = set()  # lengths that came once: most of those never come again
         self._size = 0
@@ -108,7 +116,7 @@ class Templates(Generic[T]):
                 self._seen.clear()
             self._seen.add(length)
             return
-        plan = _plan(message, columns, value)
+        plan = self._plan_of(message, columns, value)
         if plan is None:
             return
         if self._size >= MAX_PLANS:
@@ -126,11 +134,13 @@ class Templates(Generic[T]):
         self._size = 0
 
 
-class _Unsure(Exception):
+class Unsure(Exception):
     """A message is not of the usual build."""
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
+    """A field of a message: its tag, and where what it holds begins and ends."""
+
     tag: int
     start: int
     stop: int
@@ -141,66 +151,71 @@ def _plan(message: bytes, columns: Columns, value: T) -> Plan[T] | None:
         return None
     try:
         slots = _slots(message, columns)
-    except (_Unsure, UnicodeDecodeError):
+    except (Unsure, UnicodeDecodeError):
         return None
+    return plan_between(message, slots, value)
+
+
+def plan_between(message: bytes, slots: Sequence[Slot], value: T, own: tuple[int, int] = (0, 0)) -> Plan[T] | None:
+    """The plan of messages that are equal outside ``slots`` and ``own``; None: that is too much to compare."""
     pieces = []
     at = 0
-    for slot in slots:
-        pieces.append((at, slot.start, message[at : slot.start]))
-        at = slot.stop
+    for start, stop in sorted([*((slot.start, slot.stop) for slot in slots), *([own] if any(own) else [])]):
+        pieces.append((at, start, message[at:start]))
+        at = stop
     pieces.append((at, len(message), message[at:]))
     if sum(len(piece) for _, _, piece in pieces) > MAX_COMPARED:
         return None
     (_, _, before), *others = pieces
-    return Plan(before, tuple(other for other in others if other[2]), tuple(slots), value)
+    return Plan(before, tuple(other for other in others if other[2]), tuple(slots), value, own)
 
 
 def _slots(message: bytes, columns: Columns) -> list[Slot]:
     slots: list[Slot] = []
     specs = 0
-    for field in _fields(message, 0, len(message)):
+    for field in fields_of(message, 0, len(message)):
         if field.tag == _INPUTS:
             slots.append(_slot(message, field, columns))
         elif field.tag == _SPEC:
             specs += 1
         elif field.tag != _FILTER:
-            raise _Unsure
+            raise Unsure
     if specs != 1 or len(slots) != len(columns) or len({slot.alias for slot in slots}) != len(slots):
-        raise _Unsure  # a spec or an input that came twice would be merged, or replaced
+        raise Unsure  # a spec or an input that came twice would be merged, or replaced
     return slots
 
 
-def _slot(message: bytes, entry: _Field, columns: Columns) -> Slot:
+def _slot(message: bytes, entry: Field, columns: Columns) -> Slot:
     parts = _once(message, entry)
     if parts.keys() != {_KEY, _VALUE}:
-        raise _Unsure
+        raise Unsure
     alias = message[parts[_KEY].start : parts[_KEY].stop].decode()
     tensor = _once(message, parts[_VALUE])
     held = [tag for tag in tensor if tag in _HOLDERS]
     if alias not in columns or len(held) != 1 or tensor.keys() != {_DTYPE, _SHAPE, *held}:
-        raise _Unsure
+        raise Unsure
     column, (_, start, stop) = columns[alias], tensor[held[0]]
     if not isinstance(column, ArrayColumn):
-        raise _Unsure
+        raise Unsure
     array = column.array
     row = _dtypes.by_numpy(array.dtype)
     if row.name in {"bool", "string"} or _HOLDERS[held[0]] not in {"", row.name}:
-        raise _Unsure
+        raise Unsure
     if array.ndim == 0 or not array.nbytes or array.tobytes() != message[start:stop]:
-        raise _Unsure  # values may be left out or be too many, and rank 0 has no rows
+        raise Unsure  # values may be left out or be too many, and rank 0 has no rows
     return Slot(alias, start, stop, Layout.of(array))
 
 
-def _once(message: bytes, outer: _Field) -> dict[int, _Field]:
+def _once(message: bytes, outer: Field) -> dict[int, Field]:
     """The fields of a message within the message, each of which came once."""
-    fields = list(_fields(message, outer.start, outer.stop))
+    fields = list(fields_of(message, outer.start, outer.stop))
     found = {field.tag: field for field in fields}
     if len(found) != len(fields):
-        raise _Unsure
+        raise Unsure
     return found
 
 
-def _fields(message: bytes, at: int, end: int) -> list[_Field]:
+def fields_of(message: bytes, at: int, end: int) -> list[Field]:
     """The fields between two places, varints and those with a length; the message is known to be well-formed."""
     fields = []
     while at < end:
@@ -211,11 +226,11 @@ def _fields(message: bytes, at: int, end: int) -> list[_Field]:
             size, start = _varint(message, start)
             stop = start + size
         else:
-            raise _Unsure
-        fields.append(_Field(tag, start, stop))
+            raise Unsure
+        fields.append(Field(tag, start, stop))
         at = stop
     if at != end:
-        raise _Unsure
+        raise Unsure
     return fields
 
 
@@ -228,4 +243,4 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise _Unsure
+    raise Unsure

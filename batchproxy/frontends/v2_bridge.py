@@ -18,8 +18,10 @@ from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownM
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import Reply, Request, Version
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
+from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory, Served
+from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.v2_sequences import ask_home
 from batchproxy.tasks import Tasks
@@ -50,6 +52,10 @@ class Told(NamedTuple):
             self.asked.answered(self.call.model, self.call.version, version)
 
 
+Begun = tuple[Known[Answer], Told]
+"""What is known of calls like one that has begun, and what its format was told."""
+
+
 class Calls(Generic[Answer]):
     """Starts the inference calls of one of the two doors.
 
@@ -72,8 +78,15 @@ class Calls(Generic[Answer]):
         self._record = record
         self._tasks = tasks
 
-    def start(self, waiting: Call[Answer], call: InferCall, raw: RawCall, deadline: float | None, now: float) -> None:
-        """Begin a call whose message is read; what is wrong with it is its answer."""
+    def start(
+        self, waiting: Call[Answer], call: InferCall, raw: RawCall, deadline: float | None, now: float
+    ) -> Begun[Answer] | None:
+        """Begin a call whose message is read; what is wrong with it is its answer.
+
+        Returns:
+            What holds for all calls that differ from it in numbers and ids only; None where it may not share a batch,
+            or has to wait for its model's signature.
+        """
         if waiting.priority is None:
             waiting.priority = call.priority
         if call.timeout_s is not None:
@@ -82,32 +95,31 @@ class Calls(Generic[Answer]):
         pool = self._directory.remote(call.model)
         try:
             if pool is None:
-                self._embedded(waiting, call, deadline)
-            elif in_own_words(pool, raw.protocol) and (call.odd or not call.buffers or reads_buffers(pool)):
+                return self._embedded(waiting, call, deadline)
+            if in_own_words(pool, raw.protocol) and (call.odd or not call.buffers or reads_buffers(pool)):
                 request = as_sent(pool, call, raw, deadline)
-                self._begin(waiting, pool, request, Told(call, True, pool.catalogue))
-            else:
-                need_a_door(pool)
-                call.refuse_odd()
-                info = pool.catalogue.look(call.model, call.version)
-                if info is not None:
-                    self._bridge(waiting, pool, call, raw, deadline, info)
-                else:
-                    bridging = self._bridge_when_known(waiting, pool, call, raw, deadline)
-                    _ = self._tasks.spawn("bridge", bridging)
+                return self._begin(waiting, pool, request, Told(call, True, pool.catalogue))
+            need_a_door(pool)
+            call.refuse_odd()
+            info = pool.catalogue.look(call.model, call.version)
+            if info is not None:
+                return self._bridge(waiting, pool, call, raw, deadline, info)
+            _ = self._tasks.spawn("bridge", self._bridge_when_known(waiting, pool, call, raw, deadline))
         except BatchProxyError as error:
             waiting.set_exception(error)
+        return None
 
-    def _embedded(self, waiting: Call[Answer], call: InferCall, deadline: float | None) -> None:
-        served = find(self._directory, call.model, call.version)
+    def _embedded(self, waiting: Call[Answer], call: InferCall, deadline: float | None) -> Begun[Answer] | None:
+        served, told = find(self._directory, call.model, call.version), Told(call)
         waiting.record = partial(self._record, served.info.name)
-        waiting.form = self._form(Told(call))
+        waiting.form = self._form(told)
         call.refuse_odd()
         info = served.info
         signature = v2_calls.signature_of(info, call.signature_name)
         request = v2_calls.infer_request(call, info.name, info.version, signature, extras=call.extras())
         request.deadline = deadline
         waiting.start(served.engine, request)
+        return _begun(served.engine, request, waiting, None, signature, told)
 
     def _bridge(
         self,
@@ -117,7 +129,7 @@ class Calls(Generic[Answer]):
         raw: RawCall,
         deadline: float | None,
         info: ModelInfo,
-    ) -> None:
+    ) -> Begun[Answer] | None:
         signature = v2_calls.signature_of(info, call.signature_name)
         extras = call.extras() if pool.v2 else b""  # TF Serving has no words for them
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=extras)
@@ -125,7 +137,7 @@ class Calls(Generic[Answer]):
         if not pool.may_batch(call.model):
             request.rows = None
         request.deadline = deadline
-        self._begin(waiting, pool, request, Told(call, False, pool.catalogue))
+        return self._begin(waiting, pool, request, Told(call, False, pool.catalogue))
 
     async def _bridge_when_known(
         self, waiting: Call[Answer], pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | None
@@ -139,14 +151,30 @@ class Calls(Generic[Answer]):
             if not waiting.done():
                 waiting.set_exception(error)
 
-    def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> None:
+    def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> Begun[Answer] | None:
         waiting.record = partial(self._record, request.key.model)
         waiting.form = self._form(told)
         if pool.v2 and told.call.sequence and len(pool.engine.backends) > 1:
             sequence = f"{told.call.model} {told.call.parameters[v2_calls.SEQUENCE]}"
             _ = self._tasks.spawn("sequence", ask_home(waiting, pool.engine, request, sequence))
-        else:
-            waiting.start(pool.engine, request)
+            return None
+        waiting.start(pool.engine, request)
+        signature = pool.signature(told.call.model, told.call.version, told.call.signature_name)
+        return _begun(pool.engine, request, waiting, pool, signature, told)
+
+
+def _begun(
+    engine: Engine,
+    request: Request,
+    waiting: Call[Answer],
+    pool: RemotePool | None,
+    signature: Signature | None,
+    told: Told,
+) -> Begun[Answer] | None:
+    if request.rows is None or signature is None:
+        return None
+    known = Known(engine, request.key, request.rows, request.nbytes, waiting.form, waiting.record, pool, signature)
+    return known, told
 
 
 # ---------------------------------------------------------------- one call

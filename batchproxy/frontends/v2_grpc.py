@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from batchproxy._version import __version__
-from batchproxy.codecs import v2_grpc
+from batchproxy.codecs import v2_grpc, v2_templates
+from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.engine import Engine
 from batchproxy.frontends import v2_bridge
-from batchproxy.frontends.call import Call, Format
+from batchproxy.frontends.call import Call, Format, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.grpc_answers import GrpcAnswer, RelayFormat, error_answer, our_error
+from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
 from batchproxy.frontends.v2_bridge import Calls, Told
@@ -30,12 +34,18 @@ _OF_SERVERS = frozenset({v2_grpc.SERVER_METADATA, v2_grpc.REPOSITORY_INDEX, v2_g
 
 
 class InferFormat:
-    """Writes columns as a ModelInferResponse with the caller's id; or what a server said."""
+    """Writes columns as a ModelInferResponse with the caller's id; or what a server said.
 
-    __slots__ = ("_told",)
+    Args:
+        told: of the call.
+        call_id: the caller's id, where it is another than that call's.
+    """
 
-    def __init__(self, told: Told) -> None:
+    __slots__ = ("_id", "_told")
+
+    def __init__(self, told: Told, call_id: str | None = None) -> None:
         self._told = told
+        self._id = told.call.id if call_id is None else call_id
 
     def reply(self, reply: Reply) -> GrpcAnswer:
         said = reply.whole if type(reply) is Share else reply
@@ -44,7 +54,7 @@ class InferFormat:
             return _RELAYED.reply(reply)
         self._told.answered(said.version)
         call = self._told.call
-        return GrpcAnswer(Code.OK, "", v2_grpc.encode_reply(reply, call.model, call.id, call.outputs))
+        return GrpcAnswer(Code.OK, "", v2_grpc.encode_reply(reply, call.model, self._id, call.outputs))
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return error_answer(error) if self._told.own else our_error(error)
@@ -58,6 +68,22 @@ class _ErrorsOnly:
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return our_error(error)
+
+
+class _Kind(NamedTuple):
+    """What ModelInfer calls of one kind have in common.
+
+    Attributes:
+        known: what any such calls have.
+        told: of the first one.
+        timeout_s: in their parameters; None: none.
+        priority: likewise.
+    """
+
+    known: Known[GrpcAnswer]
+    told: Told
+    timeout_s: float | None
+    priority: int | None
 
 
 class V2Grpc:
@@ -87,6 +113,8 @@ class V2Grpc:
         self._terms = terms
         self._tasks = tasks
         self._ready = ready
+        self._templates: Templates[_Kind] = Templates(v2_templates.plan_of)
+        directory.on_change(self._templates.forget)
         self._calls: Calls[GrpcAnswer] = Calls(directory, InferFormat, partial(self._ended, "ModelInfer"), tasks)
 
     def streams(self) -> Engine | None:
@@ -108,6 +136,11 @@ class V2Grpc:
         """
         if raw.method != v2_grpc.MODEL_INFER:
             return self._document(raw, deadline, respond, started)
+        plan = self._templates.find(raw.body)
+        if plan is not None:
+            again = self._infer_again(plan, raw, deadline, respond, started)
+            if again is not None:
+                return again
         call = Call(_ERRORS_ONLY, respond, partial(self._ended, "ModelInfer", ""), started)
         try:
             if self._terms is not None:
@@ -116,7 +149,46 @@ class V2Grpc:
         except BatchProxyError as error:
             call.set_exception(error)
         else:
-            self._calls.start(call, asked, raw, deadline, started)
+            begun = self._calls.start(call, asked, raw, deadline, started)
+            if begun is not None:
+                known, told = begun
+                count = self._observer.counter(known.key.model, "ModelInfer", GRPC)
+                known = known._replace(record=recorder(count, self._clock))
+                kind = _Kind(known, told._replace(call=replace(asked, inputs={})), asked.timeout_s, asked.priority)
+                self._templates.learn(raw.body, asked.inputs, kind)
+        return call
+
+    def _infer_again(
+        self, plan: Plan[_Kind], raw: RawCall, deadline: float | None, respond: Respond, started: float
+    ) -> Call[GrpcAnswer] | None:
+        """A call that is like an earlier one; None: it has to be read."""
+        (engine, key, rows, nbytes, _, record, pool, _), told, timeout_s, priority = plan.value
+        if pool is not None:
+            if not plan.value.known.holds():
+                self._templates.forget()
+                return None
+            partition = pool.partition(key.model, raw)
+            if partition != key.partition:
+                key = key._replace(partition=partition)
+        message = raw.body
+        start, stop = plan.own
+        try:
+            form = InferFormat(told, message[start:stop].decode())
+        except UnicodeDecodeError:
+            return None
+        call: Call[GrpcAnswer] = Call(form, respond, record, started)
+        try:
+            if self._terms is not None:
+                call.priority = self._terms.priority(raw.headers)
+        except BatchProxyError as error:
+            call.set_exception(error)
+            return call
+        if call.priority is None:
+            call.priority = priority
+        if timeout_s is not None:
+            deadline = started + timeout_s if deadline is None else min(deadline, started + timeout_s)
+        request = Request(key, plan.columns(message), rows, nbytes, deadline, raw if told.own else None)
+        call.start(engine, request)
         return call
 
     # -- what is said of servers and models --------------------------------------------------------

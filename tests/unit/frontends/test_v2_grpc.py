@@ -80,6 +80,60 @@ async def test_what_is_wrong_is_said(
     assert text in answer.message
 
 
+def again_of(call_id: str, parameters: bytes = b"{}") -> bytes:
+    """``MESSAGE`` with an id, and parameters."""
+    key = KEY._replace(extras=b"[" + parameters + b",{}]")
+    request = pb.ModelInferRequest.FromString(
+        v2_grpc.encode_infer_request(key, {"x": ArrayColumn(np.array([1, 2], np.float32))})
+    )
+    request.id = call_id
+    return request.SerializeToString()
+
+
+async def test_calls_that_are_like_earlier_ones_are_not_read() -> None:
+    """The third of a kind is not: it gets its own id all the same, and a wrong one is refused as ever."""
+    recorder = Recorder()
+    async with a_directory(recorder) as directory:
+        routes = routes_of(directory, recorder)
+        parameters = b'{"timeout":9000000}'
+        ids = ["a", "b", "c", "d"]
+        messages = [again_of(one, parameters) for one in ids]
+        answers = [await ask(routes, v2_grpc.MODEL_INFER, message) for message in messages]
+        no_text = await ask(routes, v2_grpc.MODEL_INFER, messages[0].replace(b"\x1a\x01a", b"\x1a\x01\xff"))
+        no_priority = await ask(routes, v2_grpc.MODEL_INFER, messages[0], [("x-priority", "urgent")])
+        priority = await ask(routes, v2_grpc.MODEL_INFER, messages[0], [("x-priority", "high")])
+        templates = routes._v2._templates
+        learnt = templates.find(messages[0])
+        directory.publish(MODEL, directory._models[MODEL])
+        later = templates.find(messages[0])
+
+    assert ids == [pb.ModelInferResponse.FromString(answer.body).id for answer in answers]
+    assert [Code.INVALID_ARGUMENT] * 2 == [no_text.code, no_priority.code]
+    assert Code.OK is priority.code
+    assert learnt is not None
+    assert learnt is later
+
+
+@pytest.mark.parametrize("v2", [True, False])
+async def test_calls_of_servers_that_are_like_earlier_ones(v2: bool) -> None:
+    """As long as their model is what it was taken for; headers that callers must agree in are looked at each time."""
+    server = V2Server()
+    server.answer = RawReply(0, "", (), pb.ModelInferResponse(model_version="7", id="x").SerializeToString())
+    make = a_v2_pool if v2 else a_remote_pool
+    async with make(server, Recorder(), [GRPC]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        answers = [await ask(routes, v2_grpc.MODEL_INFER, MESSAGE) for _ in range(3)]
+        answers.append(await ask(routes, v2_grpc.MODEL_INFER, MESSAGE, [("authorization", "a")]))
+        pool.catalogue._known.clear()
+        answers.append(await ask(routes, v2_grpc.MODEL_INFER, MESSAGE))
+
+    assert [Code.OK] * 5 == [answer.code for answer in answers]
+    assert ({"7"}, 5) == (
+        {pb.ModelInferResponse.FromString(answer.body).model_version for answer in answers},
+        len(server.relayed if v2 else server.merged),
+    )
+
+
 async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
     """Whether a model is ready is a question that has an answer for any name."""
     recorder, ready = Recorder(), [True]
