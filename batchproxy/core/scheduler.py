@@ -23,6 +23,7 @@ from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.lateness import refuse_hopeless
 from batchproxy.core.outcome import Outcome
+from batchproxy.core.overload import Overload
 from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
@@ -71,6 +72,7 @@ class Scheduler:
         self.unbatched = self._ends.unbatched
         self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self._outliers = self.health.outliers
+        self.overload = Overload(self._lanes, notice)
         self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
         self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
         self.canary = Canary(policies, self._ends.stop_batching, notice)
@@ -107,7 +109,11 @@ class Scheduler:
         if not batching or (self.unbatched and key.target in self.unbatched):
             self._relay(entry, now, Release.SHAPE if request.rows is None else Release.ALONE)
             return True
-        lane = self._lanes.push(entry)
+        try:
+            lane = self._lanes.push(entry)
+        except QueueFull:
+            self.overload.refused(key.model, self._lanes.find(key), now)
+            raise
         if deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
             refuse_hopeless(lane, entry, now)
         if deadline is not None and now < self._held_until < inf and lane.latest(entry) < self._held_until:
@@ -122,7 +128,7 @@ class Scheduler:
             )
 
     def _relay_batch(self, batch: Batch, reason: Release = Release.ALONE) -> bool:
-        endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid)
+        endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid, batch.key)
         if endpoint is None:
             return False
         self._relays.append(self._bind(Dispatch(batch, endpoint, self._now, reason, batch.rows, None)))
@@ -134,6 +140,8 @@ class Scheduler:
         """The next call to make, or None. Call until None."""
         if now >= self._outliers.due:
             self._outliers.look(now)
+        if now >= self.overload.due:
+            self.overload.look(now)
         while self._relays:
             dispatch = self._relays.popleft()
             if self._refresh(dispatch.batch, now):
