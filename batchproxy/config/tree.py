@@ -82,7 +82,7 @@ class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_queued_bytes: of all requests that wait for this pool; beyond it they are refused.
         static_headers: header to value, sent to servers with each call. Where a caller sent the same one, and for
             a merged call it is in ``partition_by``, theirs is sent.
-        grpc_client: what carries unary calls to servers by gRPC: our own client, or ``grpc.aio``.
+        grpc_client: what carries calls to servers by gRPC: our own client, or ``grpc.aio``.
         tls: for endpoints within TLS.
         onnx: how ``onnx:`` endpoints are run.
     """
