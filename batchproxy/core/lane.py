@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from math import inf
 from operator import attrgetter
 
-from batchproxy.core.cap import CEILING, Cap, power
+from batchproxy.core.book import Book, Share
+from batchproxy.core.cap import power
 from batchproxy.core.cost import Cost
-from batchproxy.core.objective import Objective
 from batchproxy.core.pace import EARLY
-from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST
 from batchproxy.core.request import BatchKey, Entry, State
 
@@ -47,59 +46,6 @@ _MASK = (1 << MEMORY_BATCHES) - 1
 _SWEEP_SLACK = 64  # tombstones that are never worth a sweep
 
 
-class Waiting:
-    """What a pool has waiting, over all its models: kept as totals, since every request asks for them."""
-
-    __slots__ = ("nbytes", "rows")
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.nbytes = 0
-
-
-class Book:
-    """What one model has waiting, over all its lanes.
-
-    Args:
-        policy: the model's.
-        waiting: the pool's totals; left out, its own.
-
-    Attributes:
-        cap: rows of a batch at most, as learned.
-        configured: the policy before its batches were rounded.
-        objective: how long answers may take.
-        rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
-        tried: whether other caps are tried out: not where the sizes of batches were configured.
-    """
-
-    __slots__ = ("cap", "configured", "max_rows", "objective", "policy", "rounded", "rows", "tried", "waiting")
-
-    def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
-        self.rows = 0
-        self.waiting = waiting or Waiting()
-        self.begin(policy)
-
-    def begin(self, policy: Policy) -> None:
-        """The policy is another one now, so what was learned of the cap counts no more; what waits stays."""
-        self.configured = self.policy = policy
-        self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
-        self.objective = Objective(policy.slo_s)
-        self.rounded = False
-        self.tried = not policy.allowed_batch_sizes
-        self.max_rows = policy.max_queued_rows
-
-    @property
-    def learned(self) -> bool:
-        """Whether its batches may have other rows than was configured."""
-        return self.rounded or (self.tried and self.cap.learned)
-
-    def add(self, rows: int, nbytes: int) -> None:
-        """More of this model waits, or less."""
-        self.rows += rows
-        self.waiting.rows += rows
-        self.waiting.nbytes += nbytes
-
-
 class Lane:
     """Queue of the entries with one BatchKey.
 
@@ -111,6 +57,7 @@ class Lane:
         max_bytes: bytes it may have.
         row_s: seconds that a row which waits here keeps the pool busy; 0 while that is not known.
         batch_s: seconds that a batch takes from leaving to its answer, likewise.
+        share: of its tenant; None: its callers name none.
         order: how urgent the lane is: that of its most urgent entry, or less if that one was cancelled.
         ticket: the scheduler's: which heap item speaks for this lane.
     """
@@ -118,7 +65,7 @@ class Lane:
     __slots__ = (
         *("_bound", "_clean_left", "_entries", "_fifo", "_free", "_handicap", "_history", "_last", "_sorted", "book"),
         *("cap", "key"),
-        *("batch_s", "live", "max_bytes", "nbytes", "order", "row_s", "rows", "ticket"),
+        *("batch_s", "live", "max_bytes", "nbytes", "order", "row_s", "rows", "share", "ticket"),
     )
 
     def __init__(self, key: BatchKey, book: Book) -> None:
@@ -133,6 +80,7 @@ class Lane:
         self.row_s = self.batch_s = 0.0
         self.order = inf
         self.ticket = -1
+        self.share: Share | None = None
         self._entries: deque[Entry] = deque()
         self._handicap = AGING_S * policy.priority
         self._last = -inf  # the least urgent entry's order
@@ -166,6 +114,8 @@ class Lane:
         waiting = book.waiting
         waiting.rows += rows
         waiting.nbytes += nbytes
+        if self.share is not None:
+            self.share.rows += rows
         if order < self.order:
             self.order = order
             if request.raw is not None and request.raw.protocol == REST:
@@ -187,6 +137,8 @@ class Lane:
         self.rows -= rows
         self.nbytes -= nbytes
         self.book.add(-rows, -nbytes)
+        if self.share is not None:
+            self.share.rows -= rows
         if not self.live:
             self._entries.clear()
             self.order, self._last = inf, -inf

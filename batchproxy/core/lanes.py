@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
+from batchproxy.core.book import Book, Share, Waiting
 from batchproxy.core.cost import Cost
 from batchproxy.core.errors import QueueFull
-from batchproxy.core.lane import Book, Lane, Waiting
+from batchproxy.core.lane import Lane
 from batchproxy.core.padding import Rounded
 from batchproxy.core.policy import Policy
 from batchproxy.core.ranking import Ranking
 from batchproxy.core.request import BatchKey, Entry, Request
 from batchproxy.core.turns import Turns
+
+GENEROUS = 8
+"""Times what is free of a queue that one tenant may hold of it: alone 8/9, of two 8/17 each, and whoever comes next
+always finds a place (dynamic thresholds, as shared-memory switches have them). Without tenants it is anybody's."""
 
 MAX_LANES = 10_000
 """Distinct batch keys that may be known at once (R7)."""
@@ -33,6 +38,7 @@ class Lanes:
         self._policies = policies
         self._max_queued_bytes = max_queued_bytes
         self._lanes: dict[BatchKey, Lane] = {}
+        self._shares: dict[tuple[str, tuple[tuple[str, str], ...]], Share] = {}
         self._unripe: Ranking[float, Lane] = Ranking()
         self._turns = Turns()
         self._full = Turns()
@@ -50,13 +56,13 @@ class Lanes:
         lane = self._lanes.get(key)
         book = self.book(key.model) if lane is None else lane.book
         if (
-            book.rows + (request.rows or 0) > book.max_rows
+            book.rows + (request.rows or 0) > (book.max_rows >> 1 if key[5] else book.max_rows)
             or self.waiting.nbytes + request.nbytes > self._max_queued_bytes
         ):
             self._check_bounds(book, request)
         if lane is None:
             self._make_room(key)
-            lane = self._lanes[key] = Lane(key, book)
+            lane = self._add(key, book)
         if lane.push(entry):
             self.rank(lane)
         return lane
@@ -64,6 +70,13 @@ class Lanes:
     def _check_bounds(self, book: Book, request: Request) -> None:
         """Of what would pass a bound, refuse all but the only one that waits."""
         model, rows, limit = request.key.model, request.rows or 0, book.max_rows
+        share = self._shares.get((model, request.key.partition)) if request.key.partition else None
+        if share is not None and share.rows and share.rows + rows > GENEROUS * (limit - book.rows):
+            raise QueueFull(
+                f"model {model!r}: {share.rows} rows of callers with the same headers are waiting, beside "
+                f"{book.rows - share.rows} of others; {rows} more would pass their share of max_queued_rows ({limit}); "
+                "try again, or add capacity"
+            )
         if book.rows and book.rows + rows > limit:
             raise QueueFull(
                 f"model {model!r}: {book.rows} rows are waiting and {rows} more would pass "
@@ -79,15 +92,30 @@ class Lanes:
     def _make_room(self, key: BatchKey) -> None:
         """For one more lane."""
         if len(self._lanes) >= MAX_LANES:
-            self._lanes = {known: lane for known, lane in self._lanes.items() if lane.live}
+            for lane in [lane for lane in self._lanes.values() if not lane.live]:
+                self._drop(lane)
             if len(self._lanes) >= MAX_LANES:
                 raise QueueFull(f"model {key.model!r}: {MAX_LANES} different shapes of request are waiting already")
+
+    def _add(self, key: BatchKey, book: Book) -> Lane:
+        lane = self._lanes[key] = Lane(key, book)
+        if key[5]:
+            lane.share = self._shares.setdefault((key[0], key[5]), Share())
+            lane.share.lanes += 1
+        return lane
+
+    def _drop(self, lane: Lane) -> None:
+        del self._lanes[lane.key]
+        if lane.share is not None:
+            lane.share.lanes -= 1
+            if not lane.share.lanes:
+                del self._shares[lane.key[0], lane.key[5]]
 
     def lane(self, key: BatchKey) -> Lane:
         """The lane of a key, made where there is none."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key, self.book(key.model))
+            lane = self._add(key, self.book(key.model))
         return lane
 
     def book(self, model: str) -> Book:
@@ -148,7 +176,7 @@ class Lanes:
         lane.ticket = -1
         self._filled.pop(lane, None)
         if lane.forgettable and self._lanes.get(lane.key) is lane:
-            del self._lanes[lane.key]
+            self._drop(lane)
 
     def next_ripe(self, now: float) -> Lane | None:
         """The lane whose turn it is, or None where none is due; asked again, the same until something changes."""

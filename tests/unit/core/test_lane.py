@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchproxy.core.book import Book, Waiting
 from batchproxy.core.cost import Cost
-from batchproxy.core.lane import AGING_S, MAX_TEXT_BYTES, MEMORY_BATCHES, Book, Lane, Waiting
+from batchproxy.core.lane import AGING_S, MAX_TEXT_BYTES, MEMORY_BATCHES, Lane
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import Entry, State

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.batch import Batch
+from batchproxy.core.book import Book
 from batchproxy.core.cap import CEILING
 from batchproxy.core.cost import Cost
-from batchproxy.core.lane import Book, Lane
+from batchproxy.core.lane import Lane
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
 from batchproxy.core.raw import REST, RawCall

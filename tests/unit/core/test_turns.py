@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from batchproxy.core.lane import Book, Lane
+from batchproxy.core.book import Book
+from batchproxy.core.lane import Lane
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry
 from batchproxy.core.turns import NEWCOMERS, Turns

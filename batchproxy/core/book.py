@@ -1,0 +1,75 @@
+"""What waits, as totals: of a pool, of a model, of a tenant. None of them holds requests."""
+
+from __future__ import annotations
+
+from batchproxy.core.cap import CEILING, Cap
+from batchproxy.core.objective import Objective
+from batchproxy.core.policy import Policy
+
+
+class Waiting:
+    """What a pool has waiting, over all its models: kept as totals, since every request asks for them."""
+
+    __slots__ = ("nbytes", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.nbytes = 0
+
+
+class Book:
+    """What one model has waiting, over all its lanes.
+
+    Args:
+        policy: the model's.
+        waiting: the pool's totals; left out, its own.
+
+    Attributes:
+        cap: rows of a batch at most, as learned.
+        configured: the policy before its batches were rounded.
+        objective: how long answers may take.
+        rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
+        tried: whether other caps are tried out: not where the sizes of batches were configured.
+    """
+
+    __slots__ = ("cap", "configured", "max_rows", "objective", "policy", "rounded", "rows", "tried", "waiting")
+
+    def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
+        self.rows = 0
+        self.waiting = waiting or Waiting()
+        self.begin(policy)
+
+    def begin(self, policy: Policy) -> None:
+        """The policy is another one now, so what was learned of the cap counts no more; what waits stays."""
+        self.configured = self.policy = policy
+        self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
+        self.objective = Objective(policy.slo_s)
+        self.rounded = False
+        self.tried = not policy.allowed_batch_sizes
+        self.max_rows = policy.max_queued_rows
+
+    @property
+    def learned(self) -> bool:
+        """Whether its batches may have other rows than was configured."""
+        return self.rounded or (self.tried and self.cap.learned)
+
+    def add(self, rows: int, nbytes: int) -> None:
+        """More of this model waits, or less."""
+        self.rows += rows
+        self.waiting.rows += rows
+        self.waiting.nbytes += nbytes
+
+
+class Share:
+    """What one tenant has waiting of one model, over all its lanes.
+
+    Attributes:
+        rows: of its requests.
+        lanes: how many it has.
+    """
+
+    __slots__ = ("lanes", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.lanes = 0
