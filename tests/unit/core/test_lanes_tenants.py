@@ -30,7 +30,7 @@ def _push(lanes: Lanes, tenant: str, width: int = 0) -> Entry | None:
 
 
 def _fill(lanes: Lanes, tenant: str) -> list[Entry]:
-    entries = []
+    entries: list[Entry] = []
     while (entry := _push(lanes, tenant, len(entries) % 3)) is not None:
         entries.append(entry)
     return entries
