@@ -19,6 +19,7 @@ from batchproxy.core.errors import (
     BackendLost,
     BackendProtocolError,
     BackendRejected,
+    BackendTooBig,
     BackendUnavailable,
     Code,
 )
@@ -260,7 +261,8 @@ def _translated(name: str, error: Exception) -> BackendError:
         case TimeoutError():
             return BackendRejected(f"{name}: no answer in time", code=Code.DEADLINE_EXCEEDED)
         case NoRoom():
-            return BackendLost(f"{name}: {error}")  # the server has run it
+            # the server has run it: a batch is halved, a lone call is not sent for as much once more
+            return BackendTooBig(f"{name}: {error}", code=Code.UNAVAILABLE)
         case BadAnswer():
             return BackendProtocolError(f"{name}: the answer is no HTTP: {error}")
         case ValueError():

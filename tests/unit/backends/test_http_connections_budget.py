@@ -10,7 +10,7 @@ import pytest
 
 from batchproxy.backends.http import RestDoor
 from batchproxy.backends.tfserving import TfServingBackend
-from batchproxy.core.errors import BackendLost, BackendRejected, BatchProxyError, Code
+from batchproxy.core.errors import BackendLost, BackendRejected, BackendTooBig, BatchProxyError, Code
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.wire.budget import Budget
 from tests.listening import until
@@ -72,7 +72,7 @@ async def test_above_the_limit_the_caller_is_refused_and_the_connection_closed()
     budget = Budget(3 * MIB)
     async with slow() as server:
         backend = TfServingBackend(rest=f"127.0.0.1:{server.port}", budget=budget)
-        with pytest.raises(BackendLost) as caught:
+        with pytest.raises(BackendTooBig) as caught:
             await backend.relay(RawCall(REST, "GET", "/v1/models/m", (), b""), 30.0)
         server.may.set()
         await server.hung_up.wait()
