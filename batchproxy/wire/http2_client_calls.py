@@ -15,7 +15,7 @@ from batchproxy.wire.budget import LARGE_BYTES, Budget, Claim
 from batchproxy.wire.frames import DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, ConnectionFault, ErrorCode
 from batchproxy.wire.headers import HeaderError, HeadersTooLarge
 from batchproxy.wire.http2_client_call import Call, Fate
-from batchproxy.wire.http2_client_heads import AnswerHead, AnswerHeads
+from batchproxy.wire.http2_client_heads import UNKNOWN, AnswerHead, AnswerHeads
 from batchproxy.wire.http2_client_stream import StreamCall
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_intake import Intake
@@ -167,6 +167,9 @@ class Calls:
                 self._refuse(call, _INTERNAL, "the answer has no HTTP status")
             elif ends:
                 self._answered(call, head)
+            elif head.alien and head.http == 200:  # a gateway's page: what it begins with is no message's length
+                kind = head.alien.decode("latin-1")
+                self._refuse(call, UNKNOWN, f"the answer is no gRPC: its content-type is {kind}")
             else:
                 call.first = head
                 if isinstance(call, StreamCall):

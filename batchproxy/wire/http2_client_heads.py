@@ -39,16 +39,17 @@ class AnswerHead:
         status: gRPC's; None where the block does not say.
         text: of the status.
         encoding: of compressed messages; empty for none.
+        alien: its content-type, where that is none of gRPC's.
         pairs: metadata.
     """
 
-    __slots__ = ("encoding", "http", "pairs", "status", "text")
+    __slots__ = ("alien", "encoding", "http", "pairs", "status", "text")
 
     def __init__(self, fields: list[Field]) -> None:
         self.http = 0
         self.status: int | None = None
         self.text = ""
-        self.encoding = b""
+        self.encoding = self.alien = b""
         own = fields
         if fields and fields[0][0] == b":status":
             value = fields[0][1]
@@ -64,6 +65,8 @@ class AnswerHead:
                 self.text = grpc.percent_decoded(value)
             elif name == b"grpc-encoding" and value != b"identity":
                 self.encoding = value
+            elif name == b"content-type" and not value.startswith(b"application/grpc"):
+                self.alien = value
         self.pairs: tuple[grpc.Pair, ...] = tuple(grpc.metadata_pairs(field for field in own if field[0] not in _OURS))
 
     def verdict(self) -> tuple[int, str]:

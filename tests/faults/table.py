@@ -71,8 +71,8 @@ ALWAYS: dict[Fault, dict[str, tuple[int, str]]] = {
     Fault.TWICE: {GRPC: (13, "a unary answer has one message"), BRIDGED: (500, "a unary answer has one message")},
     Fault.WRONG_TYPE: {
         REST: (200, "the page"),
-        GRPC: (13, "compressed in what is not known"),
-        BRIDGED: (500, "compressed in what is not known"),
+        GRPC: (2, "content-type is text/html"),
+        BRIDGED: (500, "content-type is text/html"),
     },
     Fault.POISON_ROW: _same(3, 400, "who sent the row: the server's text"),
     Fault.INTERNAL: _same(13, 500, "cannot run"),

@@ -91,6 +91,10 @@ HTML: Sequence[tuple[str, str]] = ((":status", "503"), ("content-type", "text/ht
             8, "Received message larger than max (1001 vs. 1000)", id="a message too long",
         ),
         pytest.param(
+            lambda host: host.headers([GOOD[0], ("content-type", "text/html")]) + host.data(b"<html>"),
+            2, "the answer is no gRPC: its content-type is text/html", id="a gateway's page",
+        ),
+        pytest.param(
             lambda host: host.headers(GOOD) + host.data(b"x", compressed=1),
             13, "the answer is compressed in what is not known here: no encoding", id="compressed in what?",
         ),
