@@ -12,25 +12,35 @@ import pytest
 from tests.proxy import Proxy, running
 from tests.servers import callers
 from tests.servers.callers import CALLERS, Place, read, same, some_inputs, wanted
-from tests.servers.fixture import KINDS, RealServer
-from tests.servers.zoo import DTYPES
+from tests.servers.fixture import KINDS, ROOT, RealServer
+from tests.servers.zoo import DTYPES, MODELS
 
 DOORS = ("grpc", "rest")
 CROWD = 6
 """Callers at once."""
 
-ECHOES = tuple(DTYPES)
+LACKING = {"tfs-rest-rows": {"UINT16", "FP16"}, "tfs-rest-columns": {"UINT16", "FP16"}, "v2-rest-json": {"FP16"}}
+"""Element types that a caller's protocol has no words for."""
 
 
 class Front:
-    """A server and the proxy before it, which knows one of its doors, or both."""
+    """What has the models, and the proxy before it.
 
-    def __init__(self, server: RealServer, door: str, proxy: Proxy) -> None:
+    Attributes:
+        server: a real one; None: the proxy itself.
+        refused: gRPC's code and the status of HTTP where a model refuses a row.
+    """
+
+    def __init__(self, server: RealServer | None, proxy: Proxy) -> None:
         self.server = server
-        self.door = door
         self.proxy = proxy
-        self.direct = Place(server.rest, server.grpc)
         self.through = Place(proxy.rest.removeprefix("http://"), proxy.grpc)
+        self.direct = self.through if server is None else Place(server.rest, server.grpc)
+        self.refused = (3, 400) if server is None else (13, 500)
+
+    def said(self, model: str, inputs: callers.Inputs) -> callers.Outputs:
+        """What is answered without the proxy."""
+        return MODELS[model].run(inputs) if self.server is None else callers.v2_grpc_call(self.direct, model, inputs)
 
     def close(self) -> None:
         self.direct.close()
@@ -38,33 +48,31 @@ class Front:
 
 
 @contextmanager
-def front(server: RealServer, door: str) -> Iterator[Front]:
-    """A proxy before one door of a server, or ``both``."""
-    doors = {"grpc": f"v2+grpc://{server.grpc}", "rest": f"v2+http://{server.rest}"}
-    endpoint = doors.get(door) or ",".join(doors.values())
-    with running({"*": {"endpoint": endpoint, "canary_every": 0}}) as proxy:
-        found = Front(server, door, proxy)
+def front(server: RealServer | None, door: str) -> Iterator[Front]:
+    """A proxy before one door of a server, or ``both``; None: one that has the models itself."""
+    if server is None:
+        models = {name: f"python:tests.servers.embedded:{name}" for name in MODELS if name != "mlp"}
+    else:
+        doors = {"grpc": f"v2+grpc://{server.grpc}", "rest": f"v2+http://{server.rest}"}
+        models = {"*": doors.get(door) or ",".join(doors.values())}
+    entries = {name: {"endpoint": endpoint, "canary_every": 0} for name, endpoint in models.items()}
+    with running(entries) as proxy:
+        found = Front(server, proxy)
         try:
             yield found
         finally:
             found.close()
 
 
-@pytest.fixture(scope="module", params=[f"{kind}-{door}" for kind in KINDS for door in DOORS])
+@pytest.fixture(scope="module", params=["embedded-here", *(f"{kind}-{door}" for kind in KINDS for door in DOORS)])
 def before(request: pytest.FixtureRequest, servers: dict[str, RealServer]) -> Iterator[Front]:
-    """A proxy before each door of each server."""
+    """A proxy before each door of each server, and one with the models in its own process."""
     kind, door = request.param.split("-")
-    with front(servers[kind], door) as found:
+    with front(servers.get(kind), door) as found:
         yield found
 
 
-def carries(caller: str, datatype: str) -> bool:
-    """Whether a caller's protocol has words for a type: TF Serving's JSON and the protocol's lack some."""
-    lacking = {"tfs-rest-rows": {"UINT16", "FP16"}, "tfs-rest-columns": {"UINT16", "FP16"}, "v2-rest-json": {"FP16"}}
-    return datatype not in lacking.get(caller, ())
-
-
-MATRIX = [(caller, datatype) for caller in CALLERS for datatype in ECHOES if carries(caller, datatype)]
+MATRIX = [(caller, datatype) for caller in CALLERS for datatype in DTYPES if datatype not in LACKING.get(caller, ())]
 
 
 @pytest.mark.parametrize(("caller", "datatype"), MATRIX)
@@ -72,7 +80,7 @@ def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
     """Alone and in company an answer is what the server says directly, bit for bit."""
     model = f"echo_{datatype.lower()}"
     asked = [some_inputs(datatype, 1 + number % 3, 10 * number) for number in range(1 + CROWD)]
-    expected = [wanted(caller, callers.v2_grpc_call(before.direct, model, inputs)) for inputs in asked]
+    expected = [wanted(caller, before.said(model, inputs)) for inputs in asked]
     alone = CALLERS[caller](before.through, model, asked[0])
     with ThreadPoolExecutor(CROWD) as crowd:
         together = list(crowd.map(lambda inputs: CALLERS[caller](before.through, model, inputs), asked[1:]))
@@ -84,11 +92,13 @@ def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
 @pytest.mark.parametrize("caller", CALLERS)
 def test_a_model_of_matrix_products(before: Front, caller: str) -> None:
     """As R1's third law has it: within 2e-6 relative or 1e-6 absolute; row numbers exactly."""
+    if before.server is None:
+        return  # tests/integration has it
     draw = np.random.default_rng(1)
     asked = [
         {"x": draw.standard_normal((1, 8)).astype(np.float32), "row": np.array([[number]])} for number in range(CROWD)
     ]
-    expected = [callers.v2_grpc_call(before.direct, "mlp", inputs) for inputs in asked]
+    expected = [before.said("mlp", inputs) for inputs in asked]
     with ThreadPoolExecutor(CROWD) as crowd:
         found = list(crowd.map(lambda inputs: read(CALLERS[caller](before.through, "mlp", inputs)), asked))
 
@@ -130,6 +140,19 @@ def test_one_bad_row_fails_alone(before: Front, caller: str) -> None:
 
     with ThreadPoolExecutor(CROWD) as crowd:
         found = list(crowd.map(ask, range(4 * CROWD)))
-    refused = 13 if caller.endswith("grpc") else 500
+    refused = before.refused[not caller.endswith("grpc")]
 
     assert [refused if number % 4 == 0 else [[number]] for number in range(4 * CROWD)] == found
+
+
+def test_the_page_says_what_is_tried() -> None:
+    """docs/protocols.md has a row for each caller and a column for each server, and the types that are left out."""
+    page = (ROOT / "docs" / "protocols.md").read_text().partition("\n## Callers and servers\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    cells = {
+        name: " but ".join(["all", ", ".join(sorted(LACKING[name], reverse=True))] if name in LACKING else ["all"])
+        for name in CALLERS
+    }
+
+    assert ["caller", "embedded", *KINDS] == [cell.lower() for cell in rows[0]]
+    assert [[f"`{name}`", *[cell] * (1 + len(KINDS))] for name, cell in cells.items()] == rows[2:]

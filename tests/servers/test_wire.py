@@ -59,6 +59,7 @@ def infer(**more: object) -> bytes:
 def test_rest_callers_get_the_servers_own_bytes(both: Front, path: str, body: bytes) -> None:
     """Alone, an answer is the server's, whatever it says (R1: identity)."""
     headers = {"content-type": "application/json"} if body else None
+    assert both.server is not None
     direct = ask(f"http://{both.server.rest}{path}", body or None, headers)
     through = ask(f"{both.proxy.rest}{path}", body or None, headers)
 
@@ -118,6 +119,7 @@ def test_triton_says_how_many_rows_it_takes(servers: dict[str, RealServer]) -> N
 
 def test_tf_servings_clients_see_a_servers_models(both: Front) -> None:
     """Signature, version and status, made of the server's metadata."""
+    assert both.server is not None
     version = 1 if both.server.kind == "triton" else 0  # the others name none
     question = tfs_calls.encode_metadata_request("mlp", None)
     info = tfs_calls.decode_metadata_reply(callers.call(both.through.channel, tfs_grpc.GET_MODEL_METADATA, question))
