@@ -155,6 +155,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.wire.on_room = None  # no circle of references stays behind
         if self._timer is not None:
             self._timer.cancel()
         reason = str(exc or "the connection was closed")

@@ -189,6 +189,30 @@ async def test_leaving_cancels() -> None:
         await talker.cancelled.wait()
 
 
+async def test_nothing_stays_of_streams_that_are_left_anywhere() -> None:
+    """Four hundred, each cancelled after as many turns of the loop as its number says, messages of 40 KB under way."""
+    budget = Budget()
+    async with talking(budget=budget) as (_, _, door):
+
+        async def leave(turns: int) -> None:
+            task = asyncio.create_task(talk(door, "/s/echo", *[bytes(40_000)] * 20))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        await talk(door, "/s/echo", b"x")
+        await asyncio.gather(*(leave(turns) for turns in range(400)))
+        *_, (code, _, _) = await talk(door, "/s/echo", b"x")
+        (connection,) = door._streams._all
+        requests = connection.wire.requests
+        left = len(requests.calls), len(requests.waiting), len(requests.outlet.streams), requests.intake.promised
+
+    assert 0 == code
+    assert (0, 0, 0, 0) == left
+    assert (0, 0, 0) == (requests.held, budget.held, len(door._tasks))
+
+
 async def test_a_server_that_stops_gently_lets_streams_end() -> None:
     """GOAWAY: they go on; new ones find another connection, or nobody."""
     async with talking() as (server, talker, door), door.stream("/s/hang", (), of(b"1", b"2"), 30.0) as stream:
