@@ -117,8 +117,17 @@ def scalar() -> onnx.ModelProto:
     return model(nodes, {"x": (FLOAT, ["N"])}, {"all": (FLOAT, []), "minus": (FLOAT, ["N"])})
 
 
+def chooser() -> onnx.ModelProto:
+    """A label and probabilities for three numbers, as scikit-learn's converter writes them without ZipMap."""
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["probabilities"]),
+        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+    ]
+    return model(nodes, {"x": (FLOAT, ["N", 3])}, {"label": (INT64, ["N"]), "probabilities": (FLOAT, ["N", 3])})
+
+
 ZOO: Mapping[str, Callable[[], onnx.ModelProto]] = {
-    made.__name__: made for made in (dense, convnet, text, whole, pair, lengths, single, scalar)
+    made.__name__: made for made in (dense, convnet, text, whole, pair, lengths, single, scalar, chooser)
 }
 """Every kind, by name."""
 

@@ -14,7 +14,7 @@ from batchproxy.core.raw import GRPC, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share, Version, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends import tfs_to_v2
+from batchproxy.frontends import examples, tfs_to_v2
 from batchproxy.frontends.call import Call, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
@@ -155,6 +155,8 @@ class GrpcRoutes:
         if pool is not None:
             pass_on = self._reload if method == tfs_grpc.RELOAD_CONFIG else self._pass_on
             return pass_on(pool, raw, started, deadline, respond)
+        if method in tfs_examples.METHODS:
+            return self._examples(raw, started, deadline, respond)
         name, model = method.rpartition("/")[2], ""
         try:
             document = self._documents.get(method)
@@ -261,6 +263,19 @@ class GrpcRoutes:
         _ = self._tasks.spawn("bridge", tfs_to_v2.predict_when_known(waiting, pool, call, raw, deadline))
         return waiting
 
+    def _examples(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:
+        """Classify or Regress of an embedded model."""
+        method = raw.method.rpartition("/")[2]
+        try:
+            served, request, form = examples.of_embedded(self._directory, raw, deadline)
+        except BatchProxyError as error:
+            call = Call(PredictFormat(), respond, partial(self._ended, "", method), started)
+            call.set_exception(error)
+        else:
+            call = Call(form, respond, partial(self._ended, request.key.model, method), started)
+            self._start(call, served.engine, request, raw.headers)
+        return call
+
     # -- everything else ---------------------------------------------------------------------------
 
     def _of_v2(
@@ -284,7 +299,7 @@ class GrpcRoutes:
         form: RelayFormat | PredictFormat = RelayFormat()
         if raw.method in tfs_examples.METHODS:
             form = PredictFormat(encode=tfs_examples.write_reply, version_of=tfs_examples.version_of)
-            request = _remote_examples(pool, raw, deadline, form)
+            request = examples.of_servers(pool, raw, deadline, form)
         else:
             request = as_it_came(raw, deadline)
         record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
@@ -378,22 +393,5 @@ def _remote_predict(
     partition = pool.partition(model, raw)
     if partition or call.extras:
         request.key = request.key._replace(partition=partition, extras=call.extras)
-    request.raw = raw
-    return request
-
-
-def _remote_examples(pool: RemotePool, raw: RawCall, deadline: float | None, form: PredictFormat) -> Request:
-    """The request of a Classify or Regress call: as for Predict."""
-    call = tfs_examples.read_request(raw.method, raw.body)
-    if call is None:
-        return as_it_came(raw, deadline)
-    model, version = call.model, call.version
-    signature = pool.signature(model, version, call.signature_name)
-    if signature is None or not tfs_examples.fits(raw.method, signature):
-        return as_it_came(raw, deadline, pool.label(model, version))
-    form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
-    target = (model, version, call.signature_name)
-    request = build_request(target, signature, {tfs_examples.INPUT: call.column}, deadline=deadline)
-    request.key = request.key._replace(partition=pool.partition(model, raw), extras=call.extras)
     request.raw = raw
     return request

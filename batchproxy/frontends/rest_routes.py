@@ -10,7 +10,7 @@ from batchproxy.codecs import tfs_examples, tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, number_plan
 from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.core.columns import Columns
-from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError
+from batchproxy.core.errors import BatchProxyError, Code, DecodeError
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
@@ -19,6 +19,7 @@ from batchproxy.frontends import rest_bridge, rest_relay, tfs_to_v2
 from batchproxy.frontends.call import Call, Format, Record, recorder
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import Question
+from batchproxy.frontends.examples import RestExamples
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
@@ -66,6 +67,7 @@ class RestRoutes:
         self._clock = clock
         self._terms = Terms(timeout_s=timeout_s, deadline_header=deadline_header, priority_header=priority_header)
         self.heavy = Heavy(clock)
+        self._examples = RestExamples(directory, self.heavy, self._terms)
         self._templates: Templates = JsonTemplates()
         directory.on_change(self._templates.forget)
         self._relay = RestRelay(self._templates, self._recorder)
@@ -120,6 +122,10 @@ class RestRoutes:
             return self._bridged(pool, target, headers, body, started, respond)
         if target.verb == "predict":
             return self._predict(target, path, headers, body, started, respond)
+        if target.verb in tfs_examples.METHOD_OF:
+            model = "" if self._directory.embedded(target.model) is None else target.model
+            call = self._call(_ROWS, model, target.verb, started, respond)
+            return self._examples.answer(call, target, headers, body, started)
         self._document(target, started, respond)
         return None
 
@@ -209,11 +215,7 @@ class RestRoutes:
             if target.verb == "status":
                 body = tfs_rest.encode_status(self._directory.find_status(target.model, target.version))
             else:
-                info = self._directory.find(target.model, target.version, target.label).info
-                if target.verb != "metadata":
-                    text = f"{target.verb} is not answered for embedded models: use predict"
-                    raise RequestError(text, code=Code.UNIMPLEMENTED)
-                body = tfs_rest.encode_metadata(info)
+                body = tfs_rest.encode_metadata(self._directory.find(target.model, target.version, target.label).info)
             model, answer = target.model, RestAnswer(200, body)
         except BatchProxyError as error:
             code, answer = error.code, our_error(error)

@@ -31,9 +31,14 @@ ROWS: Mapping[str, list[dict[str, Any]]] = {
     "lengths": [{"x": [1.0] * n} for n in (1, 2, 3, 2, 1, 3, 3, 5)],
     "single": [{"x": [n, n + 1, n + 2]} for n in range(8)],
     "scalar": [{"x": n} for n in range(8)],
+    "chooser": [{"x": [float(n), 3.0, 5.5]} for n in range(8)],
 }
 DTYPES = {"number": np.int64, "n": np.int64, "count": np.int64, "words": np.object_}
-TOLERANCE = {"dense": 2e-6, "convnet": 2e-6}  # matrix products round in another way in company (R1); others are exact
+TOLERANCE = {
+    "dense": 2e-6,
+    "convnet": 2e-6,
+    "chooser": 2e-6,
+}  # matrix products round in another way in company (R1); others are exact
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,22 @@ def test_wrong_shapes_are_the_models_to_refuse(proxy: Proxy) -> None:
         status, answer = proxy.post(f"/v1/models/{name}:predict", body)
 
         assert (400, True) == (status, b"Got invalid dimensions for input" in answer)
+
+
+def test_classify_and_regress(proxy: Proxy, folder: Path) -> None:
+    """By REST, batched with Predict: the label that was chosen with its probability; a sum a row."""
+    due = alone(folder, "chooser")
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(
+            callers.map(lambda row: proxy.post("/v1/models/chooser:classify", {"examples": [row]}), ROWS["chooser"])
+        )
+    status, summed = proxy.post("/v1/models/lengths:regress", {"examples": [{"x": [1.0, 2.5]}, {"x": [3, 4]}]})
+
+    for (found, body), outputs in zip(answers, due, strict=True):
+        [[[label, score]]] = json.loads(body)["results"]
+        assert (200, str(outputs["label"][0])) == (found, label)
+        assert pytest.approx(float(outputs["probabilities"].max()), rel=2e-6) == score
+    assert (200, {"results": [3.5, 7.0]}) == (status, json.loads(summed))
 
 
 # ---------------------------------------------------------------- versions

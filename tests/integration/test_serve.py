@@ -108,8 +108,9 @@ def test_a_message_of_sixteen_mib_passes_both_ways(proxy: Proxy) -> None:
         (
             "/v1/models/picky:classify",
             {"examples": [{"x": 1.0}]},
-            501,
-            "classify is not answered for embedded models: use predict",
+            400,
+            "Classify needs one output of scores for each example, [n, k], of float type (called 'scores' where there are "
+            "several); this signature has ['y']: use Predict",
         ),
         ("/v1/models/picky:nothing", {}, 400, "Malformed request: POST /v1/models/picky:nothing"),
     ],

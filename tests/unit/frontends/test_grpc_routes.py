@@ -114,12 +114,12 @@ async def test_status_and_metadata_are_answered_from_the_model() -> None:
 
 
 async def test_methods_of_other_backends_are_refused_by_name() -> None:
-    """Classify and its like need a server that has them."""
+    """MultiInference needs a server that has it."""
     recorder = Recorder()
     async with a_directory(recorder) as directory:
-        answer = await ask(directory, recorder, tfs_grpc.CLASSIFY, b"")
+        answer = await ask(directory, recorder, tfs_grpc.MULTI_INFERENCE, b"")
 
-    expected = GrpcAnswer(Code.UNIMPLEMENTED, "Classify is not answered for embedded models: use Predict")
+    expected = GrpcAnswer(Code.UNIMPLEMENTED, "MultiInference is not answered for embedded models: use Predict")
     assert expected == answer
 
 

@@ -66,7 +66,7 @@ async def test_predict_is_answered_in_the_form_of_the_request() -> None:
         ("/v1/models/half_plus_two/metadata", "GET", 200, "metadata"),
         ("/v1/models/nobody", "GET", 404, "status"),
         ("/v1/models/nobody/metadata", "GET", 404, "metadata"),
-        ("/v1/models/half_plus_two:regress", "POST", 501, "regress"),
+        ("/v1/models/half_plus_two:regress", "POST", 400, "regress"),
         ("/v1/models/half_plus_two:nothing", "POST", 400, ""),
         (PREDICT, "DELETE", 400, ""),
     ],
@@ -243,7 +243,7 @@ async def test_names_that_grpc_cannot_carry_are_nobodys(path: str, status: int, 
     server, recorder = FakeServer(), Recorder()
     async with a_remote_pool(server, recorder, doors=[GRPC]) as pool:
         method = "POST" if path.endswith(("predict", "regress")) else "GET"
-        answer = await ask(in_front_of(pool), recorder, path, b'{"instances": [1]}', method=method)
+        answer = await ask(in_front_of(pool), recorder, path, b'{"instances": [1], "examples": [{}]}', method=method)
 
     assert status == answer.status
     assert f'{{\n    "error": "{text}"\n}}'.encode(errors="surrogateescape") == answer.body
