@@ -19,6 +19,10 @@ from batchproxy.codecs import tensor_proto, tfs_grpc
 from batchproxy.protos import tfs_pb2 as pb
 from tests.proxy import ROOT, Proxy, running
 
+NO_SCORES = (
+    "Classify needs one output of scores for each example, [n, k], of float type (called 'scores' where there are "
+    "several); this signature has ['y']: use Predict"
+)
 MODELS = {
     name: f"python:tests.models:{name}"
     for name in ("numbered", "gated", "open_gate", "picky", "total", "pairs", "undeclared", "mean_of_all")
@@ -109,8 +113,7 @@ def test_a_message_of_sixteen_mib_passes_both_ways(proxy: Proxy) -> None:
             "/v1/models/picky:classify",
             {"examples": [{"x": 1.0}]},
             400,
-            "Classify needs one output of scores for each example, [n, k], of float type (called 'scores' where there are "
-            "several); this signature has ['y']: use Predict",
+            NO_SCORES,
         ),
         ("/v1/models/picky:nothing", {}, 400, "Malformed request: POST /v1/models/picky:nothing"),
     ],
