@@ -91,6 +91,6 @@ class RemotePool:
         )
 
 
-def as_it_came(raw: RawCall, deadline: float | None, model: str = "") -> Request:
+def as_it_came(raw: RawCall, deadline: float | None, model: str = "", version: Version = None) -> Request:
     """A request that is passed on untouched, by itself; ``model`` is empty unless a server confirmed the name."""
-    return Request(BatchKey(model, None, ""), {}, None, len(raw.body), deadline, raw)
+    return Request(BatchKey(model, version, ""), {}, None, len(raw.body), deadline, raw)
