@@ -30,6 +30,7 @@ from batchproxy.frontends.remote import RemoteModel, RemotePool
 from batchproxy.log import Notices
 from batchproxy.members import Listing, Members, tls_name
 from batchproxy.observe import Observer
+from batchproxy.placement import keep_asking
 from batchproxy.tasks import Tasks
 from batchproxy.versions import VersionWatch
 from batchproxy.wire.budget import Budget
@@ -134,6 +135,8 @@ class Pool:
         self._rhythm = (probe_interval_s, look_s)
         await self._tasks.aclose()
         _ = self._tasks.spawn(f"probe-{self.engine.name}", self.engine.keep_probing(probe_interval_s))
+        if self.remote is not None:
+            _ = self._tasks.spawn(f"place-{self.engine.name}", keep_asking(self.engine, probe_interval_s))
         if self.watch is not None and self.watch.watched and look_s:
             _ = self._tasks.spawn("versions", self.watch.keep_looking(look_s))
 

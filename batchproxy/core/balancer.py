@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from batchproxy.core.cost import Cost
 from batchproxy.core.limit import Limit
 from batchproxy.core.pace import EASE, Hurry
+from batchproxy.core.placement import Placement
 from batchproxy.core.request import BatchKey, Version
 
 MAX_RELAYED = 256
@@ -178,6 +179,7 @@ class Balancer:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
+        self.placement = Placement()
         self._turn = 0
         self._turns: dict[tuple[object, ...], int] = {}
         self._next = 0
@@ -196,6 +198,7 @@ class Balancer:
         """One less to choose from; what is in flight there is still counted."""
         self.endpoints = tuple(other for other in self.endpoints if other is not endpoint)
         self._idle.pop(endpoint, None)
+        self.placement.forget(endpoint)
         if self._freed is endpoint:
             self._freed = None
 
@@ -241,7 +244,12 @@ class Balancer:
         opens = math.inf
         size, kind = min(rows, cap), key[:4]
         turn = self._turns.get(kind, 0)
-        for endpoint in self._candidates():
+        without: Collection[Endpoint] = ()
+        if self.placement.absent:
+            without = self.placement.without(key.model, key.version, self.endpoints)
+        for endpoint in self.endpoints if without else self._candidates():
+            if endpoint in without:
+                continue
             if not endpoint.up or endpoint.out or (endpoint.last_answer == -math.inf and self._is_unproven(endpoint)):
                 continue
             cost = endpoint.cost(key)
@@ -317,16 +325,25 @@ class Balancer:
         if not endpoint.in_flight:
             self._idle[endpoint] = None
 
-    def acquire_relay(self, rows: int, avoid: Endpoint | None = None) -> Endpoint | None:
-        """Take a place for an unmerged call; None where every endpoint has as many as it may."""
-        count = len(self.endpoints)
-        chosen = None
+    def acquire_relay(self, rows: int, avoid: Endpoint | None = None, key: BatchKey | None = None) -> Endpoint | None:
+        """Take a place for an unmerged call; None where every endpoint has as many as it may.
+
+        Args:
+            rows: of the call.
+            avoid: used only if it is the last choice.
+            key: of the call; None: any endpoint can take it.
+        """
+        endpoints, chosen = self.endpoints, None
+        if key is not None and self.placement.absent:
+            without = self.placement.without(key.model, key.version, endpoints)
+            endpoints = tuple(each for each in endpoints if each not in without) if without else endpoints
+        count = len(endpoints)
         if count > LOOKED_AT:
             start = self._next_relay
             self._next_relay = (start + LOOKED_AT) % count
-            chosen = _idlest(self.endpoints[start : start + LOOKED_AT], avoid)
+            chosen = _idlest(endpoints[start : start + LOOKED_AT], avoid)
         if chosen is None or chosen is avoid:
-            chosen = _idlest(self.endpoints, avoid)
+            chosen = _idlest(endpoints, avoid)
         if chosen is None:
             return None
         chosen.relayed += 1

@@ -76,6 +76,8 @@ class Ends:
             if shared and outcome is Outcome.MAYBE_RUN:
                 error = BatchProxyError("the connection was lost after the call was sent", code=Code.UNAVAILABLE)
             return self._try_elsewhere(dispatch, outcome, error, now)
+        if outcome is Outcome.SAME_FOR_ALL and error.code is Code.NOT_FOUND and self._is_elsewhere(dispatch):
+            return self._try_where_it_is(dispatch, error)
         batch.leave_family()
         if not batch.entries:
             return []
@@ -178,6 +180,35 @@ class Ends:
             hopeful = []
         for entry in hopeful:
             entry.state = State.QUEUED
+        batch.avoid = dispatch.endpoint
+        batch.adopt()
+        if not batch.live:
+            batch.leave_family()
+        elif batch.merged:
+            self.front.appendleft(batch)
+        elif not self._relay(batch):
+            failures += self._fail(batch.entries, error)
+        return failures
+
+    def _is_elsewhere(self, dispatch: Dispatch) -> bool:
+        """Whether another endpoint may have the model that this one lacks; not asked of names that may be made up."""
+        key, balancer = dispatch.batch.key, self._balancer
+        if not key.model or len(balancer.endpoints) == 1:
+            return False
+        return balancer.placement.lacks(dispatch.endpoint, key.model, key.version, balancer.endpoints, self._notice)
+
+    def _try_where_it_is(self, dispatch: Dispatch, error: BatchProxyError) -> list[Failure]:
+        """No retry in the sense of the budget: nothing failed, and each endpoint is asked once at most."""
+        batch, most = dispatch.batch, max(MAX_ATTEMPTS, len(self._balancer.endpoints))
+        placement = self._balancer.placement
+        failures: list[Failure] = []
+        for entry in batch.entries:
+            entry.attempts += 1
+            if entry.attempts < most:
+                entry.state = State.QUEUED
+            else:
+                failures += self._fail([entry], error)
+                placement.nobody(batch.key.model, batch.key.version)
         batch.avoid = dispatch.endpoint
         batch.adopt()
         if not batch.live:

@@ -9,7 +9,7 @@ from batchproxy.core.balancer import NOT_PROBED, TRIALS, Balancer, Endpoint
 from batchproxy.core.ends import Failure
 from batchproxy.core.errors import NoEndpoint
 from batchproxy.core.outliers import Outliers
-from batchproxy.core.request import Entry, State
+from batchproxy.core.request import Entry, State, Version
 
 
 class Health:
@@ -85,12 +85,19 @@ class Health:
         if not endpoint.up and endpoint.last_error != NOT_PROBED:
             self._notice(f"endpoint {endpoint.name}: answers again, and is used again")
             endpoint.warm_at = inf
+        if not endpoint.up:
+            self._balancer.placement.forget(endpoint)  # it may have been started anew
         endpoint.up, endpoint.trials = True, TRIALS
         endpoint.last_answer = -inf
         self.outliers.forget(endpoint)
         self.outliers.weigh()
         endpoint.last_error = ""
         self._balancer.freed(endpoint)
+        self._look_again()
+
+    def placed(self, endpoint: Endpoint, model: str, version: Version) -> None:
+        """An endpoint has a model that it did not have."""
+        self._balancer.placement.has(endpoint, model, version, self._notice)
         self._look_again()
 
     def strand(self) -> list[Failure]:

@@ -128,7 +128,7 @@ class Scheduler:
             )
 
     def _relay_batch(self, batch: Batch, reason: Release = Release.ALONE) -> bool:
-        endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid)
+        endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid, batch.key)
         if endpoint is None:
             return False
         self._relays.append(self._bind(Dispatch(batch, endpoint, self._now, reason, batch.rows, None)))

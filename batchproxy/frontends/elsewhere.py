@@ -1,7 +1,8 @@
 """Questions about a model, put to the servers of a pool until one of them has it (R5). No wire format here.
 
-The servers of a pool serve the same models, but not at every moment: while they are replaced or load a new model one
-after the other, the one that was asked may not have it yet. Only its status and its metadata are asked for elsewhere.
+The servers of a pool need not all have every model, and while they are replaced or load a new one, the one that was
+asked may not have it yet. Its status and its metadata are asked for elsewhere then, and so are answers while no server
+was seen to have the model; from then on `core.placement` knows who does.
 """
 
 from __future__ import annotations

@@ -242,7 +242,9 @@ class GrpcRoutes:
             refused.set_exception(error)
             return refused
         record = recorder(self._observer.counter(model, "Predict", GRPC), self._clock)
-        waiting = Call(form, respond, record, started)
+        waiting = (
+            Call(form, respond, record, started) if model else Question(form, respond, record, started, self._tasks)
+        )
         self._start(waiting, engine, request, raw.headers)
         if request.rows is not None and signature is not None:
             known = Known(engine, request.key, request.rows, request.nbytes, form, record, pool, signature)
@@ -303,7 +305,7 @@ class GrpcRoutes:
         else:
             request = as_it_came(raw, deadline)
         record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
-        asks = raw.method in self._documents
+        asks = raw.method in self._documents or not request.key.model  # nothing is known yet of who has that model
         call = Question(form, respond, record, started, self._tasks) if asks else Call(form, respond, record, started)
         try:
             _need_a_door(pool)
@@ -378,7 +380,7 @@ def _remote_predict(
     """The request to queue: mergeable where all is known and well, else as it came (R5)."""
     model, version = call.target.model, tfs_to_v2.version_of(call)
     if signature is None:
-        return as_it_came(raw, deadline, pool.label(model, version))
+        return as_it_came(raw, deadline, pool.label(model, version), version)
     form.model, form.signature, form.asked = model, call.signature_name, (pool.catalogue, version)
     if not call.mergeable:
         return as_it_came(raw, deadline, model)

@@ -173,7 +173,7 @@ def examples_request(
     if signature is None or not tfs_examples.fits(column.method, signature):
         message = tfs_examples.write_request(BatchKey(model, version, name), column)
         call = RawCall(GRPC, column.method, "", partition, message)
-        return as_it_came(call, None, pool.label(model, version)), form
+        return as_it_came(call, None, pool.label(model, version), version), form
     request = build_request((model, version, name), signature, {tfs_examples.INPUT: column})
     request.key = request.key._replace(partition=partition)
     return request, form

@@ -95,7 +95,8 @@ class RestRelay:
             request = self._predict(pool, target, raw, deadline, found)
         elif found is not None:
             request = _examples(pool, target, raw, deadline, found)
-        return request or as_it_came(raw, deadline, pool.label(target.model, rest_bridge.version_of(target)))
+        version = rest_bridge.version_of(target)
+        return request or as_it_came(raw, deadline, pool.label(target.model, version), version)
 
     def _predict(
         self,

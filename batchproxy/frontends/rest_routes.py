@@ -336,7 +336,7 @@ class RestRoutes:
         started: float,
         respond: Respond,
     ) -> Call[RestAnswer]:
-        if verb in _DOCUMENTS:
+        if verb in _DOCUMENTS or (verb and not request.key.model):  # nothing is known yet of who has that model
             record = partial(self._ended, request.key.model, verb)
             call: Call[RestAnswer] = Question(form, respond, record, started, self._tasks)
         else:

@@ -223,7 +223,7 @@ def as_sent(pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | N
     """The request for a server of the protocol: mergeable where all is known and well, else as it came (R5)."""
     signature = pool.signature(call.model, call.version, call.signature_name)
     if signature is None or call.odd or call.sequence:
-        return as_it_came(raw, deadline, pool.label(call.model, call.version))
+        return as_it_came(raw, deadline, pool.label(call.model, call.version), call.version)
     try:
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=call.extras())
     except BatchProxyError:

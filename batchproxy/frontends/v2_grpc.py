@@ -203,7 +203,7 @@ class V2Grpc:
             model, version = v2_grpc.parse_model(raw.body) if named else ("", None)
             pool = self._directory.remote(model) if model else self._directory.default
             if pool is not None and v2_bridge.in_own_words(pool, GRPC) and (model or method in _OF_SERVERS):
-                request = as_it_came(raw, deadline, pool.label(model, version))
+                request = as_it_came(raw, deadline, pool.label(model, version), version)
                 return self._ask(pool, request, _RELAYED, verb, respond, started)
             if pool is not None and model and method in _OF_MODELS:
                 asking, read = v2_bridge.question(pool, model, version)

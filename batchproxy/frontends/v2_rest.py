@@ -187,7 +187,7 @@ class V2Rest:
         pool = self._directory.remote(model) if model else self._directory.default
         own = pool is not None and v2_bridge.in_own_words(pool, REST)
         if pool is not None and own and (model or verb in _OF_SERVERS):
-            request = as_it_came(raw, None, pool.label(model, target.version))
+            request = as_it_came(raw, None, pool.label(model, target.version), target.version)
             return self._ask(pool, request, _RELAYED, verb, respond, started)
         if pool is not None and model and verb != "stats":
             asking, read = v2_bridge.question(pool, model, target.version)

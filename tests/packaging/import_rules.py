@@ -108,10 +108,13 @@ ROOMS = {
     "opening": Room(
         rooms=(
             "core", "backends", "catalogue", "codecs.tfs_grpc", "codecs.tfs_habits", "config", "endpoints", "engine",
-            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "members", "observe", "tasks",
-            "versions", "wire.budget",
+            "frontends.directory", "frontends.elsewhere", "frontends.remote", "log", "members", "observe", "placement",
+            "tasks", "versions", "wire.budget",
         ),
         packages=("msgspec",),
+    ),
+    "placement": Room(
+        rooms=("core", "backends", "codecs.tfs_grpc", "engine"),
     ),
     "reload": Room(rooms=("config", "core.errors", "documents"), packages=("msgspec",)),
     "members": Room(rooms=("core", "backends", "discovery", "endpoints", "engine", "tasks")),
