@@ -6,6 +6,7 @@ A tensor's type is part of its meaning to a server, so little is converted: numb
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ def _strings(alias: str, array: Array) -> Array:
     return found.reshape(array.shape)
 
 
+@lru_cache(256)  # reading a dtype's name makes it anew each time: as ``_dtypes.by_numpy``
 def _kind(dtype: np.dtype[Any]) -> int | None:
     if dtype.name.startswith("complex"):
         return _COMPLEX

@@ -89,6 +89,7 @@ _DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
 }
 """Made here and now: where two threads are the first to need a struct, msgspec crashes the process (0.22, seen)."""
 
+_VALUES = (bool, int, float, str)
 _NOT_NUMBERS = (b"NaN", b"Infinity")
 
 # ---------------------------------------------------------------- requests
@@ -274,7 +275,7 @@ def _read(kind: Any, loose: Any, body: bytes, length: int, what: str) -> Any:
 
 def _checked(parameters: dict[str, Any]) -> Parameters:
     for name, value in parameters.items():
-        if not isinstance(value, bool | int | float | str):
+        if not isinstance(value, _VALUES):
             raise DecodeError(f"parameter {name!r} is no number, string or boolean")
     return parameters
 
