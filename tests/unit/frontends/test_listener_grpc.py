@@ -121,7 +121,7 @@ async def test_large_messages_both_ways(compression: grpc.Compression) -> None:
     ("method", "request_bytes", "code", "text"),
     [
         ("/tensorflow.serving.SessionService/SessionRun", b"", grpc.StatusCode.UNIMPLEMENTED, "unknown method"),
-        (tfs_grpc.CLASSIFY, b"", grpc.StatusCode.UNIMPLEMENTED, "Classify is not answered"),
+        (tfs_grpc.MULTI_INFERENCE, b"", grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not answered"),
         (tfs_grpc.PREDICT, message(-1.0), grpc.StatusCode.INVALID_ARGUMENT, "negative input: [-1.0]"),
     ],
 )
