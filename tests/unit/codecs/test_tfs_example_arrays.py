@@ -29,7 +29,7 @@ def example(**features: Any) -> bytes:
             feature.int64_list.value.extend(values)
         else:
             feature.float_list.value.extend(values)
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())
 
 
 def read(spec: TensorSpec, *examples: bytes, context: bytes | None = None) -> Any:
