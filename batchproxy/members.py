@@ -7,7 +7,6 @@ Looking up: `discovery`. What becomes of calls under way: `fleet`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -20,11 +19,6 @@ from batchproxy.discovery import FileSource, Source, Watch, checked, source
 from batchproxy.endpoints import Address, Kind, ServerAddress, SourceAddress
 from batchproxy.engine import Engine
 from batchproxy.tasks import Tasks
-
-logger = logging.getLogger("batchproxy.members")
-
-NAMED = 3
-"""Servers that a line of the log names, of those that came or went at once."""
 
 FIRST_S = 2.0
 """How long a start waits for the first look-ups: as long as for a probe. Whatever comes later is used then."""
@@ -155,16 +149,16 @@ class Members:
         await self._tasks.aclose()
         self._open = open_server
         self._begin(listing, self._found)
-        await self._settle("the configuration")
+        await self._settle()
         await self.start()
 
     async def _looked_up(self, listing: Listing, name: str, servers: Sequence[ServerAddress]) -> None:
         for server in servers:
             listing.check(server)
         self._found[name] = servers
-        await self._settle(name)
+        await self._settle()
 
-    async def _settle(self, why: str) -> None:
+    async def _settle(self) -> None:
         """Have the engine use exactly the servers that are known."""
         async with self._changing:
             engine, fleet = self._engine, self._engine.fleet
@@ -180,14 +174,6 @@ class Members:
                 fleet.remove(name)
             self.changes["added"] += len(added)
             self.changes["removed"] += len(removed)
-            if added or removed:
-                logger.info(
-                    "pool %r: %d endpoints now, by %s: %s",
-                    engine.name,
-                    len(wanted),
-                    why,
-                    "; ".join(f"{what} {shortened(names)}" for what, names in (("+", added), ("-", removed)) if names),
-                )
 
     def faults(self) -> list[str]:
         """What cannot be looked up at present, and why."""
@@ -196,13 +182,3 @@ class Members:
     async def aclose(self) -> None:
         """Look nothing up any more."""
         await self._tasks.aclose()
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first few of them.
-
-    >>> shortened(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

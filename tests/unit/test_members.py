@@ -16,7 +16,7 @@ from batchproxy.core.raw import GRPC, REST
 from batchproxy.discovery import Source
 from batchproxy.endpoints import ServerAddress, SourceAddress, parse
 from batchproxy.engine import Engine, build_engine
-from batchproxy.members import Listing, Members, doors_of, shortened, tls_name
+from batchproxy.members import Listing, Members, doors_of, tls_name
 
 
 class Found:
@@ -143,7 +143,7 @@ def test_endpoints_that_do_not_fit_are_faults() -> None:
 
 
 def test_doors_and_names() -> None:
-    """What a server speaks; whose name its certificate has; a few names of many."""
+    """What a server speaks; whose name its certificate has."""
     found = parse("dns+grpcs://tf.local:1")
     assert isinstance(found, SourceAddress)
     server = ServerAddress("10.0.0.1:1", grpc_tls=True)
@@ -152,4 +152,3 @@ def test_doors_and_names() -> None:
     assert "tf.local" == tls_name([found], server)
     assert tls_name([server], server) is None
     assert tls_name([found], ServerAddress("10.0.0.1:2", grpc_tls=True)) is None
-    assert "a, b" == shortened(["a", "b"])
