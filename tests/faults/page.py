@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.faults.script import Fault
 from tests.faults.table import APART, BRIDGED, DOES, GRPC, OTHERS, protocols_of, sees
 
 HEAD = """\
 # Reliability: what a bad server does to callers
 
-Generated from `tests/faults/table.py` by `make docs`.
+Generated from `tests/faults/table.py` by `make docs`, but for its last section.
 
 Each line is a test with a `batchproxy serve` process in front of a server that fails on purpose: four callers, each a
 row that tells whose it is, share a batch, and a fault strikes it. Whatever happens, nobody hangs, nobody gets
@@ -43,15 +45,22 @@ must be 0, and the proxy's memory and descriptors, which must stay flat. `make t
 """
 
 
+OWN = "\n## Health, retries and overload\n"
+"""Where what is written by hand begins."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+
 def reliability_page() -> str:
-    """The whole page."""
+    """The whole page; what is written by hand is left as it is."""
+    _, own, text = PAGE.read_text().partition(OWN)
     rows = [_row(fault, protocol) for fault in Fault if fault not in APART for protocol in protocols_of(fault)]
     others = [
         f"| {fault} | {seen} | {does} | `{where}` `{name}` |\n"
         for fault, seen, does, test in OTHERS
         for where, _, name in (test.partition("::"),)
     ]
-    return "".join((HEAD, *rows, SERVERS, *others, FOOT))
+    return "".join((HEAD, *rows, SERVERS, *others, FOOT, own, text))
 
 
 def _row(fault: Fault, protocol: str) -> str:

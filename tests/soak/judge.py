@@ -18,6 +18,7 @@ NEVER = ("wrong", "crossed", "lost", "hanging")
 HONEST = {2, 4, 8, 13, 14, 429, 500, 502, 503, 504}
 """What a caller may be told while servers fail: late, busy, failed and not there, of either protocol."""
 
+_NUMBERS = re.compile(r"\d+")
 _MANY_DIGITS = re.compile(r"\d{7,}")
 
 
@@ -27,11 +28,13 @@ class Judge:
     Attributes:
         counts: how many of each kind: ``right``, ``error CODE``, ``cancelled``, ``poison`` and those of ``NEVER``.
         examples: a few of those that must never be.
+        texts: what honest errors said, without their numbers.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.examples: list[str] = []
+        self.texts: Counter[str] = Counter()
 
     @property
     def bad(self) -> int:
@@ -90,5 +93,6 @@ class Judge:
             self.counts["poison refused"] += 1
         elif code in HONEST:
             self.counts[f"error {code}"] += 1
+            self.texts[f"{code}: {_NUMBERS.sub('N', text)[:200]}"] += 1
         else:
             self.never("wrong", f"{rows} were told {code}: {text}")

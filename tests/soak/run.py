@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ class Report:
         yield from (f"  {count:>9} {kind}" for kind, count in sorted(self.judge.counts.items()))
         yield f"  {self.judge.bad:>9} wrong, crossed, lost or hanging"
         yield from (f"    {example}" for example in self.judge.examples)
+        yield from (f"    {count} were told {text}" for text, count in self.judge.texts.most_common(12))
         first, middle, last = (self.rss_kib[at] // 1024 for at in (0, len(self.rss_kib) // 2, -1))
         yield f"RSS {first}, {middle}, {last} MiB at start, middle, end; {self.rss_slope:+.0f} KiB a minute at last"
         idle, after = self.idle_descriptors
@@ -128,6 +130,8 @@ class Report:
             f"idle {idle} before and {after} after"
         )
         yield f"the proxy ended with {self.exit_status}; {len(self.log)} lines in its log"
+        said = Counter(re.sub(r"\d+", "N", line)[:200] for line in self.log)
+        yield from (f"    {count} times {line}" for line, count in said.most_common(12))
         yield from self.log[-40:] if self.exit_status else ()
 
 
