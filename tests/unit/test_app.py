@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from batchproxy import __version__
-from batchproxy.app import App
+from batchproxy.app import App, Origin
 from batchproxy.config import Config
 from batchproxy.core.errors import ConfigError
 from batchproxy.frontends.heavy import LONG_BODY
@@ -210,3 +210,25 @@ async def test_servers_that_cannot_be_reached_are_a_reason_not_to_be_ready() -> 
         await app.drain()
 
     assert reason.startswith("pool 'tf': no endpoint has answered its probe: grpc://127.0.0.1:1: ")
+
+
+async def test_the_configuration_is_read_again_when_asked_to() -> None:
+    """And counted; not while the process ends."""
+    other = a_config(models=[{"name": "other", "pool": "p"}])
+    app = App(a_config(), origin=Origin(lambda: other, (), ()))
+    try:
+        await app.start()
+        app.hang_up()
+        await until(lambda: app.reload.counts["applied"] == 1)
+        served = [model.info.name for model in app._directory.models()]
+        page = app.metrics.render()
+        told = app.status()["configuration"]
+        await app.drain()
+        app.hang_up()
+    finally:
+        await app.aclose()
+
+    assert ["other"] == served
+    assert b'batchproxy_config_reloads_total{result="applied"} 1.0' in page
+    assert {"applied": 1, "refused": 0, "fault": "", "needs_restart": []} == told
+    assert 1 == app.reload.counts["applied"]
