@@ -21,6 +21,9 @@ from batchproxy.core.errors import BackendProtocolError, Code, DecodeError, Requ
 SMALL = 64 << 10
 """Bytes of a buffer up to which it is copied out of its body (4 us), so that it does not hold all of that in memory."""
 
+NOBODYS_ELEMENTS = 2**40
+"""What a shape may claim, zeros apart: as in ``tensor_proto``. numpy has no arrays of nothing with larger ones."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -40,13 +43,15 @@ def shape_of(alias: str, sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
     """A shape and the number of its elements.
 
     Raises:
-        DecodeError: a negative length, or too many axes.
+        DecodeError: a negative length, too many axes, or lengths that are no machine's.
     """
     shape = tuple(sizes)
     if any(size < 0 for size in shape):
         raise DecodeError(f"tensor {alias!r} has the shape {list(shape)}; lengths are not negative in data")
     if len(shape) > MAX_RANK:
         raise DecodeError(f"tensor {alias!r} has {len(shape)} dimensions; batchproxy takes at most {MAX_RANK}")
+    if math.prod([size or 1 for size in shape]) > NOBODYS_ELEMENTS:
+        raise DecodeError(f"tensor {alias!r} has the shape {list(shape)}, for which no machine has the memory")
     return shape, math.prod(shape)
 
 

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.fuzz.client_targets import CLIENT
 from tests.fuzz.codec_targets import CODECS
 from tests.fuzz.server_targets import SERVERS
+from tests.fuzz.v2_targets import V2
 from tests.fuzz.wire_targets import WIRE
 
-TARGETS: tuple[Callable[..., Any], ...] = (*WIRE, *CLIENT, *CODECS)
+TARGETS: tuple[Callable[..., Any], ...] = (*WIRE, *CLIENT, *CODECS, *V2)
 """Those that need nothing but themselves: the smoke test runs them, too."""
 
 ALL = (*TARGETS, *SERVERS)
