@@ -12,6 +12,7 @@ from batchproxy.core.balancer import Endpoint
 from batchproxy.core.batch import Dispatch
 from batchproxy.core.ends import Failure
 from batchproxy.core.errors import BatchProxyError, NoEndpoint
+from batchproxy.core.outliers import CONSECUTIVE
 from batchproxy.core.request import Entry, State
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter
@@ -60,6 +61,12 @@ class PoolMachine(RuleBasedStateMachine):
         self.bound |= {relay for relay in self.scheduler._relays if relay.endpoint is endpoint}
         self._strand(self.scheduler.remove_endpoint(endpoint))
 
+    @precondition(lambda self: self.endpoints)
+    @rule(which=WHICH)
+    def endpoint_nearly_left_out(self, which: int) -> None:
+        """Its next failure is one too many."""
+        self.endpoints[which % len(self.endpoints)].failures = CONSECUTIVE - 1
+
     def _strand(self, failures: list[Failure]) -> None:
         assert not failures or not any(endpoint.up for endpoint in self.endpoints), "told so though one is left"
         for entry, why in failures:
@@ -100,7 +107,8 @@ class PoolMachine(RuleBasedStateMachine):
         """For how their calls end; one of up to five, and nobody where fewer than half would be left."""
         out = [endpoint for endpoint in self.endpoints if endpoint.out]
         well = [endpoint for endpoint in self.endpoints if endpoint.up and endpoint.ejected_until == -inf]
-        assert len(out) <= 1, "too many endpoints are left out"
+        ejected = [endpoint for endpoint in self.endpoints if endpoint.ejected_until != -inf]
+        assert len(out) <= len(ejected) <= 1, "too many endpoints are left out"
         assert not out or 2 * len(well) >= len(self.endpoints), "left out in a panic"
 
 

@@ -12,7 +12,6 @@ from batchproxy.core import outliers
 from batchproxy.core.balancer import Balancer, Endpoint
 from batchproxy.core.ends import Failure
 from batchproxy.core.health import Health
-from batchproxy.core.outliers import Outliers
 from batchproxy.core.scheduler import Scheduler
 from tests.property.faults import Fault, Faults
 from tests.property.machine import SchedulerMachine
@@ -129,22 +128,6 @@ def _nobody_panics(patch: pytest.MonkeyPatch) -> None:
 @fault
 def _all_may_be_left_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(outliers, "SHARE", 1.0)
-
-
-@fault
-def _nobody_comes_back(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Outliers, "look", lambda self, now: None)
-
-
-@fault
-def _nobody_looks_again_in_a_panic(patch: pytest.MonkeyPatch) -> None:
-    real = Outliers.__init__
-
-    def init(self: Outliers, *arguments: Any) -> None:
-        real(self, *arguments)
-        self._look_again = lambda: None
-
-    patch.setattr(Outliers, "__init__", init)
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__.strip("_"))

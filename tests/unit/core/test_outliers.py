@@ -182,6 +182,19 @@ def test_where_fewer_than_half_are_well_all_are_used() -> None:
     ] == play.notices[1:]
 
 
+def test_who_waits_is_sent_to_those_that_a_panic_brings_back() -> None:
+    """At once: nothing else may end for a while."""
+    play = Playbook({"m": Policy()}, endpoints=3, max_inflight=1)
+    fail(play, play.endpoints[0])
+    first, second, third = (a_request(first=place) for place in range(3))
+    for request in (first, second):
+        play.submit(request).expect_dispatch([request])
+    play.submit(third).expect_nothing()
+    play.scheduler.take_out(play.endpoints[1], "away")
+
+    play.expect_dispatch([third], to="e0")
+
+
 def test_who_is_removed_or_goes_down_is_no_longer_left_out() -> None:
     """A probe that it answers afterwards is news enough; a removal, too."""
     play = a_pool(3)
