@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 
 from batchproxy.core.cost import Cost
+from batchproxy.core.overflow import Overflow
 from batchproxy.core.pace import EARLY, EASE, Hurry, gap
 from batchproxy.core.saved import number, whole
 from batchproxy.core.units import Weight
@@ -46,6 +47,9 @@ FULLISH = 0.8
 ROUND = 0.4
 """Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
 
+TIMED = 8.0
+"""Weight of a batch for which the endpoint was emptied, and whose size was not seen lately."""
+
 DRAIN = 4.0
 """Mean times of a batch that an endpoint may take to become empty: else it is not waited for."""
 
@@ -57,11 +61,7 @@ TINY = 1e-9
 
 
 class Flight:
-    """What the limit remembers of a batch in flight: when it left, the clock then, and how many others there were.
-
-    Attributes:
-        weight: how much it has; None where it was not weighed.
-    """
+    """Of a batch in flight: when it left, the clock then, how many others there were; its weight, if it was weighed."""
 
     __slots__ = ("clock", "others", "sent", "weight")
 
@@ -120,6 +120,7 @@ class Limit:
         self._timed_at = -(10**9)
         self._backoff = 1
         self._lows = 0
+        self._overflow = Overflow()
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -263,6 +264,8 @@ class Limit:
             if self._was_covered and not 1 / 1.35 <= surprise <= 1.35:  # that is no noise
                 cost.scale(surprise)
                 self._backoff = 1
+            elif not 1 / 1.35 <= surprise <= 1.35:
+                cost.shape(rows, seconds, TIMED)
             steady = 0.8 < surprise < 1.25
             self._backoff = min(16, 2 * self._backoff) if steady else 1
         cost.learn(rows, seconds, self._turn)
@@ -287,6 +290,8 @@ class Limit:
         slowed = kept < sure and crowd > 1.25  # less is one batch and the tail of another
         if crowd > 0.95 * self.ceiling and window.rows > 0.95 * window.room:
             self.full_window = window.main, window.rows / window.share
+            if not self._starting and not self._probing and crowd > 0.8 * self.full:
+                self._stepped |= self._overflow.judge(window.rows / window.share)
         if slowed and self._doubts(window, speed):
             return
         if kept > 0.93 and crowd < self.ceiling + 0.5:  # nobody slowed anybody: the sizes tell the line
@@ -366,8 +371,9 @@ class Limit:
         self.partial = self._base
         if self._probing:
             self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
-        self.partial = min(HARD_CAP, self.partial)
-        self.full = min(HARD_CAP, max(OPENING if self._starting else 0, 2 * self.partial + 1))
+        full = self._overflow.full(self._base, self.partial)
+        self.partial = min(HARD_CAP, self.partial, full)
+        self.full = min(HARD_CAP, max(OPENING if self._starting else 0, full))
 
     def state(self) -> dict[str, float] | None:
         """What was learned, as plain numbers; None: nothing was, or a user knows better."""
