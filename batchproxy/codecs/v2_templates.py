@@ -40,8 +40,9 @@ def plan_of(message: bytes, columns: Columns, value: T) -> Plan[T] | None:
         return None
     slots = []
     for (alias, column), (_, start, stop) in zip(columns.items(), raw, strict=True):
-        if not isinstance(column, PackedColumn) or column.nbytes != stop - start:
+        packed: object = column
+        if not isinstance(packed, PackedColumn) or packed.nbytes != stop - start:
             return None
-        slots.append(Slot(alias, start, stop, column.layout))
+        slots.append(Slot(alias, start, stop, packed.layout))
     own = next(((field.start, field.stop) for field in fields if field.tag == _ID), (0, 0))
     return plan_between(message, slots, value, own)
