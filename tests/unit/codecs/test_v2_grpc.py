@@ -186,3 +186,14 @@ def test_inputs_of_a_request_keep_their_parameters() -> None:
     again = pb.ModelInferRequest.FromString(v2_grpc.encode_infer_request(key, call.inputs))
 
     assert "np" == again.inputs[0].parameters["content_type"].string_param
+
+
+def test_empty_typed_contents_beside_raw_ones_say_nothing() -> None:
+    """MLServer sends them with every tensor."""
+    answer = pb.ModelInferResponse(model_name="m", raw_output_contents=[b"\0\0\x80\x3f"])
+    tensor = answer.outputs.add(name="y", datatype="FP32", shape=[1])
+    tensor.contents.SetInParent()
+    (column,) = v2_grpc.decode_reply(answer.SerializeToString()).columns.values()
+
+    assert isinstance(column, ArrayColumn)
+    assert [1.0] == column.array.tolist()
