@@ -51,7 +51,9 @@ ROOMS = {
     "fleet": Room(rooms=("core", "backends.base", "tasks")),
     "canary": Room(rooms=("core", "fleet", "tasks")),
     "relays": Room(rooms=("core", "backends.base", "observe")),
-    "engine": Room(rooms=("core", "answering", "backends.base", "canary", "fleet", "log", "observe", "relays", "tasks")),
+    "engine": Room(
+        rooms=("core", "answering", "backends.base", "canary", "fleet", "log", "observe", "relays", "tasks")
+    ),
     "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
     "status": Room(rooms=("core", "engine", "metrics")),
     "state": Room(rooms=("core", "engine", "log"), packages=("orjson",)),
@@ -94,8 +96,8 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "catalogue", "endpoints", "engine", "tasks")),
     "app": Room(
         rooms=(
-            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "reload", "state", "status", "tasks",
-            "config", "documents", "endpoints", "__version__",
+            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "reload", "state",
+            "status", "tasks", "config", "documents", "endpoints", "__version__",
         ),
         packages=("uvloop",),
     ),
