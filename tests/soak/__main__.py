@@ -15,4 +15,4 @@ if __name__ == "__main__":
     found = parser.parse_args()
     report = soak(Plan(found.seconds, found.seed, found.rate))
     print("\n".join(report.lines()))
-    sys.exit(bool(report.judge.bad or report.exit_status))
+    sys.exit(bool(report.judge.bad or report.exit_status or report.trouble))

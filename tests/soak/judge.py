@@ -18,6 +18,9 @@ NEVER = ("wrong", "crossed", "lost", "hanging")
 HONEST = {2, 4, 8, 13, 14, 429, 500, 502, 503, 504}
 """What a caller may be told while servers fail: late, busy, failed and not there, of either protocol."""
 
+BUG = "This is a bug"
+"""No caller is to read it, and no log."""
+
 _NUMBERS = re.compile(r"\d+")
 _MANY_DIGITS = re.compile(r"\d{7,}")
 
@@ -87,7 +90,9 @@ class Judge:
 
     def _error(self, rows: Sequence[int], code: int, text: str) -> None:
         others = {int(digits) for digits in _MANY_DIGITS.findall(text)} - set(rows)
-        if others:
+        if BUG in text:
+            self.never("wrong", f"{rows} were told {code}: {text}")
+        elif others:
             self.never("crossed", f"{rows} were told {code}: {text}")
         elif POISON in rows and code in {3, 400}:
             self.counts["poison refused"] += 1

@@ -30,7 +30,7 @@ from tests.faults.script import POISON
 from tests.proxy import Proxy, started
 from tests.remote import predict_message
 from tests.soak.clients import Http1Client, Http2Client, LostError
-from tests.soak.judge import FIRST_ROW, Judge
+from tests.soak.judge import BUG, FIRST_ROW, Judge
 from tests.soak.storm import BACKEND_TIMEOUT_S, MAX_ROWS, RAGGED
 from tests.soak.victim import Victim
 
@@ -133,6 +133,13 @@ class Report:
         said = Counter(re.sub(r"\d+", "N", line)[:200] for line in self.log)
         yield from (f"    {count} times {line}" for line, count in said.most_common(12))
         yield from self.log[-40:] if self.exit_status else ()
+        yield from self.trouble[:80]
+
+    @property
+    def trouble(self) -> list[str]:
+        """The log from where it first tells of what nobody has foreseen; empty for none."""
+        found = (at for at, line in enumerate(self.log) if BUG in line or "Traceback" in line)
+        return [line for at in itertools.islice(found, 1) for line in self.log[at:]]
 
 
 def _slope(samples: list[int]) -> float:

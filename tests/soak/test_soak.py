@@ -23,6 +23,7 @@ def test_nothing_that_must_never_be() -> None:
     assert [] == report.judge.examples
     assert 0 == report.judge.bad
     assert 0 == report.exit_status
+    assert [] == report.trouble
     assert report.judge.counts["right"] > 0.9 * report.sent
     assert report.idle_descriptors[1] <= report.idle_descriptors[0] + CONNECTIONS
     assert max(report.rss_kib[len(report.rss_kib) // 2 :]) - report.rss_kib[len(report.rss_kib) // 2] < GROWTH_KIB
@@ -57,6 +58,7 @@ def test_judge_sees_it(body: bytes, kind: str) -> None:
         ([ROW], 503, "not now", "error 503"),
         ([ROW], 500, f"cannot run ({ROW},)", "error 500"),
         ([ROW], 500, f"cannot run ({ROW}, {OTHER})", "crossed"),
+        ([ROW], 500, "internal error: KeyError. This is a bug.", "wrong"),
         ([ROW], 418, "I am a teapot", "wrong"),
         ([ROW], 400, "bad", "wrong"),
         ([POISON], 400, "bad", "poison refused"),
