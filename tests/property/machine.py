@@ -175,6 +175,12 @@ class SchedulerMachine(PoolMachine):
     def cancel_a_head(self) -> None:
         self._cancel(self._queued_in_lanes()[0], told=True)
 
+    @rule(model=st.sampled_from(MODELS), seconds=STEPS)
+    def the_first_of_two_goes(self, model: str, seconds: float) -> None:
+        self.submit_one_after_another(model, seconds)
+        if self._queued_in_lanes():
+            self.cancel_a_head()
+
     @rule()
     def sweep(self) -> None:
         overdue = self.scheduler.overdue(self.now)
