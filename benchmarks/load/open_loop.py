@@ -114,7 +114,13 @@ class _Book:
             self.times.append(time.perf_counter() - sent_at)
 
     def lost(self, why: str) -> None:
-        """None came: a refusal, or time was up."""
+        """None came: a refusal, or time was up.
+
+        Raises:
+            ConnectionResetError: the server wants the connection to end.
+        """
+        if why.startswith("GOAWAY"):
+            raise ConnectionResetError(why)
         self.open -= 1
 
 
