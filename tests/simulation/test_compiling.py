@@ -6,6 +6,7 @@ A model is asked a few times before everybody comes, so that something is known;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -170,5 +171,5 @@ def test_planted_fault_is_found(plant: Plant, rows: int, monkeypatch: pytest.Mon
     plant(monkeypatch)
 
     with pytest.raises(AssertionError):
-        for load in (0.1, 0.5):
-            check(Found(1, load, 1, rows=rows), most=32 if rows == 48 else 64)
+        for load, seed in product((0.1, 0.5), (1, 2, 3)):
+            check(Found(1, load, seed, rows=rows), most=32 if rows == 48 else 64)
