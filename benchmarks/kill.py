@@ -127,6 +127,15 @@ async def _measured(
 ) -> Outcome:
     callers = Callers(proxy.grpc)
     await callers.connect()
+    try:
+        return await _experiment(callers, victims, seconds, kills, progress)
+    finally:
+        callers.close()
+
+
+async def _experiment(
+    callers: Callers, victims: Sequence[Victim], seconds: float, kills: Kills, progress: Callable[[str], None]
+) -> Outcome:
     progress("a lone caller")
     one = [await callers.ask() for _ in range(40)]
     one_s = statistics.median(asked.seconds for asked in one[10:])
@@ -193,6 +202,11 @@ class Callers:
         for _ in range(CONNECTIONS):
             _, client = await loop.create_connection(Http2Client, self._host, self._port)
             self._clients.append(client)
+
+    def close(self) -> None:
+        """Hang up."""
+        for client in self._clients:
+            client.close()
 
     async def ask(self) -> Asked:
         """One request of one row."""
