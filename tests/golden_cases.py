@@ -16,8 +16,10 @@ from batchproxy.codecs.tfs_parse import Members, parse
 
 GOLDEN = Path(__file__).parent / "golden"
 
-BRIDGED_OTHERWISE: Mapping[str, str] = {}
-"""Cases whose answer by way of gRPC is another than the direct one, and why: the table of ``docs/protocols.md``."""
+ANSWERED_OTHERWISE: Mapping[str, str] = {
+    "routing/get_v2": "a path of the Open Inference Protocol, which the proxy speaks for servers that do not",
+}
+"""Cases whose answer is another than the direct one, and why: the table of ``docs/protocols.md``."""
 
 INIT_OP = b"__saved_model_init_op"
 """A signature that TensorFlow 2 adds to every export. Only a SavedModel has it, so it is left out of comparisons."""

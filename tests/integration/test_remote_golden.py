@@ -20,7 +20,7 @@ import pytest
 
 from batchproxy.codecs import tfs_grpc
 from tests.conformance.test_tfserving_grpc import as_text
-from tests.golden_cases import BRIDGED_OTHERWISE, GOLDEN, Answer, Case, load_cases, same_answer
+from tests.golden_cases import ANSWERED_OTHERWISE, GOLDEN, Answer, Case, load_cases, same_answer
 from tests.proxy import Proxy, running_in_front_of
 from tests.tfserving.fixture import Server, running_server
 
@@ -37,7 +37,8 @@ GROUPS = (
     "rest_cors",
     "rest_transport",
 )
-REST = load_cases(*GROUPS)
+EVERY = load_cases(*GROUPS)
+REST = {name: case for name, case in EVERY.items() if name not in ANSWERED_OTHERWISE}
 VERSION_1_0 = {
     item["name"]
     for group in GROUPS
@@ -180,8 +181,6 @@ def test_rest_answers_of_many_at_once_are_those_of_direct_calls(server: Server, 
 
 # ---------------------------------------------------------------- REST, bridged to gRPC
 
-BRIDGED = {name: case for name, case in REST.items() if name not in BRIDGED_OTHERWISE}
-
 
 @pytest.fixture(scope="module")
 def bridge(server: Server) -> Iterator[Proxy]:
@@ -197,20 +196,23 @@ def same_bridged(case: Case, direct: RestAnswer, found: RestAnswer) -> bool:
     return same_in_a_batch(case, direct, found) or same_answer(case, Answer(found.status, found.body))
 
 
-@pytest.mark.parametrize("name", BRIDGED)
+@pytest.mark.parametrize("name", REST)
 def test_a_bridged_answer_is_that_of_a_direct_call(server: Server, bridge: Proxy, name: str) -> None:
     """Status, reason, headers and body, as if the server had been asked over REST."""
-    case = BRIDGED[name]
+    case = REST[name]
     direct, found = ask_rest(server.rest, case), ask_rest(bridge.rest, case)
 
     assert same_bridged(case, direct, found), (direct, found)
 
 
-def test_no_deviation_is_stale(server: Server, bridge: Proxy) -> None:
+def test_no_deviation_is_stale(server: Server, proxy: Proxy, bridge: Proxy) -> None:
     """A case that matches by now is to leave the table."""
-    cases = [REST[name] for name in BRIDGED_OTHERWISE]
+    cases = [EVERY[name] for name in ANSWERED_OTHERWISE]
     stale = [
-        case.name for case in cases if same_bridged(case, ask_rest(server.rest, case), ask_rest(bridge.rest, case))
+        case.name
+        for case in cases
+        for one in (proxy, bridge)
+        if same_bridged(case, ask_rest(server.rest, case), ask_rest(one.rest, case))
     ]
 
     assert [] == stale
@@ -218,14 +220,14 @@ def test_no_deviation_is_stale(server: Server, bridge: Proxy) -> None:
 
 def test_bridged_answers_of_many_at_once_are_those_of_direct_calls(server: Server, bridge: Proxy) -> None:
     """As over REST."""
-    direct = {name: ask_rest(server.rest, case) for name, case in BRIDGED.items()}
-    names = [name for name in BRIDGED for _ in range(4)]
+    direct = {name: ask_rest(server.rest, case) for name, case in REST.items()}
+    names = [name for name in REST for _ in range(4)]
     with ThreadPoolExecutor(64) as callers:
-        answers = list(callers.map(lambda name: ask_rest(bridge.rest, BRIDGED[name]), names))
+        answers = list(callers.map(lambda name: ask_rest(bridge.rest, REST[name]), names))
     wrong = [
         (name, direct[name], answer)
         for name, answer in zip(names, answers, strict=True)
-        if not same_bridged(BRIDGED[name], direct[name], answer)
+        if not same_bridged(REST[name], direct[name], answer)
     ]
 
     assert [] == wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.test_limits import TABLE
-from tests.golden_cases import BRIDGED_OTHERWISE
+from tests.golden_cases import ANSWERED_OTHERWISE
 from tests.packaging.repository import ROOT
 
 PAGE = (ROOT / "docs" / "protocols.md").read_text()
@@ -20,7 +20,7 @@ def test_the_answers_that_differ_are_those_of_the_tests() -> None:
     """Each with its reason; the page says that there are none where there are none."""
     rows = table("Recorded answers that are not matched")
 
-    assert [[f"`{name}`", why] for name, why in BRIDGED_OTHERWISE.items()] == rows
+    assert [[f"`{name}`", why] for name, why in ANSWERED_OTHERWISE.items()] == rows
     assert bool(rows) != ("**None.**" in PAGE)
 
 
