@@ -192,6 +192,7 @@ class Soak:
         self._end = 0.0
         self._shared: list[Http2Client | None] = [None] * 4
         self._own: dict[int, Http1Client] = {}
+        self._opened: list[Http1Client | Http2Client] = []
 
     async def run(self) -> None:
         """All callers, the killing, and the samples."""
@@ -201,11 +202,12 @@ class Soak:
         self._end = begun + self._plan.seconds
         beside = [loop.create_task(work) for work in (self._kill(), self._reload(), self._sample())]
         callers = [self._caller(number) for number in range(self._plan.callers)]
-        await asyncio.gather(*callers)
-        self._report.seconds = loop.time() - begun
-        await asyncio.gather(*beside)
-        for client in (*self._shared, *self._own.values()):
-            if client is not None:
+        try:
+            await asyncio.gather(*callers)
+            self._report.seconds = loop.time() - begun
+            await asyncio.gather(*beside)
+        finally:  # an open one keeps uvloop from ending where warnings are errors
+            for client in self._opened:
                 client.close()
         for _ in range(int(GUARD_S / SAMPLE_S)):
             after = _descriptors(self._proxy.process.pid)
@@ -243,6 +245,7 @@ class Soak:
             if client is None or not client.usable:
                 host, _, port = self._proxy.rest.removeprefix("http://").partition(":")
                 _, client = await asyncio.get_running_loop().create_connection(Http1Client, host, int(port))
+                self._opened.append(client)
                 self._own[number] = client
             answer = client.post(f"/v1/models/{model}:predict", json.dumps({"instances": rows}).encode())
             if (found := await self._within(answer, patience, client.close)) is not None:
@@ -258,6 +261,7 @@ class Soak:
             if client is None or not client.usable:
                 host, _, port = self._proxy.grpc.partition(":")
                 _, client = await asyncio.get_running_loop().create_connection(Http2Client, host, int(port))
+                self._opened.append(client)
                 self._shared[at] = client
             stream, answer = client.call(predict_message(model, {"x": np.array(rows, np.int64)}))
             if (found := await self._within(answer, patience, lambda: client.cancel(stream))) is not None:
