@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from batchproxy.core.balancer import Balancer
+from batchproxy.core.balancer import Balancer, Endpoint
 from batchproxy.core.batch import Batch, Bisection, Dispatch
 from batchproxy.core.cap import power
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
@@ -180,15 +180,7 @@ class Ends:
             hopeful = []
         for entry in hopeful:
             entry.state = State.QUEUED
-        batch.avoid = dispatch.endpoint
-        batch.adopt()
-        if not batch.live:
-            batch.leave_family()
-        elif batch.merged:
-            self.front.appendleft(batch)
-        elif not self._relay(batch):
-            failures += self._fail(batch.entries, error)
-        return failures
+        return failures + self._send_again(batch, dispatch.endpoint, error)
 
     def _is_elsewhere(self, dispatch: Dispatch) -> bool:
         """Whether another endpoint may have the model that this one lacks; not asked of names that may be made up."""
@@ -209,15 +201,19 @@ class Ends:
             else:
                 failures += self._fail([entry], error)
                 placement.nobody(batch.key.model, batch.key.version)
-        batch.avoid = dispatch.endpoint
+        return failures + self._send_again(batch, dispatch.endpoint, error)
+
+    def _send_again(self, batch: Batch, avoid: Endpoint, error: BatchProxyError) -> list[Failure]:
+        """What is left of a batch goes before everything that waits, to another endpoint if it can."""
+        batch.avoid = avoid
         batch.adopt()
         if not batch.live:
             batch.leave_family()
         elif batch.merged:
             self.front.appendleft(batch)
         elif not self._relay(batch):
-            failures += self._fail(batch.entries, error)
-        return failures
+            return self._fail(batch.entries, error)
+        return []
 
     def _fail(self, entries: list[Entry], error: BatchProxyError) -> list[Failure]:
         for entry in entries:
