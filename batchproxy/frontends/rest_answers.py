@@ -123,9 +123,14 @@ def our_error(error: BatchProxyError) -> RestAnswer:
     if error.code is Code.DEADLINE_EXCEEDED and not (isinstance(error, BackendError) and error.raw is not None):
         error = DeadlineExceeded(TIMED_OUT)
     status, body = tfs_rest.encode_error(error)
-    after_s = error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
-    retry = {"Retry-After": str(after_s)} if error.code is Code.UNAVAILABLE else {}
-    return RestAnswer(status, body, {**_JSON, **retry}, tfs_rest.REASONS.get(status))
+    return RestAnswer(status, body, {**_JSON, **retry_after(error)}, tfs_rest.REASONS.get(status))
+
+
+def retry_after(error: BatchProxyError) -> Mapping[str, str]:
+    """The field that says when to come again, where that may help (R7)."""
+    if error.code is not Code.UNAVAILABLE:
+        return {}
+    return {"Retry-After": str(error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s)}
 
 
 def below_the_api(method: str, path: str, origin: str | None) -> RestAnswer | None:

@@ -52,6 +52,21 @@ class Told(NamedTuple):
             self.asked.answered(self.call.model, self.call.version, version)
 
 
+class ErrorsOnly(Generic[Answer]):
+    """The format of calls that are not read yet.
+
+    Args:
+        error: writes the door's own errors.
+    """
+
+    def __init__(self, error: Callable[[BatchProxyError], Answer]) -> None:
+        self.error = error
+
+    def reply(self, reply: Reply) -> Answer:
+        """Never called."""
+        raise AssertionError("a call was answered before it was read. This is a bug.")
+
+
 Begun = tuple[Known[Answer], Told]
 """What is known of calls like one that has begun, and what its format was told."""
 

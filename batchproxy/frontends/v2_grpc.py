@@ -23,7 +23,7 @@ from batchproxy.frontends.grpc_answers import GrpcAnswer, RelayFormat, error_ans
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_bridge import Calls, Told
+from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Told
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -58,16 +58,6 @@ class InferFormat:
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return error_answer(error) if self._told.own else our_error(error)
-
-
-class _ErrorsOnly:
-    """Of calls that are not read yet."""
-
-    def reply(self, reply: Reply) -> GrpcAnswer:
-        raise AssertionError("a call was answered before it was read. This is a bug.")
-
-    def error(self, error: BatchProxyError) -> GrpcAnswer:
-        return our_error(error)
 
 
 class _Kind(NamedTuple):
@@ -247,7 +237,7 @@ class V2Grpc:
         self._observer.request_ended(model, method, GRPC, code, self._clock() - started)
 
 
-_ERRORS_ONLY = _ErrorsOnly()
+_ERRORS_ONLY = ErrorsOnly(our_error)
 _OF_MODELS = frozenset({v2_grpc.MODEL_READY, v2_grpc.MODEL_METADATA, v2_grpc.MODEL_CONFIG})
 
 

@@ -11,7 +11,7 @@ from batchproxy._version import __version__
 from batchproxy.codecs import v2_documents, v2_rest
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.codecs.v2_documents import Target
-from batchproxy.core.errors import BackendError, BatchProxyError, Code, DecodeError, Unavailable
+from batchproxy.core.errors import BackendError, BatchProxyError, Code, DecodeError
 from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
@@ -21,10 +21,10 @@ from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
-from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer
+from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer, retry_after
 from batchproxy.frontends.rest_relay import passed_on
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_bridge import Calls, Told
+from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Told
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -71,16 +71,6 @@ class InferFormat:
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         return _RELAYED.error(error) if self._told.own and _has_raw(error) else error_answer(error)
-
-
-class _ErrorsOnly:
-    """Of calls that are not read yet."""
-
-    def reply(self, reply: Reply) -> RestAnswer:
-        raise AssertionError("a call was answered before it was read. This is a bug.")
-
-    def error(self, error: BatchProxyError) -> RestAnswer:
-        return error_answer(error)
 
 
 class V2Rest:
@@ -232,15 +222,13 @@ class V2Rest:
         self._observer.request_ended(model, verb, REST, code, self._clock() - started)
 
 
-_ERRORS_ONLY = _ErrorsOnly()
-
-
 def error_answer(error: BatchProxyError) -> RestAnswer:
     """The protocol's error body."""
     status, body = v2_documents.encode_error(error)
-    after_s = error.retry_after_s if isinstance(error, Unavailable) else Unavailable.retry_after_s
-    retry = {"Retry-After": str(after_s)} if error.code is Code.UNAVAILABLE else {}
-    return RestAnswer(status, body, {**_JSON, **retry})
+    return RestAnswer(status, body, {**_JSON, **retry_after(error)})
+
+
+_ERRORS_ONLY = ErrorsOnly(error_answer)
 
 
 def _read(target: Target, body: bytes, length: int, own: bool) -> InferCall:

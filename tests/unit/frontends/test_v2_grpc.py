@@ -15,7 +15,7 @@ from batchproxy.core.raw import GRPC, REST, Header, RawReply
 from batchproxy.core.request import BatchKey
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
-from batchproxy.frontends.v2_grpc import _ErrorsOnly
+from batchproxy.frontends.v2_grpc import _ERRORS_ONLY
 from batchproxy.protos import v2_pb2 as pb
 from tests.remotes import RAW_METADATA, FakeServer, a_remote_pool, in_front_of
 from tests.serving import Recorder, a_directory
@@ -240,9 +240,9 @@ async def test_other_methods_are_streams_to_a_server_of_the_protocol() -> None:
 
 def test_calls_that_were_not_read_have_errors_only() -> None:
     """They say when to try again."""
-    again = _ErrorsOnly().error(BackendUnavailable("down"))
+    again = _ERRORS_ONLY.error(BackendUnavailable("down"))
 
     assert (Code.UNAVAILABLE, (("grpc-retry-pushback-ms", "1000"),)) == (again.code, again.trailers)
-    assert () == _ErrorsOnly().error(RequestError("no")).trailers
+    assert () == _ERRORS_ONLY.error(RequestError("no")).trailers
     with pytest.raises(AssertionError, match="This is a bug"):
-        _ErrorsOnly().reply(None)  # type: ignore[arg-type]
+        _ERRORS_ONLY.reply(None)  # type: ignore[arg-type]

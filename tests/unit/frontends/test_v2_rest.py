@@ -20,7 +20,7 @@ from batchproxy.frontends.heavy import LONG_ANSWER
 from batchproxy.frontends.remote import RemoteModel
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
-from batchproxy.frontends.v2_rest import _ErrorsOnly, error_answer
+from batchproxy.frontends.v2_rest import _ERRORS_ONLY, error_answer
 from tests.remotes import RAW_METADATA, FakeServer, a_remote_pool, in_front_of
 from tests.serving import Recorder, a_directory
 from tests.v2_scenes import ABSENT, MODEL, V2Server, a_v2_pool, seen
@@ -228,6 +228,6 @@ def test_errors_that_pass() -> None:
     again = error_answer(BackendUnavailable("down"))
 
     assert (503, "1") == (again.status, again.headers["Retry-After"])
-    assert 400 == _ErrorsOnly().error(RequestError("no")).status
+    assert 400 == _ERRORS_ONLY.error(RequestError("no")).status
     with pytest.raises(AssertionError, match="This is a bug"):
-        _ErrorsOnly().reply(None)  # type: ignore[arg-type]
+        _ERRORS_ONLY.reply(None)  # type: ignore[arg-type]
