@@ -1,4 +1,4 @@
-"""The models of ``benchmarks.onnx``, made from a seed. Nothing is measured here."""
+"""The models of ``benchmarks.onnx`` and ``benchmarks.real``, made from a seed. Nothing is measured here."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from batchproxy.core.columns import Array
 from batchproxy.demo import mlp
-from benchmarks import convnet, loading, servers
+from benchmarks import loading, onnx_models, servers
 from benchmarks.e2e import random_rows
 from benchmarks.load import open_loop
 from benchmarks.load.job import Job
@@ -53,6 +53,10 @@ GRID: Mapping[str, Sequence[str]] = {
 }
 
 
+def _convnet(folder: Path) -> Path:
+    return onnx_models.write(folder, 1, onnx_models.convnet().SerializeToString())
+
+
 @dataclass(frozen=True)
 class Backend:
     """A model, and what runs it.
@@ -82,8 +86,8 @@ BACKENDS = (
     Backend(
         "onnxruntime, convnet",
         "convnet",
-        lambda: random_rows(*convnet.SHAPE) / 9,
-        lambda folder, port: ("--model", f"convnet=onnx:{convnet.write(folder / 'convnet')}"),
+        lambda: random_rows(*onnx_models.IMAGE) / 9,
+        lambda folder, port: ("--model", f"convnet=onnx:{_convnet(folder / 'convnet')}"),
     ),
     Backend(
         "TensorFlow SavedModel, MLP",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import convnet, real, servers, tables
+from benchmarks import onnx_models, real, servers, tables
 from benchmarks.load import open_loop
 from benchmarks.load.open_loop import Pace
 from benchmarks.servers import Server
@@ -76,7 +76,7 @@ def test_defaults_are_held_against_a_grid(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_convnet_is_a_function_of_its_rows() -> None:
     """One row in, ten numbers out."""
-    graph = convnet.build().graph
+    graph = onnx_models.convnet().graph
 
     assert ["x"] == [value.name for value in graph.input]
-    assert [convnet.CLASSES] == [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim][1:]
+    assert [onnx_models.CLASSES] == [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim][1:]
