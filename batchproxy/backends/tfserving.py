@@ -1,7 +1,7 @@
 """One TF Serving process behind one or both of its doors: which call goes through which, and as what.
 
-Arrays go by gRPC, rows of JSON by REST, relayed calls through the door that they came by. Turning one protocol into the
-other is not done here.
+Arrays go by gRPC where there is such a door, rows of JSON by REST, relayed calls through the door that they came by.
+Turning one protocol into the other is not done here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, Unpack
 from batchproxy.backends.servers import AIO as AIO
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
 from batchproxy.backends.servers import WIRE as WIRE
-from batchproxy.codecs import tfs_calls, tfs_example_rows, tfs_examples
+from batchproxy.codecs import tfs_calls, tfs_columns, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
 from batchproxy.codecs.tfs_habits import Habits
@@ -45,7 +45,10 @@ class TfServingBackend(ServerBackend):
         self._habits = habits or Habits()
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
-        """Run a merged call: rows and examples that are texts of JSON by REST, anything else by gRPC.
+        """Run a merged call: rows and examples that are texts of JSON by REST, anything else by gRPC, if it can be.
+
+        Where there is no gRPC door, arrays are the columns of a REST call, whose key says in ``extras`` what comes back
+        (``tfs_columns.expected``).
 
         The server sees the headers of ``key.partition`` and the static ones, no caller's own (R5); where both have a
         name, the callers' value. A REST answer does not say which version it is of.
@@ -67,6 +70,10 @@ class TfServingBackend(ServerBackend):
             message = tfs_examples.write_request(key, examples)
             answer = await self._grpc_door().call(examples.method, headers, message, timeout_s)
             return tfs_examples.read_reply(answer.body)
+        if self._grpc is None:
+            body = tfs_columns.write_request(key, columns)
+            by_rest = _RestCall("predict", body, partial(tfs_columns.read_answer, key=key))
+            return await self._infer_rest(key, by_rest, headers, timeout_s)
         message = tfs_calls.encode_predict_request(key, columns)
         answer = await self._grpc_door().call(PREDICT, headers, message, timeout_s)
         return tfs_calls.decode_predict_reply(answer.body)

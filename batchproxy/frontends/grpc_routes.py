@@ -150,8 +150,8 @@ class GrpcRoutes:
         if method in v2_grpc.METHODS:
             return self._v2.handle(raw, deadline, respond, started)
         pool = self._directory.remote(tfs_grpc.model_named(message))
-        if pool is not None and pool.v2:
-            return self._of_v2(pool, raw, started, deadline, respond)
+        if pool is not None and not pool.takes_grpc:
+            return self._bridged(pool, raw, started, deadline, respond)
         if pool is not None:
             pass_on = self._reload if method == tfs_grpc.RELOAD_CONFIG else self._pass_on
             return pass_on(pool, raw, started, deadline, respond)
@@ -196,7 +196,7 @@ class GrpcRoutes:
             partition = pool.partition(key.model, raw)
             if partition != key.partition:
                 key = key._replace(partition=partition)
-            if pool.v2:
+            if not pool.takes_grpc:
                 raw = None  # a message that its servers do not know
         call = Call(form, respond, record, started)
         self._start(call, engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw), metadata)
@@ -209,7 +209,7 @@ class GrpcRoutes:
             try:
                 call = tfs_grpc.parse_predict(raw.body)
             except BatchProxyError:
-                if self._directory.default is None or self._directory.default.v2:
+                if self._directory.default is None or not self._directory.default.takes_grpc:
                     raise
                 return self._pass_on(self._directory.default, raw, started, deadline, respond)
             pool = self._directory.remote(call.target.model)
@@ -223,7 +223,7 @@ class GrpcRoutes:
                 columns = tfs_grpc.decode_inputs(call, declared)
                 target = (model, info.version, call.signature_name)
                 request = build_request(target, declared, columns, call.output_filter, deadline)
-            elif pool.v2:
+            elif not pool.takes_grpc:
                 version = tfs_to_v2.version_of(call)
                 form.model, form.signature = call.target.model, call.signature_name
                 form.asked = (pool.catalogue, version)
@@ -233,7 +233,6 @@ class GrpcRoutes:
                 engine, request = pool.engine, tfs_to_v2.predict_request(pool, call, known_info, raw, deadline)
                 model, signature = form.model, known_info.signatures[form.signature]
             else:
-                _need_a_door(pool)
                 signature = pool.signature(call.target.model, tfs_to_v2.version_of(call), call.signature_name)
                 engine, request = pool.engine, _remote_predict(pool, call, signature, raw, deadline, form)
                 model = request.key.model
@@ -280,10 +279,10 @@ class GrpcRoutes:
 
     # -- everything else ---------------------------------------------------------------------------
 
-    def _of_v2(
+    def _bridged(
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
     ) -> Call[GrpcAnswer]:
-        """What else is asked of servers that speak the Open Inference Protocol."""
+        """What else is asked of servers that gRPC calls of TF Serving's cannot be passed on to."""
         record = partial(self._ended, "", raw.method.rpartition("/")[2])
         try:
             request, form = tfs_to_v2.grpc_document(pool, raw, deadline)
@@ -307,12 +306,7 @@ class GrpcRoutes:
         record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
         asks = raw.method in self._documents or not request.key.model  # nothing is known yet of who has that model
         call = Question(form, respond, record, started, self._tasks) if asks else Call(form, respond, record, started)
-        try:
-            _need_a_door(pool)
-        except BatchProxyError as error:
-            call.set_exception(error)
-        else:
-            self._start(call, pool.engine, request, raw.headers)
+        self._start(call, pool.engine, request, raw.headers)
         return call
 
     def _reload(
@@ -328,7 +322,6 @@ class GrpcRoutes:
 
         async def ask() -> None:
             try:
-                _need_a_door(pool)
                 with pool.engine.borrow(fail):  # so that a shutdown waits for it
                     answer = await reload_everywhere(pool.engine, raw, timeout_s)
             except BatchProxyError as error:
@@ -359,14 +352,6 @@ class GrpcRoutes:
     def _metadata(self, message: bytes) -> tuple[str, bytes]:
         info = self._directory.find(*tfs_grpc.parse_metadata(message)).info
         return info.name, tfs_grpc.encode_metadata(info)
-
-
-def _need_a_door(pool: RemotePool) -> None:
-    if GRPC not in pool.doors:
-        raise RequestError(
-            f"pool {pool.engine.name!r} has no gRPC door: name one (grpc://HOST:PORT), or call over REST",
-            code=Code.UNIMPLEMENTED,
-        )
 
 
 def _remote_predict(

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from batchproxy.catalogue import Catalogue
+from batchproxy.codecs import tfs_columns
 from batchproxy.codecs.tfs_habits import Habits
-from batchproxy.core.raw import REST, RawCall
+from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import BatchKey, Request, Version
 from batchproxy.core.shapes import UNDECLARED, Signature
 from batchproxy.engine import Engine
@@ -56,6 +57,15 @@ class RemotePool:
         to servers that do not speak TF Serving's protocol.
         """
         return REST in self.doors and not self.v2 and not (verb == "predict" and self.habits.tensor_content)
+
+    @property
+    def takes_grpc(self) -> bool:
+        """Whether gRPC calls of TF Serving's can be passed on."""
+        return GRPC in self.doors and not self.v2
+
+    def expected(self, signature: Signature) -> bytes:
+        """What a key has to say of the answer to arrays: where it is JSON, what it is made of; else nothing."""
+        return b"" if self.v2 or GRPC in self.doors else tfs_columns.expected(signature)
 
     def may_batch(self, model: str) -> bool:
         """Whether the configuration leaves open that calls of this model are merged."""

@@ -1,20 +1,21 @@
-"""TF Serving's callers of servers of the Open Inference Protocol: what their calls become. Nothing is sent here.
+"""TF Serving's callers of servers that do not take their calls: what these become. Nothing is sent here.
 
-Only columns cross over, by the signature that is made of the servers' metadata: never a message.
+Servers of the Open Inference Protocol, and TF Serving without a gRPC door for callers of gRPC. Only columns cross over,
+by the signature that the servers tell, or that is made of their metadata: never a message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from batchproxy.codecs import tfs_documents, tfs_grpc, tfs_rest
+from batchproxy.codecs import tfs_calls, tfs_documents, tfs_grpc, tfs_rest
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, RequestError
-from batchproxy.core.raw import RawCall
+from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, Version, build_request
 from batchproxy.core.shapes import ModelInfo
-from batchproxy.frontends.call import Call
+from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.grpc_answers import GrpcAnswer, our_error
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import RestAnswer
@@ -24,7 +25,7 @@ from batchproxy.frontends.v2_bridge import InfoFormat, question
 Answer = TypeVar("Answer")
 
 
-def grpc_document(pool: RemotePool, raw: RawCall, deadline: float | None) -> tuple[Request, InfoFormat[GrpcAnswer]]:
+def grpc_document(pool: RemotePool, raw: RawCall, deadline: float | None) -> tuple[Request, Format[GrpcAnswer]]:
     """The question that answers GetModelStatus or GetModelMetadata, and what writes its answer.
 
     Raises:
@@ -32,9 +33,13 @@ def grpc_document(pool: RemotePool, raw: RawCall, deadline: float | None) -> tup
     """
     parse = {tfs_grpc.GET_MODEL_STATUS: tfs_grpc.parse_status, tfs_grpc.GET_MODEL_METADATA: tfs_grpc.parse_metadata}
     if raw.method not in parse:
-        raise only_predict(raw.method.rpartition("/")[2])
+        method = raw.method.rpartition("/")[2]
+        raise only_predict(method) if pool.v2 else _no_door(pool, method)
     target = parse[raw.method](raw.body)
     version = target.label if target.label is not None else target.version
+    if raw.method == tfs_grpc.GET_MODEL_STATUS and not pool.v2:
+        asked = RawCall(REST, "GET", tfs_calls.model_path(target.model, version), (), b"")
+        return as_it_came(asked, deadline), InfoFormat(tfs_calls.decode_status_document, _status, our_error)
 
     def write(info: ModelInfo) -> GrpcAnswer:
         if raw.method == tfs_grpc.GET_MODEL_STATUS:
@@ -44,7 +49,7 @@ def grpc_document(pool: RemotePool, raw: RawCall, deadline: float | None) -> tup
     return _question(pool, target.model, version, deadline, write, our_error)
 
 
-def rest_document(pool: RemotePool, target: tfs_rest.Target) -> tuple[Request, InfoFormat[RestAnswer]]:
+def rest_document(pool: RemotePool, target: tfs_rest.Target) -> tuple[Request, InfoFormat[ModelInfo, RestAnswer]]:
     """The question that answers a status or metadata path, and what writes its answer."""
     version = target.label if target.label is not None else target.version
 
@@ -63,13 +68,25 @@ def _question(
     deadline: float | None,
     write: Callable[[ModelInfo], Answer],
     refuse: Callable[[BatchProxyError], Answer],
-) -> tuple[Request, InfoFormat[Answer]]:
+) -> tuple[Request, InfoFormat[ModelInfo, Answer]]:
     asked, read = question(pool, model, version or None)  # 0: of a server that names no version
 
     def renamed(info: ModelInfo) -> Answer:
         return write(replace(info, name=model, version=version if isinstance(version, int) else info.version))
 
     return as_it_came(asked, deadline), InfoFormat(read, renamed, refuse)
+
+
+def _status(versions: Sequence[tfs_grpc.VersionStatus]) -> GrpcAnswer:
+    return GrpcAnswer(Code.OK, body=tfs_grpc.encode_status(versions))
+
+
+def _no_door(pool: RemotePool, method: str) -> RequestError:
+    return RequestError(
+        f"pool {pool.engine.name!r} has no gRPC door, through which {method} could be passed on: name one "
+        "(grpc://HOST:PORT), or call over REST",
+        code=Code.UNIMPLEMENTED,
+    )
 
 
 def only_predict(method: str) -> RequestError:
@@ -92,7 +109,7 @@ def predict_request(
     columns = tfs_grpc.decode_inputs(call, signature)
     target = (model, version, call.signature_name)
     request = build_request(target, signature, columns, call.output_filter, deadline)
-    request.key = request.key._replace(partition=pool.partition(model, raw))
+    request.key = request.key._replace(partition=pool.partition(model, raw), extras=pool.expected(signature))
     if not pool.merges(model, signature):
         request.rows = None
     return request

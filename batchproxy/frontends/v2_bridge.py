@@ -27,6 +27,7 @@ from batchproxy.frontends.v2_sequences import ask_home
 from batchproxy.tasks import Tasks
 
 Answer = TypeVar("Answer")
+Info = TypeVar("Info")
 
 NAME = "batchproxy"
 """What the server is called in its own metadata."""
@@ -114,7 +115,6 @@ class Calls(Generic[Answer]):
             if in_own_words(pool, raw.protocol) and (call.odd or not call.buffers or reads_buffers(pool)):
                 request = as_sent(pool, call, raw, deadline)
                 return self._begin(waiting, pool, request, Told(call, True, pool.catalogue))
-            need_a_door(pool)
             call.refuse_odd()
             info = pool.catalogue.look(call.model, call.version)
             if info is not None:
@@ -146,7 +146,7 @@ class Calls(Generic[Answer]):
         info: ModelInfo,
     ) -> Begun[Answer] | None:
         signature = v2_calls.signature_of(info, call.signature_name)
-        extras = call.extras() if pool.v2 else b""  # TF Serving has no words for them
+        extras = call.extras() if pool.v2 else pool.expected(signature)  # TF Serving has no words for parameters
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=extras)
         request.key = request.key._replace(partition=pool.partition(call.model, raw))
         if not pool.may_batch(call.model):
@@ -220,20 +220,6 @@ def reads_buffers(pool: RemotePool) -> bool:
     return all(getattr(server, "buffers", None) is not False for server in pool.engine.backends.values())
 
 
-def need_a_door(pool: RemotePool) -> None:
-    """See that what is bridged can be sent: tensors go to TF Serving by gRPC.
-
-    Raises:
-        RequestError: UNIMPLEMENTED.
-    """
-    if not pool.v2 and GRPC not in pool.doors:
-        raise RequestError(
-            f"pool {pool.engine.name!r} has no gRPC door: name one (grpc://HOST:PORT), through which calls of the Open "
-            "Inference Protocol can be answered",
-            code=Code.UNIMPLEMENTED,
-        )
-
-
 def as_sent(pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | None) -> Request:
     """The request for a server of the protocol: mergeable where all is known and well, else as it came (R5)."""
     signature = pool.signature(call.model, call.version, call.signature_name)
@@ -264,7 +250,7 @@ def shown(info: ModelInfo) -> Signature:
     return signature
 
 
-class InfoFormat(Generic[Answer]):
+class InfoFormat(Generic[Info, Answer]):
     """Writes what a server said of a model, in whatever protocol, in one of ours.
 
     Args:
@@ -275,8 +261,8 @@ class InfoFormat(Generic[Answer]):
 
     def __init__(
         self,
-        read: Callable[[bytes], ModelInfo],
-        write: Callable[[ModelInfo], Answer],
+        read: Callable[[bytes], Info],
+        write: Callable[[Info], Answer],
         refuse: Callable[[BatchProxyError], Answer],
     ) -> None:
         self._read = read

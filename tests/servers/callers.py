@@ -70,55 +70,58 @@ class Place:
         self.channel.close()
 
 
-def v2_grpc_call(place: Place, model: str, inputs: Inputs) -> Outputs:
+def v2_grpc_call(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> Outputs:
     """ModelInfer with raw tensors."""
-    answer = call(place.channel, v2_grpc.MODEL_INFER, v2_grpc.encode_infer_request(_key(model), _columns(inputs)))
+    message = v2_grpc.encode_infer_request(key_of(model, signature), columns_of(inputs))
+    answer = call(place.channel, v2_grpc.MODEL_INFER, message)
     return _arrays(v2_grpc.decode_reply(answer))
 
 
-def v2_binary(place: Place, model: str, inputs: Inputs) -> Outputs:
+def v2_binary(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> Outputs:
     """REST with the binary tensor data extension, both ways."""
-    return _v2_rest(place, model, inputs, binary=True)
+    return _v2_rest(place, key_of(model, signature), inputs, binary=True)
 
 
-def v2_json(place: Place, model: str, inputs: Inputs) -> Outputs:
+def v2_json(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> Outputs:
     """REST with JSON only."""
-    return _v2_rest(place, model, inputs, binary=False)
+    return _v2_rest(place, key_of(model, signature), inputs, binary=False)
 
 
-def _v2_rest(place: Place, model: str, inputs: Inputs, *, binary: bool) -> Outputs:
-    body, length = v2_rest.encode_infer_request(_key(model), _columns(inputs), binary=binary)
+def _v2_rest(place: Place, key: BatchKey, inputs: Inputs, *, binary: bool) -> Outputs:
+    body, length = v2_rest.encode_infer_request(key, columns_of(inputs), binary=binary)
     headers = {"content-type": "application/json"}
     if length is not None:
         headers = {"content-type": "application/octet-stream", v2_rest.LENGTH_HEADER: str(length)}
-    text, said = post(place.rest, v2_documents.model_path(model, None, "infer"), body, headers)
+    text, said = post(place.rest, v2_documents.model_path(key.model, None, "infer"), body, headers)
     return _arrays(v2_rest.decode_reply(text, said.get(v2_rest.LENGTH_HEADER.lower())))
 
 
-def tfs_grpc_call(place: Place, model: str, inputs: Inputs) -> Outputs:
+def tfs_grpc_call(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> Outputs:
     """TF Serving's Predict."""
-    message = tfs_calls.encode_predict_request(_key(model), _columns(inputs))
+    message = tfs_calls.encode_predict_request(key_of(model, signature), columns_of(inputs))
     return _arrays(tfs_calls.decode_predict_reply(call(place.channel, tfs_grpc.PREDICT, message)))
 
 
-def tfs_rows(place: Place, model: str, inputs: Inputs) -> bytes:
+def tfs_rows(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> bytes:
     """TF Serving's REST, row form."""
-    return _tfs_rest(place, model, {"instances": _tfs_document(inputs, row_form=True)})
+    return _tfs_rest(place, model, signature, {"instances": _tfs_document(inputs, row_form=True)})
 
 
-def tfs_columns(place: Place, model: str, inputs: Inputs) -> bytes:
+def tfs_columns(place: Place, model: str, inputs: Inputs, signature: str = DEFAULT_SIGNATURE) -> bytes:
     """TF Serving's REST, column form."""
-    return _tfs_rest(place, model, {"inputs": _tfs_document(inputs, row_form=False)})
+    return _tfs_rest(place, model, signature, {"inputs": _tfs_document(inputs, row_form=False)})
 
 
-def _tfs_rest(place: Place, model: str, body: dict[str, Any]) -> bytes:
+def _tfs_rest(place: Place, model: str, signature: str, body: dict[str, Any]) -> bytes:
+    if signature != DEFAULT_SIGNATURE:
+        body = {"signature_name": signature, **body}
     return post(place.rest, f"/v1/models/{model}:predict", json.dumps(body).encode(), {})[0]
 
 
 def wanted(caller: str, outputs: Outputs) -> Outputs | bytes:
     """What a caller is to get where these are the values: over TF Serving's REST the very text that it writes."""
     form = _ROW_FORM.get(caller)
-    return outputs if form is None else tfs_rest.encode_predict(Reply(_columns(outputs), 0), row_form=form)
+    return outputs if form is None else tfs_rest.encode_predict(Reply(columns_of(outputs), 0), row_form=form)
 
 
 def read(answer: Outputs | bytes) -> Outputs:
@@ -142,14 +145,22 @@ def _tfs_document(inputs: Inputs, *, row_form: bool) -> Any:
 def _values(array: Array) -> Any:
     if array.dtype != object:
         return array.tolist()
-    return [[{"b64": base64.b64encode(item).decode()} for item in row] for row in array.tolist()]
+    return _encoded(array.tolist())
 
 
-def _key(model: str) -> BatchKey:
-    return BatchKey(model, None, DEFAULT_SIGNATURE)
+def _encoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_encoded(item) for item in value]
+    return {"b64": base64.b64encode(value).decode()}
 
 
-def _columns(arrays: Inputs) -> dict[str, ArrayColumn]:
+def key_of(model: str, signature: str = DEFAULT_SIGNATURE) -> BatchKey:
+    """What names a model and its signature."""
+    return BatchKey(model, None, signature)
+
+
+def columns_of(arrays: Inputs) -> dict[str, ArrayColumn]:
+    """Arrays as our codecs take them."""
     return {name: ArrayColumn(array) for name, array in arrays.items()}
 
 
@@ -163,7 +174,7 @@ def _arrays(reply: Reply) -> Outputs:
 
 _ROW_FORM = {"tfs-rest-rows": True, "tfs-rest-columns": False}
 
-CALLERS: dict[str, Callable[[Place, str, Inputs], Any]] = {
+CALLERS: dict[str, Callable[..., Any]] = {
     "tfs-rest-rows": tfs_rows,
     "tfs-rest-columns": tfs_columns,
     "tfs-grpc": tfs_grpc_call,
@@ -171,7 +182,7 @@ CALLERS: dict[str, Callable[[Place, str, Inputs], Any]] = {
     "v2-rest-binary": v2_binary,
     "v2-grpc": v2_grpc_call,
 }
-"""A caller's name, and how it calls."""
+"""A caller's name, and how it calls: a place, a model, its inputs, and a signature where that is another one."""
 
 
 def some_inputs(datatype: str, rows: int, first: int) -> Inputs:

@@ -212,13 +212,31 @@ async def test_a_question_that_is_refused() -> None:
 # ---------------------------------------------------------------- doors
 
 
+async def test_arrays_go_by_rest_where_there_is_no_other_door() -> None:
+    """In column form; the answer is read as the key says."""
+    key = KEY._replace(signature="s", extras=b'[["y","int8"],["z","float32"]]')
+    path = "/v1/models/m/versions/7:predict"
+    async with scripted() as server, backend(rest=server.rest) as remote:
+        server.rest_answers[f"POST {path}"] = 200, b'{"outputs": {"y": [3, 4], "z": [NaN, 1.0]}}'
+        reply = await remote.infer(key, {"x": ArrayColumn(np.array([1, 2], np.float32))}, 5.0)
+    column = reply.columns["y"]
+
+    assert (f"POST {path}", b'{"signature_name":"s","inputs":{"x":[1.0,2.0]}}') == (
+        server.seen[0][0],
+        server.seen[0][2],
+    )
+    assert isinstance(column, ArrayColumn)
+    assert (["y"], [3, 4], "int8") == (list(reply.columns), column.array.tolist(), column.array.dtype.name)
+    assert 0 == reply.version
+
+
 async def test_a_door_that_is_missing_is_named() -> None:
     """With what to write to have it."""
     async with backend(grpc="tf:1") as only_grpc, backend(rest="tf:2") as only_rest:
         with pytest.raises(BackendRejected, match=r"grpc://tf:1 has no rest door: add http://HOST:PORT") as by_rest:
             await only_grpc.relay(RawCall(REST, "GET", "/", (), b""), None)
         with pytest.raises(BackendRejected, match=r"http://tf:2 has no grpc door: add grpc://HOST:PORT") as by_grpc:
-            await only_rest.infer(KEY, {}, None)
+            await only_rest.relay(RawCall(GRPC, tfs_grpc.PREDICT, "", (), b""), None)
 
     assert Code.UNIMPLEMENTED == by_rest.value.code == by_grpc.value.code
     assert (True, False, False, True) == tuple(

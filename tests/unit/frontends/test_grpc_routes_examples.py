@@ -112,7 +112,7 @@ async def test_what_may_not_be_merged_is_passed_on(method: str, message: bytes, 
 
 
 async def test_a_pool_without_a_grpc_door_says_so() -> None:
-    """As for Predict."""
+    """Examples are texts there, which nobody makes of messages."""
     async with a_remote_pool(FakeServer(), recorder := Recorder(), doors=[REST]) as pool:
         (answer,) = await ask(pool, recorder, [(tfs_grpc.CLASSIFY, a_message(b""))])
 

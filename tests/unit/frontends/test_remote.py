@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from batchproxy.core.raw import GRPC, REST, RawCall
@@ -85,3 +87,16 @@ async def test_predict_calls_are_kept_from_a_rest_door_that_garbles_its_answers(
     assert [True] * 3 == before
     assert [False, True, True] == after
     assert not without
+
+
+@pytest.mark.parametrize(
+    ("doors", "v2", "expected"),
+    [([GRPC], False, (True, b"")), ([REST], False, (False, b'[["y","float32"]]')), ([GRPC, REST], True, (False, b""))],
+)
+async def test_what_becomes_of_grpc_calls(doors: list[str], v2: bool, expected: tuple[bool, bytes]) -> None:
+    """Whether they are passed on, and what a server has to be known to answer where it answers in JSON."""
+    async with a_remote_pool(FakeServer(), Recorder(), doors) as pool:
+        one = replace(pool, v2=v2)
+        said = one.takes_grpc, one.expected(HALF)
+
+    assert expected == said

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from batchproxy.codecs import tensor_proto, tfs_grpc, v2_documents, v2_grpc
+from batchproxy.codecs import tensor_proto, tfs_calls, tfs_documents, tfs_grpc, v2_documents, v2_grpc
 from batchproxy.core.errors import BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, RawReply
 from batchproxy.core.request import Version
@@ -217,3 +217,30 @@ async def test_other_verbs_have_no_counterpart(verb: str) -> None:
     assert 501 == answer.status
     assert b"use Predict" in answer.body
     assert [] == server.relayed
+
+
+async def test_tf_serving_without_a_grpc_door() -> None:
+    """Predict in columns, twice of a kind; status and metadata of its documents; the rest by name."""
+    server, recorder = FakeServer(), Recorder()
+    status = [tfs_grpc.VersionStatus(7), tfs_grpc.VersionStatus(6)]
+    spec = tfs_calls.encode_status_request("half_plus_two", None)
+    async with a_remote_pool(server, recorder, doors=[REST]) as pool:
+        answers = await by_grpc(pool, recorder, *[(tfs_grpc.PREDICT, predict("half_plus_two", at)) for at in range(2)])
+        server.answer = RawReply(200, "OK", (), tfs_documents.encode_status(status))
+        (stated,) = await by_grpc(pool, recorder, (tfs_grpc.GET_MODEL_STATUS, spec))
+        server.answer = RawReply(200, "OK", (), tfs_documents.encode_metadata(INFO))
+        (described,) = await by_grpc(pool, recorder, (tfs_grpc.GET_MODEL_METADATA, RAW_METADATA_REQUEST))
+        (reload,) = await by_grpc(pool, recorder, (tfs_grpc.RELOAD_CONFIG, b""))
+
+    assert [[2.0], [2.5]] == [outputs(answer) for answer in answers]
+    assert {b'[["y","float32"]]'} == {key.extras for key, _, _ in server.merged}
+    assert [("GET", "/v1/models/half_plus_two"), ("GET", "/v1/models/half_plus_two/metadata")] == [
+        (call.method, call.path) for call in server.relayed
+    ]
+    assert tuple(status) == tfs_calls.decode_status_reply(stated.body)
+    assert INFO.signatures.keys() == tfs_calls.decode_metadata_reply(described.body).signatures.keys()
+    assert Code.UNIMPLEMENTED is reload.code
+    assert "has no gRPC door, through which HandleReloadConfigRequest could be passed on" in reload.message
+
+
+RAW_METADATA_REQUEST = tfs_calls.encode_metadata_request("half_plus_two", None)

@@ -215,12 +215,13 @@ async def test_tf_serving_is_asked_by_its_signature() -> None:
 
 
 async def test_tf_serving_without_a_grpc_door() -> None:
-    """Tensors cannot be sent, and that is said; its metadata can be asked for."""
-    async with a_remote_pool(FakeServer(), Recorder(), [REST], RemoteModel(batchable=False)) as pool:
+    """It is asked as well; the key says what its JSON is to be read as."""
+    server = FakeServer()
+    async with a_remote_pool(server, Recorder(), [REST], RemoteModel(batchable=False)) as pool:
         answer = await ask(routes_of(in_front_of(pool), Recorder()), f"POST {INFER}", {"inputs": [X]})
 
-    assert 501 == answer.status
-    assert "has no gRPC door" in json.loads(answer.body)["error"]
+    assert [2.5, 3.0] == json.loads(answer.body)["outputs"][0]["data"]
+    assert [b'[["y","float32"]]'] == [key.extras for key, _, _ in server.merged]
 
 
 def test_errors_that_pass() -> None:
