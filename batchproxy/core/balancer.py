@@ -224,7 +224,14 @@ class Balancer:
         return f"model {model!r}: no endpoint can be used ({'; '.join(reasons) or 'the pool has none at present'})"
 
     def choose(
-        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, hurry: Hurry = EASE
+        self,
+        key: BatchKey,
+        rows: int,
+        cap: int,
+        now: float,
+        avoid: Sequence[Endpoint] = (),
+        hurry: Hurry = EASE,
+        barred: Sequence[Endpoint] = (),
     ) -> tuple[Endpoint | None, float]:
         """The endpoint that may have a merged call now and would answer it first.
 
@@ -233,20 +240,21 @@ class Balancer:
             rows: that wait.
             cap: rows of a batch at most.
             now: the engine's clock, in seconds.
-            avoid: used only if it is the last choice.
+            avoid: used only where no other may have it, the last one last of all.
             hurry: of the most urgent caller.
+            barred: not used at all.
 
         Returns:
             The endpoint, or None and from when one may have it; ``inf``: not before another call has ended.
         """
         best: Endpoint | None = None
-        best_rank: tuple[bool, float, int, int] | None = None
+        best_rank: tuple[int, float, int, int] | None = None
         opens = math.inf
         size, kind = min(rows, cap), key[:4]
         turn = self._turns.get(kind, 0)
-        without: Collection[Endpoint] = ()
+        without: Collection[Endpoint] = barred
         if self.placement.absent:
-            without = self.placement.without(key.model, key.version, self.endpoints)
+            without = {*barred, *self.placement.without(key.model, key.version, self.endpoints)}
         for endpoint in self.endpoints if without else self._candidates():
             if endpoint in without:
                 continue
@@ -264,7 +272,8 @@ class Balancer:
             finish = 0.0 if trial else endpoint.limit.finish(cost, size) / (1.0 + age)
             if endpoint.warm_at > now:
                 finish /= _warmth(endpoint, now)
-            rank = (endpoint is avoid, finish, endpoint.rows, endpoint.turn)
+            tried = avoid.index(endpoint) + 1 if avoid and endpoint in avoid else 0
+            rank = (tried, finish, endpoint.rows, endpoint.turn)
             if best_rank is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         if best is not None:
@@ -325,12 +334,12 @@ class Balancer:
         if not endpoint.in_flight:
             self._idle[endpoint] = None
 
-    def acquire_relay(self, rows: int, avoid: Endpoint | None = None, key: BatchKey | None = None) -> Endpoint | None:
+    def acquire_relay(self, rows: int, avoid: Sequence[Endpoint] = (), key: BatchKey | None = None) -> Endpoint | None:
         """Take a place for an unmerged call; None where every endpoint has as many as it may.
 
         Args:
             rows: of the call.
-            avoid: used only if it is the last choice.
+            avoid: used only where no other has a place.
             key: of the call; None: any endpoint can take it.
         """
         endpoints, chosen = self.endpoints, None
@@ -342,7 +351,7 @@ class Balancer:
             start = self._next_relay
             self._next_relay = (start + LOOKED_AT) % count
             chosen = _idlest(endpoints[start : start + LOOKED_AT], avoid)
-        if chosen is None or chosen is avoid:
+        if chosen is None or chosen in avoid:
             chosen = _idlest(endpoints, avoid)
         if chosen is None:
             return None
@@ -351,8 +360,8 @@ class Balancer:
         return chosen
 
 
-def _idlest(endpoints: Sequence[Endpoint], avoid: Endpoint | None) -> Endpoint | None:
-    """The one with the fewest rows that has a place for an unmerged call, rather not the one to be avoided."""
+def _idlest(endpoints: Sequence[Endpoint], avoid: Sequence[Endpoint]) -> Endpoint | None:
+    """The one with the fewest rows that has a place for an unmerged call, rather not one to be avoided."""
     best: Endpoint | None = None
     for endpoint in endpoints:
         if not endpoint.up or endpoint.out or endpoint.relayed >= endpoint.max_relayed:
@@ -362,9 +371,9 @@ def _idlest(endpoints: Sequence[Endpoint], avoid: Endpoint | None) -> Endpoint |
     return best
 
 
-def _before(endpoint: Endpoint, other: Endpoint, avoid: Endpoint | None) -> bool:
-    if endpoint is avoid or other is avoid:
-        return other is avoid
+def _before(endpoint: Endpoint, other: Endpoint, avoid: Sequence[Endpoint]) -> bool:
+    if avoid and (endpoint in avoid or other in avoid):
+        return endpoint not in avoid or (other in avoid and avoid.index(endpoint) < avoid.index(other))
     return (endpoint.rows, endpoint.turn) < (other.rows, other.turn)
 
 

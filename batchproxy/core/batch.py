@@ -93,7 +93,7 @@ class Batch:
         family: the bisection it came from.
         padded: whether it may be padded to an allowed size: not where the padding could not be undone.
         halved: its call was too big, or that of the batch it is a piece of.
-        avoid: the endpoint that did not run it.
+        avoid: the endpoints that did not run it, in the order of their last tries.
     """
 
     __slots__ = ("avoid", "claim", "entries", "family", "halved", "key", "live", "merged", "padded", "rows")
@@ -105,7 +105,7 @@ class Batch:
         self.padded = merged
         self.family: Bisection | None = None
         self.halved = False
-        self.avoid: Endpoint | None = None
+        self.avoid: tuple[Endpoint, ...] = ()
         self.claim = 0
         self.rows = 0
         self.live = 0
@@ -115,6 +115,10 @@ class Batch:
         """Its entries are resolved, or about to be cut again."""
         if self.family is not None:
             self.family.leave(self)
+
+    def failed_at(self, endpoint: Endpoint) -> None:
+        """It is better sent to any other endpoint."""
+        self.avoid = (*(other for other in self.avoid if other is not endpoint), endpoint)
 
     def adopt(self) -> None:
         """Drop the members that are done and count the rest."""

@@ -88,7 +88,7 @@ class Ends:
         if outcome is Outcome.LATE:
             return self._fail(batch.entries, DeadlineExceeded("Deadline Exceeded"))
         if outcome is Outcome.TOO_BIG_OR_BUSY:
-            batch.avoid = dispatch.endpoint
+            batch.failed_at(dispatch.endpoint)
         return self._settle_rejected(batch, shared, outcome, error)
 
     def _padded_in_vain(self, dispatch: Dispatch, outcome: Outcome) -> bool:
@@ -203,9 +203,9 @@ class Ends:
                 placement.nobody(batch.key.model, batch.key.version)
         return failures + self._send_again(batch, dispatch.endpoint, error)
 
-    def _send_again(self, batch: Batch, avoid: Endpoint, error: BatchProxyError) -> list[Failure]:
+    def _send_again(self, batch: Batch, failed: Endpoint, error: BatchProxyError) -> list[Failure]:
         """What is left of a batch goes before everything that waits, to another endpoint if it can."""
-        batch.avoid = avoid
+        batch.failed_at(failed)
         batch.adopt()
         if not batch.live:
             batch.leave_family()

@@ -172,7 +172,7 @@ class Scheduler:
             full, cap = passed_by or lane.full(), lane.cap
             head = lane.head()
             hurry = EASE if head is None else head.hurry
-            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, None, hurry)
+            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, (), hurry)
             if endpoint is None:
                 if not full:
                     self._held = lane
@@ -203,7 +203,7 @@ class Scheduler:
         return None
 
     def _place(
-        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Endpoint | None = None, hurry: Hurry = EASE
+        self, key: BatchKey, rows: int, cap: int, now: float, avoid: Sequence[Endpoint] = (), hurry: Hurry = EASE
     ) -> Endpoint | None:
         """The endpoint for a batch; where there is none, what may be tried again, and when, is noted."""
         endpoint, opens = self.balancer.choose(key, rows, cap, now, avoid, hurry)

@@ -280,7 +280,7 @@ class SchedulerMachine(PoolMachine):
                 assert sum(entry.request.nbytes for entry in entries) <= policy.max_batch_bytes, "too many bytes"
             assert policy.batching, "merged in spite of batching: false"
             assert request.rows is not None, "merged what may not be merged"
-        if dispatch.batch.merged and dispatch.batch.family is None and dispatch.batch.avoid is None:
+        if dispatch.batch.merged and dispatch.batch.family is None and not dispatch.batch.avoid:
             self._check_fresh(request.key, entries, ripe)
 
     def _check_fresh(self, key: BatchKey, entries: list[Entry], ripe: dict[BatchKey, list[Entry]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from math import inf
 
 import pytest
@@ -28,7 +29,7 @@ def _pool(count: int, *, max_inflight: int | None = None, max_relayed: int = 256
 
 
 def _choose(
-    balancer: Balancer, rows: int = 1, *, avoid: Endpoint | None = None, key: BatchKey = KEY
+    balancer: Balancer, rows: int = 1, *, avoid: Sequence[Endpoint] = (), key: BatchKey = KEY
 ) -> Endpoint | None:
     return balancer.choose(key, rows, CAP, 0.0, avoid)[0]
 
@@ -253,11 +254,31 @@ def test_avoided_endpoint_is_the_last_choice() -> None:
     _teach(e0, 0.001)
     _teach(e1, 9.0)
 
-    assert e1 is _choose(balancer, avoid=e0)
+    assert e1 is _choose(balancer, avoid=[e0])
     _send(balancer, e1)
-    assert e0 is _choose(balancer, avoid=e0)
-    assert e1 is balancer.acquire_relay(1, avoid=e0)
-    assert e0 is balancer.acquire_relay(1, avoid=e0)
+    assert e0 is _choose(balancer, avoid=[e0])
+    assert e1 is balancer.acquire_relay(1, avoid=[e0])
+    assert e0 is balancer.acquire_relay(1, avoid=[e0])
+
+
+def test_of_several_that_are_avoided_the_one_that_failed_first_is_used() -> None:
+    """Its failure is the longest ago; for merged calls and others."""
+    balancer, (e0, e1) = _pool(2)
+    _teach(e0, 0.001)
+    _teach(e1, 9.0)
+
+    assert (e1, e0) == (_choose(balancer, avoid=[e1, e0]), _choose(balancer, avoid=[e0, e1]))
+    assert (e1, e0) == (balancer.acquire_relay(1, [e1, e0]), balancer.acquire_relay(1, [e0, e1]))
+
+
+def test_barred_endpoints_are_no_choice() -> None:
+    """Though nothing else is free; when another one may be had is told."""
+    balancer, (e0, e1) = _pool(2, max_inflight=1)
+
+    assert (e1, inf) == balancer.choose(KEY, 1, CAP, 0.0, barred=[e0])
+    _send(balancer, e1)
+    assert (None, inf) == balancer.choose(KEY, 1, CAP, 0.0, barred=[e0])
+    assert e0 is _choose(balancer)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())

@@ -128,7 +128,7 @@ def test_entry_without_rows_counts_as_one() -> None:
 def test_pieces_inherit_what_is_known() -> None:
     """Pieces keep order, family, padding, and what was learned of the call."""
     batch = Batch(_entries(3), merged=True)
-    batch.padded, batch.halved, batch.avoid = False, True, Endpoint("e0")
+    batch.padded, batch.halved, batch.avoid = False, True, (Endpoint("e0"),)
 
     first, second = batch.cut([2, 1])
 
