@@ -241,11 +241,10 @@ class Connections:
         """
         loop = asyncio.get_running_loop()
         limit = CONNECT_S if until is None else min(CONNECT_S, until - loop.time())
+        connection = Connection(self)
         try:
             async with asyncio.timeout(limit):  # noqa: TID251 - once a connection, not once a call
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self), self._host, self._port, ssl=self._tls, server_hostname=self._server_name
-                )
+                await self._connect(connection)
         except TimeoutError:
             if limit < CONNECT_S:
                 raise
@@ -255,6 +254,15 @@ class Connections:
         if not connection.usable():
             raise NotConnectedError("the connection was closed")
         return connection
+
+    async def _connect(self, connection: Connection) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=self._server_name
+            )
+        except BaseException:
+            connection.connection_lost(None)  # given up just when it worked: uvloop closes it and does not say so
+            raise
 
     def made(self, connection: Connection) -> None:
         """One was opened."""
