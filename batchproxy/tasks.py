@@ -31,10 +31,10 @@ class Tasks:
             logger.error("task %s crashed. This is a bug.", task.get_name(), exc_info=error)
 
     async def aclose(self) -> None:
-        """Cancel what still runs and wait for its end."""
-        for task in self._tasks:
-            task.cancel()
+        """Cancel what still runs and wait for its end; then what that has started, which has made its first step."""
         while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
 
     def __len__(self) -> int:

@@ -82,3 +82,26 @@ async def test_close_waits_for_tasks_that_ending_tasks_start() -> None:
     await tasks.aclose()
 
     assert [True] == ended
+
+
+async def test_close_does_not_wait_for_what_successors_wait_for() -> None:
+    """They are cancelled as well, once all that were there before have ended: nothing holds up the end."""
+    tasks, ended = Tasks(), []
+
+    async def successor() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            _ = tasks.spawn("successor", successor())
+
+    _ = tasks.spawn("work", work())
+    await asyncio.sleep(0)
+    await tasks.aclose()
+
+    assert [True] == ended
