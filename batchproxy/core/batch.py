@@ -17,7 +17,7 @@ import enum
 
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.limit import Flight
-from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.request import DONE, BatchKey, Entry
 from batchproxy.core.units import Units, Weight
 
 
@@ -122,14 +122,12 @@ class Batch:
 
     def adopt(self) -> None:
         """Drop the members that are done and count the rest."""
-        done = State.DONE
-        self.entries = [entry for entry in self.entries if entry.state is not done]
-        self.live = len(self.entries)
-        rows = 0
-        for entry in self.entries:
+        done, rows = DONE, 0
+        self.entries = entries = [entry for entry in self.entries if entry.state is not done]
+        for entry in entries:
             entry.home = self
             rows += entry.request.rows or 1
-        self.rows = rows
+        self.live, self.rows = len(entries), rows
 
     def cut(self, sizes: list[int]) -> list[Batch]:
         """Merged batches of the given sizes, in order; they inherit what is known of this one."""
@@ -149,6 +147,8 @@ class Batch:
 
 class Release(enum.Enum):
     """Why a batch left when it did."""
+
+    __hash__ = object.__hash__  # as that of ``Outcome``
 
     ALONE = "alone"
     """It may not be merged, so it waits for nothing."""

@@ -9,7 +9,7 @@ from batchproxy.core.balancer import NOT_PROBED, TRIALS, Balancer, Endpoint
 from batchproxy.core.ends import Failure
 from batchproxy.core.errors import NoEndpoint
 from batchproxy.core.outliers import Outliers
-from batchproxy.core.request import Entry, State, Version
+from batchproxy.core.request import QUEUED, Entry, Version
 
 
 class Health:
@@ -104,7 +104,7 @@ class Health:
         """If nothing is left to be used: everyone who waits, and why; they are forgotten here."""
         if self._balancer.any_up():
             return []
-        waiting = [entry for entry in self._unanswered() if entry.state is State.QUEUED]
+        waiting = [entry for entry in self._unanswered() if entry.state is QUEUED]
         for entry in waiting:
             self._discard(entry)
         self._look_again()  # at batches that nobody waits for any more

@@ -21,7 +21,7 @@ from batchproxy.core.cap import power
 from batchproxy.core.cost import Cost
 from batchproxy.core.pace import EARLY
 from batchproxy.core.raw import REST
-from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.request import DONE, BatchKey, Entry
 
 AGING_S = 5.0
 """Waiting that makes up for one level of priority, and how far off a deadline is that presses on nobody.
@@ -227,7 +227,7 @@ class Lane:
                 and deadline - now <= lead
                 and deadline - now <= PATIENCE * (deadline - entry.arrival)
             ):
-                entry.state = State.DONE
+                entry.state = DONE
                 if not gone:
                     late.append(entry)
                 dead += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, TooLate
 from batchproxy.core.lane import Lane
-from batchproxy.core.request import Entry, State
+from batchproxy.core.request import DONE, Entry
 
 
 def refuse_hopeless(lane: Lane, entry: Entry, now: float) -> None:
@@ -22,7 +22,7 @@ def refuse_hopeless(lane: Lane, entry: Entry, now: float) -> None:
     wait = lane.row_s * lane.rows + lane.batch_s
     if deadline is None or now + wait <= deadline:
         return
-    entry.state = State.DONE
+    entry.state = DONE
     lane.remove(entry)
     raise TooLate(
         f"model {entry.request.key.model!r}: {lane.rows} rows wait before this request; it would be answered in "

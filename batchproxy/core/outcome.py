@@ -10,6 +10,8 @@ from batchproxy.core.errors import BackendLost, BackendTooBig, BatchProxyError, 
 class Outcome(enum.Enum):
     """How a call ended, seen by the scheduler."""
 
+    __hash__ = object.__hash__  # an enumeration's own is written in Python, and metrics ask for it with every call
+
     OK = "ok"
     REJECTED = "rejected"
     """Something in it was refused: bisect, so that only the culprit fails."""
