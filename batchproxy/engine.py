@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -29,7 +29,7 @@ from batchproxy.core.errors import (
 )
 from batchproxy.core.lateness import why_late
 from batchproxy.core.outcome import Outcome, outcome_of
-from batchproxy.core.request import Entry, Reply, Request, Waiter
+from batchproxy.core.request import BatchKey, Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
 from batchproxy.fleet import Fleet
 from batchproxy.log import Notices
@@ -38,8 +38,6 @@ from batchproxy.relays import Cancellable, Relays, goes_as_it_came
 from batchproxy.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from batchproxy.backends.base import Backend, Remote
     from batchproxy.core.batch import Dispatch
     from batchproxy.core.ends import Failure
@@ -88,13 +86,12 @@ class Engine:
         self._tasks = Tasks()
         self.fleet = Fleet(scheduler, backends, endpoint, self._tasks, self._tell, self._pump_soon)
         self.backends: Mapping[str, Backend] = self.fleet.backends
-        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, self._charge)
+        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, lambda nbytes: self.charge(nbytes))
         self._calls: dict[Dispatch, Cancellable] = {}
         self._relays = Relays(self._calls, observer, self._end, self._failed)
-        self._pumping = False
+        self._pumping = self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._closed = False
         self._idle = asyncio.Event()
         self._streams: set[Callable[[BatchProxyError], object]] = set()
 
@@ -119,9 +116,9 @@ class Engine:
 
     def discard(self, entry: Entry) -> None:
         """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
-        abandoned = self.scheduler.discard(entry)
-        if abandoned is not None and (call := self._calls.get(abandoned)) is not None:
-            call.cancel()
+        for abandoned in self.scheduler.discard(entry):
+            if (call := self._calls.get(abandoned)) is not None:
+                call.cancel()
 
     # -- the rhythm --------------------------------------------------------------------------------
 
@@ -243,9 +240,6 @@ class Engine:
         alone = len(members) == 1 and sent == (members[0].request.rows or 0)
         return [reply] if alone else split(members, reply, sent)
 
-    def _charge(self, nbytes: int) -> None:
-        self.charge(nbytes)
-
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
         deadlines = [member.request.deadline for member in members]
@@ -276,6 +270,8 @@ class Engine:
                 except Exception:
                     logger.exception(UNANSWERED, dispatch.batch.key.model)
         self._tell(failures)
+        if dispatch.race is not None and (call := self._calls.get(dispatch.race.loser)) is not None:
+            call.cancel()
         if dispatch.endpoint.gone:
             self.fleet.released(dispatch.endpoint)
         self._pump()
@@ -298,11 +294,14 @@ class Engine:
             answer(entry, why)
 
     @contextmanager
-    def borrow(self, strand: Callable[[BatchProxyError], object] | None = None) -> Iterator[Remote]:
+    def borrow(
+        self, strand: Callable[[BatchProxyError], object] | None = None, key: BatchKey | None = None
+    ) -> Iterator[Remote]:
         """A server for a call that this engine does not carry itself: a stream.
 
         Args:
             strand: told why where the call has to end before its time; ``drain`` waits for calls that have this.
+            key: of the call, for a server that has its model; None: any can take it.
 
         Raises:
             Unavailable: shutting down, no endpoint, or as many unmerged calls in flight as there may be.
@@ -311,8 +310,8 @@ class Engine:
             raise Draining("the proxy is shutting down; try another one")
         balancer = self.scheduler.balancer
         if not balancer.any_up():
-            raise NoEndpoint(balancer.why_none(""))
-        endpoint = balancer.acquire_relay(1)
+            raise NoEndpoint(balancer.why_none(key.model if key is not None else ""))
+        endpoint = balancer.acquire_relay(1, key=key)
         if endpoint is None:
             raise QueueFull(f"pool {self.name!r}: every endpoint has max_relayed unmerged calls in flight; try again")
         if strand is not None:

@@ -160,6 +160,20 @@ async def test_stream_keeps_a_removed_endpoint_open() -> None:
     await _until_closed(first)
 
 
+async def test_stream_goes_to_a_server_that_has_its_model() -> None:
+    """Not to one that said it has not, however little that has to do; a stream of another model may."""
+    engine = an_engine(first := FakeBackend(), second := FakeBackend())
+    balancer, key = engine.scheduler.balancer, a_request().key
+    without, having = balancer.endpoints
+    assert balancer.placement.lacks(without, key.model, key.version, balancer.endpoints, lambda line: None)
+    having.rows = 5
+
+    with engine.borrow(key=key) as server, engine.borrow(key=key._replace(model="other")) as other:
+        found: list[object] = [server, other]
+
+    assert [second, first] == found
+
+
 async def test_call_that_fails_on_a_removed_endpoint_goes_elsewhere() -> None:
     """And its failure takes nothing out."""
     engine = an_engine(first := FakeBackend(), second := FakeBackend())
