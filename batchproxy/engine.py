@@ -86,7 +86,7 @@ class Engine:
         self._tasks = Tasks()
         self.fleet = Fleet(scheduler, backends, endpoint, self._tasks, self._tell, self._pump_soon)
         self.backends: Mapping[str, Backend] = self.fleet.backends
-        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, lambda nbytes: self.charge(nbytes))
+        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, self._charge)
         self._calls: dict[Dispatch, Cancellable] = {}
         self._relays = Relays(self._calls, observer, self._end, self._failed)
         self._pumping = self._closed = False
@@ -116,9 +116,9 @@ class Engine:
 
     def discard(self, entry: Entry) -> None:
         """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
-        for abandoned in self.scheduler.discard(entry):
-            if (call := self._calls.get(abandoned)) is not None:
-                call.cancel()
+        abandoned = self.scheduler.discard(entry)
+        if abandoned is not None and (call := self._calls.get(abandoned)) is not None:
+            call.cancel()
 
     # -- the rhythm --------------------------------------------------------------------------------
 
@@ -240,6 +240,9 @@ class Engine:
         alone = len(members) == 1 and sent == (members[0].request.rows or 0)
         return [reply] if alone else split(members, reply, sent)
 
+    def _charge(self, nbytes: int) -> None:
+        self.charge(nbytes)
+
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
         deadlines = [member.request.deadline for member in members]
@@ -270,8 +273,6 @@ class Engine:
                 except Exception:
                     logger.exception(UNANSWERED, dispatch.batch.key.model)
         self._tell(failures)
-        if dispatch.race is not None and (call := self._calls.get(dispatch.race.loser)) is not None:
-            call.cancel()
         if dispatch.endpoint.gone:
             self.fleet.released(dispatch.endpoint)
         self._pump()
