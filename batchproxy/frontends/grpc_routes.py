@@ -27,6 +27,7 @@ from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
 from batchproxy.frontends.v2_grpc import V2Grpc
+from batchproxy.frontends.v2_streams import InferStreams
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -98,6 +99,7 @@ class GrpcRoutes:
         self._terms = None if priority_header is None else Terms(priority_header=priority_header)
         self._tasks = Tasks()
         self._v2 = V2Grpc(directory, observer, clock, self._terms, self._tasks, ready)
+        self._infer_streams = InferStreams(directory, self._v2.handle, clock)
         self._documents: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
             tfs_grpc.GET_MODEL_STATUS: self._status,
             tfs_grpc.GET_MODEL_METADATA: self._metadata,
@@ -105,10 +107,12 @@ class GrpcRoutes:
         self._templates: Templates[Known[GrpcAnswer]] = Templates()
         directory.on_change(self._templates.forget)
 
-    def streams(self, method: str) -> Engine | None:
-        """The engine that passes on a method we do not know, as a stream both ways; None: nobody does."""
+    def streams(self, method: str) -> Engine | InferStreams | None:
+        """What takes a method that is no unary one of ours, as a stream both ways; None: nobody does."""
         if method in METHODS:
             return None
+        if method == v2_grpc.MODEL_STREAM_INFER:
+            return self._infer_streams
         if method.startswith(v2_grpc.SERVICE) and (engine := self._v2.streams()) is not None:
             return engine
         default = self._directory.default

@@ -285,9 +285,9 @@ class Listener:
         elif isinstance(exchange, GrpcCall):
             self._serve_grpc(door, exchange)
         elif isinstance(exchange, GrpcStreamCall):
-            engine = self._grpc.streams(exchange.path) if self._grpc is not None else None
-            assert engine is not None, "a streamed call that nobody passes on. This is a bug."
-            self._streams.serve(door, exchange, engine)
+            target = self._grpc.streams(exchange.path) if self._grpc is not None else None
+            assert target is not None, "a streamed call that nobody takes. This is a bug."
+            self._streams.serve(door, exchange, target)
         else:
             self._serve_http(door, exchange, partial(_answer_http2, door, exchange))
 

@@ -1,4 +1,4 @@
-"""Streamed gRPC calls, passed on to a server and back: one task each, since no call of the hot path is one. No bytes.
+"""Streamed gRPC calls, passed on to a server and back, or answered here: one task each, for none is of the hot path.
 
 The caller's messages are taken as the server takes them, and the server's as the caller does; what either side says
 of the call's end reaches the other.
@@ -14,7 +14,8 @@ from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
 from batchproxy.core.raw import Header
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import internal_error
-from batchproxy.frontends.grpc_routes import GrpcAnswer, error_answer
+from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
+from batchproxy.frontends.v2_streams import InferStreams, Turns, plain
 from batchproxy.tasks import Tasks
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.unpack import Message
@@ -51,9 +52,9 @@ class Streams:
     def __init__(self) -> None:
         self._tasks = Tasks()
 
-    def serve(self, connection: Connection, call: GrpcStreamCall, engine: Engine) -> None:
-        """Pass on a call to one of the engine's servers."""
-        stream = _Stream(connection, call, engine)
+    def serve(self, connection: Connection, call: GrpcStreamCall, target: Engine | InferStreams) -> None:
+        """Pass on a call to one of an engine's servers, or to what decides by its first message."""
+        stream = _Stream(connection, call, target)
         stream.task = self._tasks.spawn(f"stream-{call.path}", stream.run())
         call.on_cancel = stream.task.cancel
 
@@ -68,11 +69,12 @@ class Streams:
 class _Stream:
     """One call; as an iterator: what its caller sends."""
 
-    def __init__(self, connection: Connection, call: GrpcStreamCall, engine: Engine) -> None:
+    def __init__(self, connection: Connection, call: GrpcStreamCall, target: Engine | InferStreams) -> None:
         self.task: asyncio.Task[None] | None = None
         self._connection = connection
         self._call = call
-        self._engine = engine
+        self._target = target
+        self._first: Message | None = None  # taken to decide by, and not yet passed on
         self._timers: list[asyncio.TimerHandle] = []
         self._input = asyncio.Event()
         self._writable = asyncio.Event()
@@ -86,7 +88,8 @@ class _Stream:
             late = DeadlineExceeded("Deadline Exceeded")
             self._timers.append(asyncio.get_running_loop().call_later(timeout_s + GRACE_S, self._strand, late))
         try:
-            ending = await self._relay()
+            target = self._target
+            ending = await (self._relay(target) if isinstance(target, Engine) else self._decide(target))
         except BatchProxyError as error:
             ending = error_answer(error)
         except Exception as error:
@@ -97,9 +100,30 @@ class _Stream:
                 timer.cancel()
         self._finish(ending)
 
-    async def _relay(self) -> GrpcAnswer:
+    async def _decide(self, target: InferStreams) -> GrpcAnswer:
+        loop, call = asyncio.get_running_loop(), self._call
+        accepted = loop.call_later(HEADERS_S, self._accept)
+        try:
+            self._first = first = await anext(self, None)
+            engine = None if first is None else target.engine_for(await plain(first))
+        finally:
+            accepted.cancel()
+        if engine is not None:
+            return await self._relay(engine)
+        self._accept()
+        turns = Turns(self._send_now)
+        call.on_writable = turns.writable
+        await target.answer(self, tuple(call.head.pairs()), call.timeout_s, turns)
+        return GrpcAnswer(Code.OK)
+
+    def _send_now(self, message: bytes) -> bool:
+        may_go_on = self._call.send(message)
+        self._mark()
+        return may_go_on
+
+    async def _relay(self, engine: Engine) -> GrpcAnswer:
         call = self._call
-        with self._engine.borrow(self._strand) as server:
+        with engine.borrow(self._strand) as server:
             async with server.relay_stream(call.path, _asked(call), self, call.timeout_s) as stream:
                 headers = await stream.headers()
                 if headers or stream.encoding:
@@ -152,6 +176,9 @@ class _Stream:
 
     async def __anext__(self) -> Message:
         call = self._call
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         while True:
             self._input.clear()
             message = call.receive()

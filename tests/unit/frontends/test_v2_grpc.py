@@ -16,6 +16,7 @@ from batchproxy.core.request import BatchKey
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.v2_grpc import _ERRORS_ONLY
+from batchproxy.frontends.v2_streams import InferStreams
 from batchproxy.protos import v2_pb2 as pb
 from tests.remotes import RAW_METADATA, FakeServer, a_remote_pool, in_front_of
 from tests.serving import Recorder, a_directory
@@ -226,16 +227,17 @@ async def test_tf_serving_is_asked_by_its_signature() -> None:
 
 
 async def test_other_methods_are_streams_to_a_server_of_the_protocol() -> None:
-    """ModelStreamInfer among them; those that we answer are none; without such a server there is nobody to ask."""
+    """Those that we answer are none; without such a server there is nobody to ask, but for ModelStreamInfer."""
     async with a_v2_pool(V2Server(), Recorder(), [GRPC]) as pool, a_v2_pool(V2Server(), Recorder(), [REST]) as rest:
         both = routes_of(Directory([], {MODEL: pool}), Recorder())
         without_door = routes_of(in_front_of(rest), Recorder())
         nobody = routes_of(Directory([]), Recorder())
 
-        assert pool.engine is both.streams(v2_grpc.MODEL_STREAM_INFER)
-        assert pool.engine is both.streams(v2_grpc.SERVICE + "RepositoryModelLoad")
+        load = v2_grpc.SERVICE + "RepositoryModelLoad"
+        assert pool.engine is both.streams(load)
         assert [None] * len(METHODS) == [both.streams(method) for method in METHODS]
-        assert [None, None] == [one.streams(v2_grpc.MODEL_STREAM_INFER) for one in (without_door, nobody)]
+        assert [None, None] == [one.streams(load) for one in (without_door, nobody)]
+        assert isinstance(nobody.streams(v2_grpc.MODEL_STREAM_INFER), InferStreams)
 
 
 def test_calls_that_were_not_read_have_errors_only() -> None:
