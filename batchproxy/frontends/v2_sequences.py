@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, NoEndpoint
 from batchproxy.core.raw import RawCall, RawReply
-from batchproxy.core.request import BatchKey, Reply, Request
+from batchproxy.core.request import BatchKey, Reply, Request, Version
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 
@@ -20,15 +20,23 @@ class Server(Protocol):
     async def relay(self, call: RawCall, timeout_s: float | None) -> RawReply: ...
 
 
-def home_of(engine: Engine, sequence: str) -> Server:
+def home_of(engine: Engine, sequence: str, model: str = "", version: Version = None) -> Server:
     """The server that has a sequence: while the same endpoints are up, the same one, wherever this is asked.
+
+    Args:
+        engine: of the pool.
+        sequence: its id.
+        model: that it is a sequence of, for a server that has it; "": any may be asked.
+        version: as asked for.
 
     Raises:
         NoEndpoint: none is up.
     """
-    up = [endpoint for endpoint in engine.scheduler.balancer.endpoints if endpoint.up]
+    balancer = engine.scheduler.balancer
+    without = balancer.placement.without(model, version, balancer.endpoints)
+    up = [endpoint for endpoint in balancer.endpoints if endpoint.up and endpoint not in without]
     if not up:
-        raise NoEndpoint(engine.scheduler.balancer.why_none(""))
+        raise NoEndpoint(balancer.why_none(model))
     home = max(up, key=lambda endpoint: zlib.crc32(f"{sequence} {endpoint.name}".encode()))
     return cast("Server", engine.backends[home.name])
 
@@ -42,7 +50,7 @@ async def ask_home(waiting: Call[Any], engine: Engine, request: Request, sequenc
 
     try:
         with engine.borrow(fail):  # so that a shutdown waits for it
-            server = home_of(engine, sequence)
+            server = home_of(engine, sequence, request.key.model, request.key.version)
             left_s = None if request.deadline is None else max(0.0, request.deadline - engine.clock())
             if request.raw is not None:
                 reply = Reply({}, 0, raw=await server.relay(request.raw, left_s))

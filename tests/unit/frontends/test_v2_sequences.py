@@ -67,6 +67,18 @@ async def test_a_sequence_stays_where_it_is() -> None:
     assert [] == [one for one in homes if homes[one] is not servers[lost.name] and after[one] is not homes[one]]
 
 
+async def test_a_sequence_is_where_its_model_is() -> None:
+    """Not every server has every model; those of other models stay where they are."""
+    async with an_engine(2) as (engine, servers):
+        balancer = engine.scheduler.balancer
+        lacking = next(one for one in balancer.endpoints if servers[one.name] is home_of(engine, "a", "m"))
+        assert balancer.placement.lacks(lacking, "m", None, balancer.endpoints, lambda line: None)
+        homes = [home_of(engine, "a", model) for model in ("m", "other")]
+
+    assert servers[lacking.name] is not homes[0]
+    assert servers[lacking.name] is homes[1]
+
+
 async def test_calls_are_relayed_or_made_of_columns() -> None:
     """Whichever they are; the answer is the server's, and so is its refusal."""
     columns = {"x": ArrayColumn(np.array([2.0]))}
