@@ -7,8 +7,8 @@ A body is JSON; with Triton's binary tensor data extension, the buffers of some 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,8 +17,10 @@ import orjson
 from batchproxy.codecs import arrays, v2_calls, v2_tensors
 from batchproxy.codecs.v2_calls import BINARY_DATA, BINARY_DATA_OUTPUT, BINARY_DATA_SIZE, InferCall, Parameters, Said
 from batchproxy.codecs.v2_documents import Target
+from batchproxy.codecs.v2_rest_answers import encode_reply as encode_reply
+from batchproxy.codecs.v2_rest_answers import write_tensors
 from batchproxy.core.columns import Array, ArrayColumn, Columns
-from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError, ShapeMismatch
+from batchproxy.core.errors import BackendProtocolError, DecodeError, ShapeMismatch
 from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, TensorSpec
 
@@ -175,45 +177,10 @@ def encode_infer_request(key: BatchKey, columns: Columns, *, binary: bool) -> tu
         wanted = {"parameters": {BINARY_DATA: True}} if binary else {}
         head["outputs"] = [{"name": name, **wanted} for name in key.outputs]
     names = frozenset(columns) if binary else frozenset[str]()
-    return _written(head, "inputs", columns, of_inputs, names)
+    return write_tensors(head, "inputs", columns, of_inputs, names)
 
 
 # ---------------------------------------------------------------- answers
-
-
-def encode_reply(reply: Reply, call: InferCall) -> tuple[bytes, int | None]:
-    """The answer of one caller.
-
-    Args:
-        reply: its columns are ``ArrayColumn``.
-        call: what it asked for: its ``id``, which outputs in which order, and which of them as buffers.
-
-    Returns:
-        The body, and the length of its JSON for ``LENGTH_HEADER``; None: it is JSON only.
-
-    Raises:
-        RequestError: a tensor that the protocol cannot carry so.
-    """
-    said = v2_calls.said(reply)
-    columns = reply.columns
-    if call.outputs:
-        columns = {name: columns[name] for name in call.outputs}
-    binary = binary_outputs(call, columns)
-    head: dict[str, Any] = {"model_name": call.model, "model_version": said.version}
-    if call.id:
-        head["id"] = call.id
-    if said.parameters:
-        head["parameters"] = said.parameters
-    return _written(head, "outputs", columns, said.output_parameters, binary)
-
-
-def binary_outputs(call: InferCall, outputs: Iterable[str]) -> frozenset[str]:
-    """Which of ``outputs`` a caller wants as buffers."""
-    every = call.parameters.get(BINARY_DATA_OUTPUT) is True
-    asked = call.output_parameters
-    if not asked:
-        return frozenset(outputs) if every else frozenset()
-    return frozenset([name for name in outputs if asked.get(name, {}).get(BINARY_DATA, every) is True])
 
 
 def version_answered(body: bytes, header: str | None) -> int:
@@ -350,50 +317,3 @@ def _strings(name: str, data: Any) -> Array:
     array = np.empty(len(flat), np.object_)
     array[:] = flat
     return array
-
-
-def _written(
-    head: dict[str, Any], side: str, columns: Columns, parameters: Mapping[str, Parameters], binary: frozenset[str]
-) -> tuple[bytes, int | None]:
-    tensors: list[dict[str, Any]] = []
-    buffers: list[bytes | memoryview] = []
-    for name, either in columns.items():
-        column = cast("ArrayColumn", either)
-        tensor: dict[str, Any] = {
-            "name": name,
-            "datatype": v2_tensors.datatype_of(name, column),
-            "shape": v2_tensors.shape_sent(column),
-        }
-        own = parameters.get(name)
-        if name in binary:
-            data = v2_tensors.write_raw(column)
-            tensor["parameters"] = {**(own or {}), BINARY_DATA_SIZE: len(data)}
-            buffers.append(data)
-        else:
-            if own:
-                tensor["parameters"] = own
-            tensor["data"] = _json_data(name, column)
-        tensors.append(tensor)
-    head[side] = tensors
-    text = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY, default=dict)
-    return (b"".join([text, *buffers]), len(text)) if binary else (text, None)
-
-
-def _json_data(name: str, column: ArrayColumn) -> Any:
-    """Values for ``orjson``, flat: shortest texts that give the same numbers again."""
-    flat = np.ascontiguousarray(column.array).reshape(-1)
-    kind = flat.dtype.kind
-    if kind in "OSU":
-        try:
-            return [v2_tensors.as_bytes(item).decode() for item in flat.tolist()]
-        except UnicodeDecodeError:
-            raise RequestError(
-                f"tensor {name!r} holds bytes that are no UTF-8, which JSON cannot carry: ask for binary_data"
-            ) from None
-    if kind in "biu":
-        return flat
-    if flat.dtype not in (np.float32, np.float64):
-        flat = flat.astype(np.float32)
-    if np.isfinite(flat).all():
-        return flat
-    return orjson.Fragment(json.dumps(flat.tolist()))  # with NaN and Infinity, as Triton and Python write them

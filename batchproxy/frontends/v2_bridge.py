@@ -8,18 +8,20 @@ signature, so that these callers and TF Serving's share batches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_calls, tfs_grpc, v2_calls, v2_documents, v2_grpc
 from batchproxy.codecs.v2_calls import InferCall
+from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownModel
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import Reply, Request, Version
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends.call import Call, Format
+from batchproxy.frontends.call import Call, Format, Record
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
@@ -68,8 +70,56 @@ class ErrorsOnly(Generic[Answer]):
         raise AssertionError("a call was answered before it was read. This is a bug.")
 
 
-Begun = tuple[Known[Answer], Told]
-"""What is known of calls like one that has begun, and what its format was told."""
+class Kind(NamedTuple, Generic[Answer]):
+    """What holds for all calls that differ from one in numbers and ids only.
+
+    Attributes:
+        known: what any such calls have.
+        told: of the first one.
+        timeout_s: in their parameters; None: none.
+        priority: likewise.
+    """
+
+    known: Known[Answer]
+    told: Told
+    timeout_s: float | None
+    priority: int | None
+
+    def remembered(self, record: Record) -> Kind[Answer]:
+        """What is to be kept of it: not the first call's tensors, and a record for calls that are many."""
+        told = self.told._replace(call=replace(self.told.call, inputs={}))
+        return self._replace(known=self.known._replace(record=record), told=told)
+
+    def holds(self) -> bool:
+        """Whether the model and its servers are still what they were taken for."""
+        known, told, _, _ = self
+        pool = known.pool
+        return pool is None or (known.holds() and not (told.own and told.call.buffers and not reads_buffers(pool)))
+
+    def begin(
+        self, waiting: Call[Answer], columns: Columns, raw: RawCall | None, deadline: float | None, now: float
+    ) -> None:
+        """Start a call of this kind, which ``holds``.
+
+        Args:
+            waiting: the call, with the priority that its headers ask for.
+            columns: its inputs.
+            raw: as it came; None for an embedded model.
+            deadline: that its headers ask for, on the engine's clock in seconds.
+            now: when it came, likewise.
+        """
+        (engine, key, rows, nbytes, _, _, pool, _), told, timeout_s, priority = self
+        if waiting.priority is None:
+            waiting.priority = priority
+        if timeout_s is not None:
+            deadline = now + timeout_s if deadline is None else min(deadline, now + timeout_s)
+        if pool is None or raw is None:
+            waiting.start(engine, Request(key, columns, rows, nbytes, deadline))
+            return
+        partition = pool.partition(key.model, raw)
+        if partition != key.partition:
+            key = key._replace(partition=partition)
+        waiting.start(engine, Request(key, columns, rows, nbytes, deadline, raw if told.own else None))
 
 
 class Calls(Generic[Answer]):
@@ -96,7 +146,7 @@ class Calls(Generic[Answer]):
 
     def start(
         self, waiting: Call[Answer], call: InferCall, raw: RawCall, deadline: float | None, now: float
-    ) -> Begun[Answer] | None:
+    ) -> Kind[Answer] | None:
         """Begin a call whose message is read; what is wrong with it is its answer.
 
         Returns:
@@ -124,7 +174,7 @@ class Calls(Generic[Answer]):
             waiting.set_exception(error)
         return None
 
-    def _embedded(self, waiting: Call[Answer], call: InferCall, deadline: float | None) -> Begun[Answer] | None:
+    def _embedded(self, waiting: Call[Answer], call: InferCall, deadline: float | None) -> Kind[Answer] | None:
         served, told = find(self._directory, call.model, call.version), Told(call)
         waiting.record = partial(self._record, served.info.name)
         waiting.form = self._form(told)
@@ -134,7 +184,7 @@ class Calls(Generic[Answer]):
         request = v2_calls.infer_request(call, info.name, info.version, signature, extras=call.extras())
         request.deadline = deadline
         waiting.start(served.engine, request)
-        return _begun(served.engine, request, waiting, None, signature, told)
+        return _kind(served.engine, request, waiting, None, signature, told)
 
     def _bridge(
         self,
@@ -144,7 +194,7 @@ class Calls(Generic[Answer]):
         raw: RawCall,
         deadline: float | None,
         info: ModelInfo,
-    ) -> Begun[Answer] | None:
+    ) -> Kind[Answer] | None:
         signature = v2_calls.signature_of(info, call.signature_name)
         extras = call.extras() if pool.v2 else pool.expected(signature)  # TF Serving has no words for parameters
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=extras)
@@ -166,7 +216,7 @@ class Calls(Generic[Answer]):
             if not waiting.done():
                 waiting.set_exception(error)
 
-    def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> Begun[Answer] | None:
+    def _begin(self, waiting: Call[Answer], pool: RemotePool, request: Request, told: Told) -> Kind[Answer] | None:
         waiting.record = partial(self._record, request.key.model)
         waiting.form = self._form(told)
         if pool.v2 and told.call.sequence and len(pool.engine.backends) > 1:
@@ -175,21 +225,21 @@ class Calls(Generic[Answer]):
             return None
         waiting.start(pool.engine, request)
         signature = pool.signature(told.call.model, told.call.version, told.call.signature_name)
-        return _begun(pool.engine, request, waiting, pool, signature, told)
+        return _kind(pool.engine, request, waiting, pool, signature, told)
 
 
-def _begun(
+def _kind(
     engine: Engine,
     request: Request,
     waiting: Call[Answer],
     pool: RemotePool | None,
     signature: Signature | None,
     told: Told,
-) -> Begun[Answer] | None:
+) -> Kind[Answer] | None:
     if request.rows is None or signature is None:
         return None
     known = Known(engine, request.key, request.rows, request.nbytes, waiting.form, waiting.record, pool, signature)
-    return known, told
+    return Kind(known, told, told.call.timeout_s, told.call.priority)
 
 
 # ---------------------------------------------------------------- one call

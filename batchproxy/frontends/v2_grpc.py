@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 from batchproxy._version import __version__
 from batchproxy.codecs import v2_grpc, v2_templates
@@ -20,10 +18,9 @@ from batchproxy.frontends.call import Call, Format, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.grpc_answers import GrpcAnswer, RelayFormat, error_answer, our_error
-from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Told
+from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Kind, Told
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -60,22 +57,6 @@ class InferFormat:
         return error_answer(error) if self._told.own else our_error(error)
 
 
-class _Kind(NamedTuple):
-    """What ModelInfer calls of one kind have in common.
-
-    Attributes:
-        known: what any such calls have.
-        told: of the first one.
-        timeout_s: in their parameters; None: none.
-        priority: likewise.
-    """
-
-    known: Known[GrpcAnswer]
-    told: Told
-    timeout_s: float | None
-    priority: int | None
-
-
 class V2Grpc:
     """Answers the protocol's unary methods: from an embedded model, or by servers of any protocol.
 
@@ -103,7 +84,7 @@ class V2Grpc:
         self._terms = terms
         self._tasks = tasks
         self._ready = ready
-        self._templates: Templates[_Kind] = Templates(v2_templates.plan_of)
+        self._templates: Templates[Kind[GrpcAnswer]] = Templates(v2_templates.plan_of)
         directory.on_change(self._templates.forget)
         self._calls: Calls[GrpcAnswer] = Calls(directory, InferFormat, partial(self._ended, "ModelInfer"), tasks)
 
@@ -139,46 +120,33 @@ class V2Grpc:
         except BatchProxyError as error:
             call.set_exception(error)
         else:
-            begun = self._calls.start(call, asked, raw, deadline, started)
-            if begun is not None:
-                known, told = begun
-                count = self._observer.counter(known.key.model, "ModelInfer", GRPC)
-                known = known._replace(record=recorder(count, self._clock))
-                kind = _Kind(known, told._replace(call=replace(asked, inputs={})), asked.timeout_s, asked.priority)
-                self._templates.learn(raw.body, asked.inputs, kind)
+            kind = self._calls.start(call, asked, raw, deadline, started)
+            if kind is not None:
+                count = self._observer.counter(kind.known.key.model, "ModelInfer", GRPC)
+                self._templates.learn(raw.body, asked.inputs, kind.remembered(recorder(count, self._clock)))
         return call
 
     def _infer_again(
-        self, plan: Plan[_Kind], raw: RawCall, deadline: float | None, respond: Respond, started: float
+        self, plan: Plan[Kind[GrpcAnswer]], raw: RawCall, deadline: float | None, respond: Respond, started: float
     ) -> Call[GrpcAnswer] | None:
         """A call that is like an earlier one; None: it has to be read."""
-        (engine, key, rows, nbytes, _, record, pool, _), told, timeout_s, priority = plan.value
-        if pool is not None:
-            if not plan.value.known.holds():
-                self._templates.forget()
-                return None
-            partition = pool.partition(key.model, raw)
-            if partition != key.partition:
-                key = key._replace(partition=partition)
-        message = raw.body
+        kind, message = plan.value, raw.body
+        if not kind.holds():
+            self._templates.forget()
+            return None
         start, stop = plan.own
         try:
-            form = InferFormat(told, message[start:stop].decode())
+            form = InferFormat(kind.told, message[start:stop].decode())
         except UnicodeDecodeError:
             return None
-        call: Call[GrpcAnswer] = Call(form, respond, record, started)
+        call: Call[GrpcAnswer] = Call(form, respond, kind.known.record, started)
         try:
             if self._terms is not None:
                 call.priority = self._terms.priority(raw.headers)
         except BatchProxyError as error:
             call.set_exception(error)
             return call
-        if call.priority is None:
-            call.priority = priority
-        if timeout_s is not None:
-            deadline = started + timeout_s if deadline is None else min(deadline, started + timeout_s)
-        request = Request(key, plan.columns(message), rows, nbytes, deadline, raw if told.own else None)
-        call.start(engine, request)
+        kind.begin(call, plan.columns(message), raw, deadline, started)
         return call
 
     # -- what is said of servers and models --------------------------------------------------------

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import orjson
 
 from batchproxy._version import __version__
-from batchproxy.codecs import v2_documents, v2_rest
+from batchproxy.codecs import v2_documents, v2_rest, v2_rest_answers
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.codecs.v2_documents import Target
+from batchproxy.codecs.v2_rest_answers import Wanted, Written
+from batchproxy.codecs.v2_rest_templates import RestTemplates
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, DecodeError
 from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends import v2_bridge
-from batchproxy.frontends.call import Call, Format, TooLong
+from batchproxy.frontends.call import Call, Format, TooLong, recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
@@ -24,7 +27,7 @@ from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer, retry_after
 from batchproxy.frontends.rest_relay import passed_on
 from batchproxy.frontends.terms import Terms
-from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Told
+from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Kind, Told
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -43,13 +46,17 @@ class InferFormat:
     Args:
         told: of the call.
         heavy: writes what is long.
+        wanted: by the call, where that is known.
+        call_id: the caller's id, where it is another than that call's: as JSON has it between quotation marks.
     """
 
-    __slots__ = ("_heavy", "_told")
+    __slots__ = ("_heavy", "_id", "_told", "_wanted")
 
-    def __init__(self, told: Told, heavy: Heavy) -> None:
+    def __init__(self, told: Told, heavy: Heavy, wanted: Wanted | None = None, call_id: bytes | None = None) -> None:
         self._told = told
         self._heavy = heavy
+        self._wanted = Wanted.of(told.call) if wanted is None else wanted
+        self._id = v2_rest_answers.quoted(told.call.id) if call_id is None else call_id
 
     def reply(self, reply: Reply) -> RestAnswer:
         said = reply.whole if type(reply) is Share else reply
@@ -57,20 +64,35 @@ class InferFormat:
             self._told.answered(v2_rest.version_answered(said.raw.body, _length_of(said.raw.headers)))
             return _RELAYED.reply(reply)
         self._told.answered(said.version)
-        columns = reply.columns
-        binary = v2_rest.binary_outputs(self._told.call, columns)
-        if sum([column.nbytes for name, column in columns.items() if name not in binary]) > LONG_ANSWER:
+        written = v2_rest_answers.written(reply, self._wanted, self._id) if type(reply) is Share else None
+        if written is not None:
+            return _answer(written)
+        if v2_rest_answers.to_print(reply, self._wanted) > LONG_ANSWER:
             raise TooLong(self._heavy, partial(self._write, reply))
         return self._write(reply)
 
     def _write(self, reply: Reply) -> RestAnswer:
-        body, length = v2_rest.encode_reply(reply, self._told.call)
-        if length is None:
-            return RestAnswer(200, body, _JSON)
-        return RestAnswer(200, body, {"Content-Type": _OCTETS, v2_rest.LENGTH_HEADER: str(length)})
+        return _answer(v2_rest_answers.write(reply, self._wanted, self._id))
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         return _RELAYED.error(error) if self._told.own and _has_raw(error) else error_answer(error)
+
+
+def _answer(written: Written) -> RestAnswer:
+    body, length = written
+    return tuple.__new__(RestAnswer, (200, body, _JSON if length is None else _octets(length), None))
+
+
+@lru_cache(maxsize=256)  # one object for answers of equal length, whose heads are then made once
+def _octets(length: int) -> Mapping[str, str]:
+    return {"Content-Type": _OCTETS, v2_rest.LENGTH_HEADER: str(length)}
+
+
+class _Kind(NamedTuple):
+    """What infer requests of one kind have in common, and how their answers are to look."""
+
+    kind: Kind[RestAnswer]
+    wanted: Wanted
 
 
 class V2Rest:
@@ -103,6 +125,8 @@ class V2Rest:
         self._heavy = heavy
         self._tasks = tasks
         self._ready = ready
+        self._templates: RestTemplates[_Kind] = RestTemplates()
+        directory.on_change(self._templates.forget)
         self._calls: Calls[RestAnswer] = Calls(
             directory, partial(InferFormat, heavy=heavy), partial(self._ended, "infer"), tasks
         )
@@ -155,20 +179,37 @@ class V2Rest:
         except BatchProxyError as error:
             call.set_exception(error)
             return call
-        fields = passed_on(headers)
-        if "Content-Type" not in headers and length == len(body):  # tritonclient says nothing, and KServe takes it so
-            fields = (*fields, ("content-type", "application/json"))
-        raw = RawCall(REST, method, path, fields, body)
+        found = self._templates.find(path, body, length)
+        if found is not None:
+            (kind, wanted), columns, call_id = found
+            if kind.holds():
+                call.form = InferFormat(kind.told, self._heavy, wanted, call_id)
+                call.record = kind.known.record
+                raw = None if kind.known.pool is None else _as_it_came(method, path, headers, body, length)
+                kind.begin(call, columns, raw, deadline, started)
+                return call
+            self._templates.forget()
+        raw = _as_it_came(method, path, headers, body, length)
         pool = self._directory.remote(target.model)
         own = pool is not None and v2_bridge.in_own_words(pool, REST)
         work = partial(_read, target, body, length, own)
-        self._heavy.read(call, work, partial(self._start, call, raw, deadline, started), length, deadline)
+        self._heavy.read(call, work, partial(self._start, call, raw, length, deadline, started), length, deadline)
         return call
 
     def _start(
-        self, call: Call[RestAnswer], raw: RawCall, deadline: float | None, started: float, asked: InferCall
+        self,
+        call: Call[RestAnswer],
+        raw: RawCall,
+        length: int,
+        deadline: float | None,
+        started: float,
+        asked: InferCall,
     ) -> None:
-        self._calls.start(call, asked, raw, deadline, started)
+        kind = self._calls.start(call, asked, raw, deadline, started)
+        if kind is not None:
+            count = self._observer.counter(kind.known.key.model, "infer", REST)
+            kind = kind.remembered(recorder(count, self._clock))
+            self._templates.learn(raw.path, raw.body, length, asked, _Kind(kind, Wanted.of(asked)))
 
     # -- what is said of servers and models --------------------------------------------------------
 
@@ -229,6 +270,13 @@ def error_answer(error: BatchProxyError) -> RestAnswer:
 
 
 _ERRORS_ONLY = ErrorsOnly(error_answer)
+
+
+def _as_it_came(method: str, path: str, headers: Mapping[str, str], body: bytes, length: int) -> RawCall:
+    fields = passed_on(headers)
+    if "Content-Type" not in headers and length == len(body):  # tritonclient says nothing, and KServe takes it so
+        fields = (*fields, ("content-type", "application/json"))
+    return RawCall(REST, method, path, fields, body)
 
 
 def _read(target: Target, body: bytes, length: int, own: bool) -> InferCall:

@@ -8,12 +8,16 @@ from functools import partial
 import numpy as np
 import uvloop
 
+from batchproxy.codecs import v2_grpc, v2_rest
 from batchproxy.codecs.tfs_grpc import PREDICT
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.metrics import Metrics
+from batchproxy.wire.http1_head import Headers
 from benchmarks.micro.engine import null_engine
 from benchmarks.micro.grpc_codec import SIGNATURE, predict_request
 from benchmarks.micro.rest_codec import predict_body
@@ -22,6 +26,7 @@ from benchmarks.micro.timing import Case, Round
 REQUESTS = 512
 WIDTHS = (3, 784)
 PATH = "/v1/models/m:predict"
+KEY = BatchKey("m", None, "serving_default")
 
 
 def cases() -> Sequence[Case]:
@@ -29,6 +34,9 @@ def cases() -> Sequence[Case]:
     return [
         *(Case(f"bytes to bytes, gRPC, 1 x {width}, tensor_content", partial(_grpc, width)) for width in WIDTHS),
         *(Case(f"bytes to bytes, REST, 1 x {width}", partial(_rest, width)) for width in WIDTHS),
+        *(Case(f"bytes to bytes, v2 gRPC, 1 x {width}", partial(_v2_grpc, width)) for width in WIDTHS),
+        *(Case(f"bytes to bytes, v2 REST, 1 x {width}, buffers", partial(_v2_rest, width, True)) for width in WIDTHS),
+        *(Case(f"bytes to bytes, v2 REST, 1 x {width}, JSON", partial(_v2_rest, width, False)) for width in WIDTHS),
     ]
 
 
@@ -46,6 +54,40 @@ def _rest(width: int) -> Round:
 
     def handle(routes: RestRoutes, number: int, respond: Callable[[object], None]) -> object:
         return routes.handle("POST", PATH, {}, bodies[number], respond)
+
+    def make(directory: Directory, metrics: Metrics, clock: Callable[[], float]) -> Callable[..., object]:
+        return partial(handle, RestRoutes(directory, metrics, clock, timeout_s=30.0, deadline_header=None))
+
+    return _all_at_once(make)
+
+
+def _v2_grpc(width: int) -> Round:
+    """Requests with an id each."""
+    messages = []
+    for number in range(REQUESTS):
+        message = v2_grpc.encode_infer_request(KEY, {"x": ArrayColumn(_row(width, number))})
+        messages.append(message + b"\x1a\x03%03d" % number)
+
+    def handle(routes: GrpcRoutes, number: int, respond: Callable[[object], None]) -> object:
+        return routes.handle(v2_grpc.MODEL_INFER, messages[number], None, respond)
+
+    return _all_at_once(lambda directory, metrics, clock: partial(handle, GrpcRoutes(directory, metrics, clock)))
+
+
+def _v2_rest(width: int, binary: bool) -> Round:
+    """Requests with an id each; decimals in JSON have four digits at most, as in ``predict_body``."""
+    asked = []
+    for number in range(REQUESTS):
+        row = _row(width, number)
+        column = ArrayColumn(row if binary else np.round(row.astype(float), 4))
+        body, length = v2_rest.encode_infer_request(KEY, {"x": column}, binary=binary)
+        opening = b'{"id":"%03d",' % number
+        fields = {} if length is None else {b"inference-header-content-length": b"%d" % (length + len(opening) - 1)}
+        asked.append((Headers(fields), opening + (body if binary else body.replace(b"FP64", b"FP32"))[1:]))
+
+    def handle(routes: RestRoutes, number: int, respond: Callable[[object], None]) -> object:
+        headers, body = asked[number]
+        return routes.handle("POST", "/v2/models/m/infer", headers, body, respond)
 
     def make(directory: Directory, metrics: Metrics, clock: Callable[[], float]) -> Callable[..., object]:
         return partial(handle, RestRoutes(directory, metrics, clock, timeout_s=30.0, deadline_header=None))

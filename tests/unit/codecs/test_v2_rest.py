@@ -11,6 +11,7 @@ import pytest
 from batchproxy.codecs import v2_rest
 from batchproxy.codecs.v2_calls import InferCall, Said
 from batchproxy.codecs.v2_documents import Target
+from batchproxy.codecs.v2_rest_answers import Wanted
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError
 from batchproxy.core.request import Reply
@@ -132,7 +133,7 @@ def test_buffers_follow_the_json() -> None:
     assert ([[0.5, 2.0]], [7], [b"\xff"]) == tuple(column.array.tolist() for column in call.inputs.values())
     assert ("m", 3, "7", ("y", "z")) == (call.model, call.version, call.id, call.outputs)
     assert {"x": {"content_type": "np"}} == call.input_parameters
-    assert (True, frozenset("y")) == (call.buffers, v2_rest.binary_outputs(call, call.outputs))
+    assert (True, frozenset("y")) == (call.buffers, Wanted.of(call).buffers(call.outputs))
     with pytest.raises(DecodeError, match="2 bytes are left over"):
         parsed(body + b"ab", len(head))
 
@@ -146,7 +147,7 @@ def test_who_asks_for_buffers() -> None:
 
     assert (False, True, True) == (quiet.buffers, every.buffers, some.buffers)
     assert (frozenset(), frozenset("yz"), frozenset("z")) == tuple(
-        v2_rest.binary_outputs(call, ["y", "z"]) for call in (quiet, every, some)
+        Wanted.of(call).buffers(["y", "z"]) for call in (quiet, every, some)
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -222,6 +224,65 @@ async def test_tf_serving_without_a_grpc_door() -> None:
 
     assert [2.5, 3.0] == json.loads(answer.body)["outputs"][0]["data"]
     assert [b'[["y","float32"]]'] == [key.extras for key, _, _ in server.merged]
+
+
+def infer_of(call_id: str, binary: bool, **parameters: Any) -> tuple[bytes, dict[str, str]]:
+    """A request and its headers."""
+    tensor: dict[str, Any] = {"name": "x", "shape": [2], "datatype": "FP32"}
+    tensor |= {"parameters": {"binary_data_size": 8}} if binary else {"data": [1.5, 2.5]}
+    head = json.dumps({"id": call_id, "inputs": [tensor], "parameters": {"binary_data_output": binary, **parameters}})
+    if not binary:
+        return head.encode(), {}
+    return head.encode() + np.array([1.5, 2.5], np.float32).tobytes(), {v2_rest.LENGTH_HEADER: str(len(head))}
+
+
+@pytest.mark.parametrize("binary", [True, False])
+async def test_calls_that_are_like_earlier_ones_are_not_read(binary: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third of a kind is not: it gets its own id all the same, and a wrong header is refused as ever."""
+    recorder = Recorder()
+    read = Mock(side_effect=v2_rest.parse_infer)
+    monkeypatch.setattr(v2_rest, "parse_infer", read)
+    async with a_directory(recorder, {MODEL: doubled}) as directory:
+        routes = routes_of(directory, recorder)
+        asked = [infer_of(call_id, binary, timeout=9_000_000, priority=1) for call_id in ("a", "bb", "ccc", "dd")]
+        answers = [await ask(routes, f"POST {INFER}", *one) for one in asked]
+        body, headers = asked[0]
+        wrong = await ask(routes, f"POST {INFER}", body, {**headers, "x-priority": "urgent"})
+        high = await ask(routes, f"POST {INFER}", body, {**headers, "x-priority": "high", "x-ms": "9000"})
+        before = read.call_count
+        directory.publish(MODEL, replace(directory._models[MODEL], labels={"new": 1}))
+        await ask(routes, f"POST {INFER}", *asked[0])
+
+    found = [v2_rest.decode_reply(answer.body, answer.headers.get(v2_rest.LENGTH_HEADER)) for answer in answers]
+    assert [[3.0, 5.0]] * 4 == [reply.columns["y"].array.tolist() for reply in found]  # type: ignore[attr-defined]
+    assert [b'"id":"a"', b'"id":"bb"', b'"id":"ccc"', b'"id":"dd"'] == [
+        answer.body[answer.body.index(b'"id"') :].split(b",")[0] for answer in answers
+    ]
+    assert [400, 200] == [wrong.status, high.status]
+    assert (2, 3) == (before, read.call_count)
+
+
+@pytest.mark.parametrize("v2", [True, False])
+@pytest.mark.parametrize("binary", [True, False])
+async def test_calls_of_servers_that_are_like_earlier_ones(v2: bool, binary: bool) -> None:
+    """As long as their model, and what its servers can read, is what it was taken for."""
+    server = V2Server()
+    server.answer = ANSWER
+    make = a_v2_pool if v2 else a_remote_pool
+    async with make(server, Recorder(), [REST if v2 else GRPC]) as pool:
+        routes = routes_of(in_front_of(pool), Recorder())
+        asked = [infer_of(call_id, binary) for call_id in "abcd"]
+        answers = [await ask(routes, f"POST {INFER}", *one) for one in asked]
+        pool.catalogue._known.clear()
+        answers.append(await ask(routes, f"POST {INFER}", *asked[0]))
+        passed_on = len(server.relayed)
+        server.buffers = False
+        answers += [await ask(routes, f"POST {INFER}", *asked[0]) for _ in range(3)]
+
+    assert [200] * 8 == [answer.status for answer in answers]
+    assert [call.body for call in server.relayed[:4]] == ([body for body, _ in asked] if v2 else [])
+    assert (5 if v2 else 0) == passed_on
+    assert (3 if v2 and binary else 0 if v2 else 8) == len(server.merged)
 
 
 def test_errors_that_pass() -> None:
