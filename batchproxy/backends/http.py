@@ -143,7 +143,7 @@ class RestDoor:
         if connection is None:
             return None
         begun = Begun(self, connection, told)
-        until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        until = None if timeout_s is None else connection.loop.time() + timeout_s
         try:
             head = self._head(method, path, headers, len(body))
         except ValueError:

@@ -62,15 +62,16 @@ class Connection(asyncio.Protocol):
         owner: who hands it out.
 
     Attributes:
+        loop: that it runs in; to ask who is running costs a system call each time.
         since: when it was last given back, in the loop's seconds.
     """
 
-    __slots__ = ("_answer", "_loop", "_owner", "_transport", "_until", "_waiter", "since")
+    __slots__ = ("_answer", "_owner", "_transport", "_until", "_waiter", "loop", "since")
 
     def __init__(self, owner: Connections) -> None:
         self.since = 0.0
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._waiter: Waiter | None = None
@@ -272,11 +273,10 @@ class Connections:
 
     def keep(self, connection: Connection) -> None:
         """Take one back that is free again."""
-        loop = asyncio.get_running_loop()
-        connection.since = loop.time()
+        connection.since = connection.loop.time()
         self._idle.append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(IDLE_S, self._swept)
+            self._sweep = connection.loop.call_later(IDLE_S, self._swept)
 
     def watch(self) -> None:
         """A call has begun whose time will be over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_columns
@@ -103,4 +104,9 @@ class RemotePool:
 
 def as_it_came(raw: RawCall, deadline: float | None, model: str = "", version: Version = None) -> Request:
     """A request that is passed on untouched, by itself; ``model`` is empty unless a server confirmed the name."""
-    return Request(BatchKey(model, version, ""), {}, None, len(raw.body), deadline, raw)
+    return Request(_lone_key(model, version), {}, None, len(raw.body), deadline, raw)
+
+
+@lru_cache(maxsize=1024)
+def _lone_key(model: str, version: Version) -> BatchKey:
+    return BatchKey(model, version, "")

@@ -26,6 +26,12 @@ class Asked(NamedTuple):
     raw: RawCall
     deadline: float | None
 
+    def start(self, bridged: tuple[Request, Format[RestAnswer]]) -> None:
+        """Send it, as the request and with the format that were made of it."""
+        request, self.call.form = bridged
+        request.deadline = self.deadline
+        self.call.start(self.pool.engine, request)
+
 
 class BridgedFormat(PredictFormat):
     """Writes the answer of a gRPC call as JSON, and tells the catalogue which version it came from."""

@@ -71,6 +71,7 @@ class RestRoutes:
         self._templates: Templates = JsonTemplates()
         directory.on_change(self._templates.forget)
         self._relay = RestRelay(self._templates, self._recorder)
+        self._records: dict[tuple[str, str], Record] = {}
         self._tasks = Tasks()
         self._v2 = V2Rest(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
 
@@ -115,7 +116,7 @@ class RestRoutes:
             respond(answer)
             return None
         if target is None:
-            self._ended("", "", started, fault.code)
+            self._recorder("", "")(started, fault.code)
             respond(our_error(fault))
             return None
         if pool is not None and rest_bridge.can_carry(target):
@@ -219,7 +220,7 @@ class RestRoutes:
             model, answer = target.model, RestAnswer(200, body)
         except BatchProxyError as error:
             code, answer = error.code, our_error(error)
-        self._ended(model, target.verb, started, code)
+        self._recorder(model, target.verb)(started, code)
         respond(answer)
 
     # -- servers -----------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ class RestRoutes:
     def _relay_long(self, asked: rest_bridge.Asked, found: rest_relay.Found | None) -> None:
         call, pool, target, raw, deadline = asked
         request = self._relay.merged(pool, target, raw, deadline, found)
-        call.record = partial(self._ended, request.key.model, target.verb)
+        call.record = self._recorder(request.key.model, target.verb)
         call.start(pool.engine, request)
 
     def _bridged(
@@ -310,12 +311,12 @@ class RestRoutes:
     def _bridge_known(self, asked: rest_bridge.Asked, envelope: tfs_rest.Envelope, info: ModelInfo) -> None:
         _, pool, target, raw, _ = asked
         work = partial(rest_bridge.predict_request, pool, self.heavy, target, envelope, info, raw)
-        self._read(asked, work, partial(_start_bridged, asked))
+        self._read(asked, work, asked.start)
 
     def _bridge_examples(self, asked: rest_bridge.Asked, read: tuple[str, MessageColumn]) -> None:
         request, form = rest_bridge.examples_request(asked.pool, asked.target, read, asked.raw)
-        asked.call.record = partial(self._ended, request.key.model, asked.target.verb)
-        _start_bridged(asked, (request, form))
+        asked.call.record = self._recorder(request.key.model, asked.target.verb)
+        asked.start((request, form))
 
     def _read(self, asked: rest_bridge.Asked, work: Callable[[], T], then: Callable[[T], None]) -> None:
         self.heavy.read(asked.call, work, then, len(asked.raw.body), asked.deadline)
@@ -325,7 +326,7 @@ class RestRoutes:
     def _call(
         self, form: Format[RestAnswer], model: str, verb: str, started: float, respond: Respond
     ) -> Call[RestAnswer]:
-        return Call(form, respond, partial(self._ended, model, verb), started)
+        return Call(form, respond, self._recorder(model, verb), started)
 
     def _start(
         self,
@@ -337,7 +338,7 @@ class RestRoutes:
         respond: Respond,
     ) -> Call[RestAnswer]:
         if verb in _DOCUMENTS or (verb and not request.key.model):  # nothing is known yet of who has that model
-            record = partial(self._ended, request.key.model, verb)
+            record = self._recorder(request.key.model, verb)
             call: Call[RestAnswer] = Question(form, respond, record, started, self._tasks)
         else:
             call = self._call(form, request.key.model, verb, started, respond)
@@ -352,11 +353,11 @@ class RestRoutes:
         return call
 
     def _recorder(self, model: str, verb: str) -> Record:
-        """``_ended`` for calls that are many."""
-        return recorder(self._observer.counter(model, verb, REST), self._clock)
-
-    def _ended(self, model: str, verb: str, started: float, code: Code) -> None:
-        self._observer.request_ended(model, verb, REST, code, self._clock() - started)
+        """The record of the calls of a model that is known, or of all others (no name)."""
+        record = self._records.get((model, verb))
+        if record is None:
+            record = self._records[model, verb] = recorder(self._observer.counter(model, verb, REST), self._clock)
+        return record
 
 
 def _target(method: str, path: str) -> tuple[tfs_rest.Target | None, BatchProxyError]:
@@ -392,9 +393,3 @@ def _read(directory: Directory, target: tfs_rest.Target, body: bytes) -> tuple[S
     decoded = tfs_rest.decode_predict(envelope, name, signature)
     request = build_request((info.name, info.version, name), signature, decoded.columns)
     return served, signature, decoded.row_form, request
-
-
-def _start_bridged(asked: rest_bridge.Asked, bridged: tuple[Request, Format[RestAnswer]]) -> None:
-    request, asked.call.form = bridged
-    request.deadline = asked.deadline
-    asked.call.start(asked.pool.engine, request)
