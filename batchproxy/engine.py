@@ -86,7 +86,8 @@ class Engine:
         self._tasks = Tasks()
         self.fleet = Fleet(scheduler, backends, endpoint, self._tasks, self._tell, self._pump_soon)
         self.backends: Mapping[str, Backend] = self.fleet.backends
-        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, self._charge)
+        charge = lambda nbytes: self.charge(nbytes)  # noqa: E731, PLW0108 - whose charge that is is told later
+        self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, charge)
         self._calls: dict[Dispatch, Cancellable] = {}
         self._relays = Relays(self._calls, observer, self._end, self._failed)
         self._pumping = self._closed = False
@@ -116,9 +117,9 @@ class Engine:
 
     def discard(self, entry: Entry) -> None:
         """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
-        abandoned = self.scheduler.discard(entry)
-        if abandoned is not None and (call := self._calls.get(abandoned)) is not None:
-            call.cancel()
+        for abandoned in self.scheduler.discard(entry):
+            if (call := self._calls.get(abandoned)) is not None:
+                call.cancel()
 
     # -- the rhythm --------------------------------------------------------------------------------
 
@@ -240,9 +241,6 @@ class Engine:
         alone = len(members) == 1 and sent == (members[0].request.rows or 0)
         return [reply] if alone else split(members, reply, sent)
 
-    def _charge(self, nbytes: int) -> None:
-        self.charge(nbytes)
-
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
         deadlines = [member.request.deadline for member in members]
@@ -273,6 +271,8 @@ class Engine:
                 except Exception:
                     logger.exception(UNANSWERED, dispatch.batch.key.model)
         self._tell(failures)
+        if dispatch.race is not None and dispatch.race.loser in self._calls:
+            self._calls[dispatch.race.loser].cancel()
         if dispatch.endpoint.gone:
             self.fleet.released(dispatch.endpoint)
         self._pump()

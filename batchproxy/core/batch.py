@@ -166,6 +166,8 @@ class Release(enum.Enum):
     """It, or its model, has no axis that rows could be merged along, so it waits for nothing."""
     AGAIN = "again"
     """A batch that did not run elsewhere."""
+    HEDGE = "hedge"
+    """A batch that takes long elsewhere, sent a second time; the first answer counts."""
     BISECT = "bisect"
     """A part of a batch that was rejected, or was too large."""
     CANARY = "canary"
@@ -182,9 +184,13 @@ class Dispatch:
         cap: rows it could have had.
         reason: why it left when it did.
         flight: the limit's own; None for a batch that takes no slot.
+        shared: whether it carries several members, of whom none may read what is said of all.
+        race: the other call of the same batch, and which of them answered; None: there is no other.
     """
 
-    __slots__ = ("batch", "cap", "endpoint", "flight", "reason", "rows", "sent", "started", "units")
+    __slots__ = (
+        "batch", "cap", "endpoint", "flight", "race", "reason", "rows", "sent", "shared", "started", "units"
+    )  # fmt: skip
 
     def __init__(
         self, batch: Batch, endpoint: Endpoint, started: float, reason: Release, cap: int, flight: Flight | None
@@ -197,6 +203,8 @@ class Dispatch:
         self.reason = reason
         self.cap = cap
         self.flight = flight
+        self.shared = len(batch.entries) > 1
+        self.race: Race | None = None
 
     def count(self, units: Units) -> None:
         """Weigh it, if need be; to be called when it leaves."""
@@ -207,3 +215,44 @@ class Dispatch:
 
     def __repr__(self) -> str:
         return f"Dispatch({self.batch!r} -> {self.endpoint.name}, {self.reason.value})"
+
+
+class Race:
+    """Two calls of one batch at two endpoints: the first good answer is that of both, and a failure of both is one.
+
+    Attributes:
+        first: took long.
+        second: its hedge.
+        winner: the one that answered; None: none has.
+    """
+
+    __slots__ = ("_failed", "first", "second", "winner")
+
+    def __init__(self, first: Dispatch, second: Dispatch) -> None:
+        self.first = first
+        self.second = second
+        self.winner: Dispatch | None = None
+        self._failed: Dispatch | None = None
+        first.race = second.race = self
+
+    def end(self, dispatch: Dispatch, answered: bool) -> bool:
+        """One of the two has ended; whether what it said is what becomes of the batch."""
+        if self.winner is not None:
+            return False
+        if answered:
+            self.winner = dispatch
+        elif self._failed is None:
+            self._failed = dispatch
+            return False
+        return True
+
+    def under_way(self) -> tuple[Dispatch, ...]:
+        """The calls that have not ended, as long as none has answered."""
+        return tuple(call for call in (self.first, self.second) if call is not self._failed)
+
+    @property
+    def loser(self) -> Dispatch | None:
+        """The call that is not needed since the other one has answered; it may have ended."""
+        if self.winner is None:
+            return None
+        return self.second if self.winner is self.first else self.first

@@ -145,6 +145,13 @@ class Cost:
         self._alone[int(rows).bit_length()] = turn
         self.shape(rows, seconds, 1.0)
 
+    def outlasted(self, rows: float, seconds: float) -> None:
+        """A batch that had the endpoint to itself was given up then: it would have taken longer, which is as much as is
+        learned, unless that was to be expected.
+        """
+        if self.known and seconds > self.seconds(rows):
+            self.learn(rows, seconds, max(self._alone.values(), default=0))
+
     def shape(self, rows: float, seconds: float, weight: float) -> None:
         """Batches of about ``rows`` rows took ``seconds`` on average: evidence beside that of lone ones."""
         bucket = self._buckets.setdefault(int(rows).bit_length(), [rows, seconds, 0.0])

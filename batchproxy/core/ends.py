@@ -66,7 +66,7 @@ class Ends:
         self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None, now: float
     ) -> list[Failure]:
         batch = dispatch.batch
-        shared, running = len(batch.entries) > 1, State.RUNNING
+        shared, running = dispatch.shared, State.RUNNING
         batch.entries = [entry for entry in batch.entries if entry.state is running]
         if outcome is Outcome.OK:
             self._settle_ok(batch, dispatch.sent)

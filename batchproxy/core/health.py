@@ -29,7 +29,7 @@ class Health:
     def __init__(
         self,
         balancer: Balancer,
-        unanswered: Callable[[], Iterable[Entry]],
+        unanswered: Iterable[Entry],
         discard: Callable[[Entry], object],
         look_again: Callable[[], None],
         notice: Callable[[str], None],
@@ -104,7 +104,7 @@ class Health:
         """If nothing is left to be used: everyone who waits, and why; they are forgotten here."""
         if self._balancer.any_up():
             return []
-        waiting = [entry for entry in self._unanswered() if entry.state is QUEUED]
+        waiting = [entry for entry in self._unanswered if entry.state is QUEUED]
         for entry in waiting:
             self._discard(entry)
         self._look_again()  # at batches that nobody waits for any more

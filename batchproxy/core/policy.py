@@ -30,7 +30,9 @@ class Policy:
         allowed_batch_sizes: ascending row counts; merged calls are padded up to the next one and the padding is
             undone, or cut down where that costs less a row. Empty: any size. The last one equals ``max_batch_rows``.
         batching: False sends every request alone, at once.
-        idempotent: False: nothing is ever run twice, so no bisecting and no retry (R3).
+        idempotent: False: nothing is ever run twice, so no bisecting, no retry and no hedge (R3).
+        hedging: whether a batch that takes longer than nearly all others is sent to a second endpoint, too (`hedging`).
+        hedging_delay_s: after how many seconds; 0: as learned.
         canary_every: of so many batches one is checked for rows that influence each other (see `canary`); 0: none.
         priority: of requests that name none; one of ``PRIORITIES``.
     """
@@ -44,6 +46,8 @@ class Policy:
     allowed_batch_sizes: tuple[int, ...] = ()
     batching: bool = True
     idempotent: bool = True
+    hedging: bool = False
+    hedging_delay_s: float = 0.0
     canary_every: int = 0
     priority: int = PRIORITIES["normal"]
 

@@ -18,7 +18,9 @@ from batchproxy.core.canary import Canary
 from batchproxy.core.compiling import Compiling
 from batchproxy.core.ends import Ends, Failure
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
+from batchproxy.core.front import Front
 from batchproxy.core.health import Health
+from batchproxy.core.hedging import Hedging
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.lateness import refuse_hopeless
@@ -30,6 +32,7 @@ from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, State
 from batchproxy.core.retries import Retries
 from batchproxy.core.sizes import Sizes
+from batchproxy.core.unanswered import Unanswered
 
 PASSES = 2
 """Full batches of others that may pass a lane whose turn it is: then it goes as they do, full or not."""
@@ -70,18 +73,20 @@ class Scheduler:
         self.retries = Retries(notice)
         self._ends = Ends(policies, self._lanes, self.balancer, self._relay_batch, self.retries, notice)
         self.unbatched = self._ends.unbatched
+        self._running: dict[Batch, Dispatch] = {}
+        self._unanswered = Unanswered(self._lanes, self._ends.front, self._running)
+        self.stranded, self.wants = self._unanswered.stranded, self._unanswered.wants
         self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self._outliers = self.health.outliers
+        self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._depart)
         self.overload = Overload(self._lanes, notice)
         self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
         self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
         self.canary = Canary(policies, self._ends.stop_batching, notice)
         self.call_timeout_s = call_timeout_s
         self._notice = notice
-        self._front = self._ends.front
+        self._front = Front(self._ends, self.balancer, self._place, self._refresh)
         self._relays: deque[Dispatch] = deque()
-        self._running: dict[Batch, Dispatch] = {}
-        self._late: list[Entry] = []
         self._now = -inf  # of the input that is being worked on
         self._held_until = -inf
         self._held: Lane | None = None
@@ -143,23 +148,17 @@ class Scheduler:
         if now >= self.overload.due:
             self.overload.look(now)
         while self._relays:
-            dispatch = self._relays.popleft()
-            if self._refresh(dispatch.batch, now):
-                return dispatch
-            self._release(dispatch, now, answered=False)
-        while self._front and now >= self._crammed_until:
-            batch = self._front[0]
-            if batch.live:
-                endpoint = self._place(batch.key, batch.rows, batch.rows, now, batch.avoid)
-                if endpoint is None:
-                    return None
-                if self._refresh(batch, now):
-                    self._front.popleft()
-                    return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
-            self._front.popleft()
-            batch.leave_family()
-            self._ends.requeue_released(batch)
-        return self._next_batch(now)
+            relay = self._relays.popleft()
+            if self._refresh(relay.batch, now):
+                return relay
+            del self._running[relay.batch]
+            self._release(relay, now, answered=False)
+        if self._front.batches and now >= self._crammed_until and (found := self._front.next(now)) is not None:
+            batch, endpoint = found
+            return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
+        if (dispatch := self._next_batch(now)) is None and self.hedging.watched:
+            dispatch = self.hedging.next(now)
+        return dispatch
 
     def _next_batch(self, now: float) -> Dispatch | None:
         """A batch of the lane whose turn it is; where nothing but full ones may leave, of one that is full."""
@@ -191,7 +190,7 @@ class Scheduler:
             lane.batch_s = lead = limit.lead(cost, rows)
             lane.row_s = cost.seconds(cap) / (cap * limit.ceiling * len(self.balancer.endpoints))
             taken, late = lane.take(now, most, lead)
-            self._late += late
+            self._unanswered.late += late
             self._lanes.rank(lane)
             if taken:
                 batch = Batch(taken, merged=True)
@@ -214,12 +213,18 @@ class Scheduler:
         return endpoint
 
     def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
-        self.balancer.take(endpoint, batch.rows)
         reason = reason if batch.family is None else Release.BISECT
+        dispatch = self._bind(self._depart(batch, endpoint, now, reason, cap))
+        if self.policies[batch.key.model].hedging:
+            self.hedging.watch(dispatch)
+        return dispatch
+
+    def _depart(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
+        self.balancer.take(endpoint, batch.rows)
         dispatch = Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now))
         dispatch.units = dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
         dispatch.count(endpoint.cost(batch.key).units)
-        return self._bind(dispatch)
+        return dispatch
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
         batch, running = dispatch.batch, State.RUNNING
@@ -235,7 +240,7 @@ class Scheduler:
                 entry.state = State.DONE
             elif entry.state is not State.DONE and entry.expired(now):
                 entry.state = State.DONE
-                self._late.append(entry)
+                self._unanswered.late.append(entry)
         for entry in batch.entries:
             if entry.state is State.DONE:
                 batch.adopt()
@@ -262,11 +267,18 @@ class Scheduler:
             The members to be failed, each with its error, and everyone who waits where no endpoint is up. Texts of a
             merged call are in it only where R3 allows.
         """
+        race, decides = dispatch.race, True
+        if race is not None:
+            decides = self.hedging.end(dispatch, race, outcome, now)
+        elif self.hedging.watched:
+            self.hedging.forget(dispatch)
+        if decides:
+            del self._running[dispatch.batch]
         self._release(dispatch, now, answered=outcome is Outcome.OK)
         self._now = now
         self._outliers.ended(dispatch, outcome, error, now)
         self.retries.ended(now)
-        failures = self._ends.settle(dispatch, outcome, error, now)
+        failures = self._ends.settle(dispatch, outcome, error, now) if decides else []
         if outcome is not Outcome.OK:  # what is to be sent again may have nowhere to go
             failures += self.health.strand()
         return failures
@@ -281,7 +293,6 @@ class Scheduler:
             )
 
     def _release(self, dispatch: Dispatch, now: float, *, answered: bool) -> None:
-        del self._running[dispatch.batch]
         endpoint = dispatch.endpoint
         endpoint.rows -= dispatch.rows
         if dispatch.flight is None:
@@ -301,18 +312,19 @@ class Scheduler:
         """What could not be sent when it was last tried may be now."""
         self._held_until = -inf
         self._crammed_until = -inf
+        self._front.opens = -inf
 
     # -- leaving early -----------------------------------------------------------------------------
 
-    def discard(self, entry: Entry) -> Dispatch | None:
+    def discard(self, entry: Entry) -> Sequence[Dispatch]:
         """The caller is gone or was answered: forget the entry, wherever it is.
 
         Returns:
-            The call in flight that nobody waits for any more, if this was its last live member.
+            The calls in flight that nobody waits for any more, if this was their last live member.
         """
         home, running = entry.home, entry.state is State.RUNNING
         if entry.state is State.DONE:
-            return None
+            return ()
         entry.state = State.DONE
         if isinstance(home, Lane):
             home.remove(entry)
@@ -321,40 +333,18 @@ class Scheduler:
         elif isinstance(home, Batch):
             home.live -= 1
             if running and not home.live:
-                return self._running.get(home)
-        return None
+                dispatch = self._running.get(home)
+                if dispatch is not None:
+                    return (dispatch,) if dispatch.race is None else dispatch.race.under_way()
+        return ()
 
     def overdue(self, now: float) -> list[Entry]:
         """Everyone whose time is up, queued or running; each must be answered and discarded."""
-        found, self._late = self._late, []
-        found += [entry for entry in self._unanswered() if entry.expired(now)]
-        if self.call_timeout_s:
-            for dispatch in self._running.values():
-                if dispatch.started + self.call_timeout_s <= now:
-                    members = dispatch.batch.entries
-                    found += [e for e in members if e.state is State.RUNNING and e.request.deadline is None]
-        return found
+        return self._unanswered.overdue(now, self.call_timeout_s)
 
     def late(self) -> bool:
         """Whether ``poll`` came upon entries whose time is up, so that ``overdue`` should be asked now."""
-        return bool(self._late)
-
-    def stranded(self) -> list[Entry]:
-        """Everyone not yet answered, queued or running: for the end of a shutdown."""
-        found, self._late = self._late, []
-        return found + list(self._unanswered())
-
-    def wants(self, version: int) -> bool:
-        """Whether anyone not yet answered means this version of a model."""
-        return any(entry.request.key.version == version for entry in self._unanswered())
-
-    def _unanswered(self) -> Iterator[Entry]:
-        yield from self._lanes.entries()
-        open_batches = (*self._front, *self._running)
-        families = {batch.family: None for batch in open_batches if batch.family is not None}
-        parked = [batch for family in families for batch in family.parked]
-        for batch in (*open_batches, *parked):
-            yield from (entry for entry in batch.entries if entry.state is not State.DONE)
+        return bool(self._unanswered.late)
 
     def reconfigure(self) -> None:
         """The policies that this was made with say something else now."""
@@ -367,19 +357,19 @@ class Scheduler:
         """When ``poll`` could next say something without a ``settle`` before it; None: not by itself."""
         if self._relays:
             return now
-        if self._crammed_until == inf:
-            return None
-        if self._front:
-            return max(now, self._crammed_until)
-        due = self._lanes.next_due()
-        if due is None or self._held_until == inf:
-            return None
-        return max(now, due, self._held_until, self._crammed_until)
+        opens = self._crammed_until
+        if opens < inf:
+            due = self._lanes.next_due()
+            lanes = inf if due is None else max(due, self._held_until)
+            opens = max(opens, min(lanes, self._front.opens) if self._front.batches else lanes)
+        if self.hedging.watched:
+            opens = min(opens, self.hedging.wake_at())
+        return None if opens == inf else max(now, opens)
 
     @property
     def busy(self) -> bool:
         """Whether anything is queued or running."""
-        return bool(self._running or self._front or self._late or self._lanes.rows)
+        return bool(self._running or self._front.batches or self.late() or self._lanes.rows)
 
     @property
     def queued_bytes(self) -> int:

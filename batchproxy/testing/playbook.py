@@ -112,15 +112,27 @@ class Playbook:
         assert at == self.scheduler.wake_at(self.now)
         return self
 
-    def settle(self, outcome: Outcome, error: BatchProxyError | None = None, *, of: Request | None = None) -> Self:
+    def settle(
+        self,
+        outcome: Outcome,
+        error: BatchProxyError | None = None,
+        *,
+        of: Request | None = None,
+        where: str | None = None,
+    ) -> Self:
         """The call with ``of`` in it, or else the oldest, ends.
 
         Args:
             outcome: how.
             error: what it said; unless OK, a text that names every row number of the call where there is none.
             of: one of its requests.
+            where: its endpoint.
         """
-        dispatch = next(d for d in self.in_flight if of is None or of in [e.request for e in d.batch.entries])
+        dispatch = next(
+            d
+            for d in self.in_flight
+            if (of is None or of in [e.request for e in d.batch.entries]) and where in {None, d.endpoint.name}
+        )
         self.in_flight.remove(dispatch)
         members = list(dispatch.batch.entries)
         text = f"rows {[n for member in members for n in numbers_of(member.request.columns)]}"

@@ -6,14 +6,15 @@ It polls only when the scheduler's own answers tell it to, so that a lost wake-u
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Bisection, Dispatch
+from batchproxy.core.batch import Batch, Bisection, Dispatch, Release
+from batchproxy.core.ends import MAX_ATTEMPTS
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, NoEndpoint, Unavailable
 from batchproxy.core.lane import Lane
 from batchproxy.core.outcome import Outcome
@@ -21,8 +22,9 @@ from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, Reply, Request, State
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter, a_request
+from tests.property.hedge_machine import HedgeMachine, is_lost
 from tests.property.order import leaves_before, urgency
-from tests.property.pool_machine import WHICH, PoolMachine, has_room, waiter_of
+from tests.property.pool_machine import WHICH, has_room, waiter_of
 from tests.property.strategies import MODELS, REQUESTS, policies
 
 STEPS = st.sampled_from((0.001, 0.01, 0.05, 0.5, 3.0))  # seconds
@@ -30,7 +32,7 @@ NOT_EXECUTED = {Outcome.NOT_RUN}
 MERGED_TEXT_ALLOWED = {Outcome.NOT_RUN, Outcome.SAME_FOR_ALL}  # ruling R3
 
 
-class SchedulerMachine(PoolMachine):
+class SchedulerMachine(HedgeMachine):
     """One scheduler with two models and up to three endpoints."""
 
     @initialize(
@@ -67,6 +69,8 @@ class SchedulerMachine(PoolMachine):
         self.in_flight: dict[Dispatch, tuple[Entry, ...]] = {}
         self.budgets: dict[Bisection, int] = {}
         self.one_by_one: set[object] = set()
+        self.calls: list[float] = []
+        self.hedges: list[float] = []
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
@@ -110,6 +114,8 @@ class SchedulerMachine(PoolMachine):
             if dispatch is None:
                 break
             self._check_dispatch(dispatch, ripe)
+            if dispatch.reason is Release.HEDGE:
+                self.check_hedge(dispatch)
             self.in_flight[dispatch] = tuple(dispatch.batch.entries)
         if self.scheduler.late():
             self.sweep()
@@ -205,12 +211,18 @@ class SchedulerMachine(PoolMachine):
     def _finish(self, dispatch: Dispatch, outcome: Outcome) -> None:
         members = self.in_flight.pop(dispatch)
         batch, was_fresh = dispatch.batch, dispatch.batch.family is None
+        undecided = [other for other in self.in_flight if other.batch is batch]
+        lost, waiting = is_lost(dispatch), {entry: entry.state for entry in members}
         self._count(dispatch, members, outcome)
+        self.calls.append(self.now)
         error = BatchProxyError("names every member", code=Code.INVALID_ARGUMENT)
         live = sum(entry.state is State.RUNNING for entry in members)
-        if outcome is Outcome.UNSPLITTABLE and live:
+        if outcome is Outcome.UNSPLITTABLE and live and not undecided:
             self.one_by_one.add(batch.key.target)
         failures = self.scheduler.settle(dispatch, self.now, outcome, None if outcome is Outcome.OK else error)
+        if lost or (undecided and outcome is not Outcome.OK):
+            assert [] == failures, "a call fails whose batch is under way elsewhere, or was answered"
+            assert waiting == {entry: entry.state for entry in members}, "such a call changes what becomes of its batch"
         if was_fresh and batch.family is not None:
             self.budgets[batch.family] = live + (live - 1).bit_length()
         if outcome is Outcome.OK:
@@ -280,7 +292,8 @@ class SchedulerMachine(PoolMachine):
                 assert sum(entry.request.nbytes for entry in entries) <= policy.max_batch_bytes, "too many bytes"
             assert policy.batching, "merged in spite of batching: false"
             assert request.rows is not None, "merged what may not be merged"
-        if dispatch.batch.merged and dispatch.batch.family is None and not dispatch.batch.avoid:
+        fresh = dispatch.batch.merged and dispatch.batch.family is None and not dispatch.batch.avoid
+        if fresh and dispatch.reason is not Release.HEDGE:
             self._check_fresh(request.key, entries, ripe)
 
     def _check_fresh(self, key: BatchKey, entries: list[Entry], ripe: dict[BatchKey, list[Entry]]) -> None:
@@ -294,15 +307,23 @@ class SchedulerMachine(PoolMachine):
     def _check_nothing_ripe(self) -> None:
         if not any(has_room(endpoint) for endpoint in self.endpoints):
             return
-        assert not self.scheduler._front, "a batch does not leave though a slot is free"
+        for batch in self.scheduler._front.batches:
+            assert self._keeps_its_last_try(batch), "a batch does not leave though a slot is free"
         for lane in self._lanes():
             assert not self._is_ripe(lane), "a lane that is full or due does not leave though a slot is free"
 
-    def _check_abandoned(self, entry: Entry, abandoned: Dispatch | None) -> None:
+    def _keeps_its_last_try(self, batch: Batch) -> bool:
+        """For an endpoint where it has not failed, all of which are busy."""
+        others = [each for each in self.endpoints if each.up and not each.out and each not in batch.avoid]
+        last = all(entry.attempts >= MAX_ATTEMPTS - 1 for entry in batch.entries)
+        return last and bool(others) and not any(has_room(endpoint) for endpoint in others)
+
+    def _check_abandoned(self, entry: Entry, abandoned: Sequence[Dispatch]) -> None:
         calls = [call for call, members in self.in_flight.items() if entry in members and entry.home is call.batch]
         last = [call for call in calls if all(other.state is State.DONE for other in self.in_flight[call])]
-        if abandoned in self.in_flight or last:
-            assert [abandoned] == last, "the call that nobody waits for is not named, or one that somebody does is"
+        last = [call for call in last if not is_lost(call)]
+        named = [call for call in abandoned if call in self.in_flight]
+        assert set(named) == set(last), "a call that nobody waits for is not named, or one that somebody does is"
 
     # -- what must hold always -----------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ def policies(draw: st.DrawFn) -> Policy:
         allowed_batch_sizes=draw(st.sampled_from(((), (1, top)))) if top > 1 else (),
         batching=draw(st.sampled_from((True, True, True, False))),
         idempotent=draw(st.sampled_from((True, True, False))),
+        hedging=draw(st.booleans()),
+        hedging_delay_s=draw(st.sampled_from((0.0, 0.005, 0.04))),
         max_batch_bytes=draw(st.sampled_from((1 << 20, 1 << 20, 40))),
         priority=draw(st.sampled_from((1, 1, 0, 2))),
     )

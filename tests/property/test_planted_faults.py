@@ -143,9 +143,9 @@ def _late_entries_are_told_twice(patch: pytest.MonkeyPatch) -> None:
     real = Scheduler.overdue
 
     def overdue(self: Scheduler, now: float) -> list[Entry]:
-        late = list(self._late)
+        late = list(self._unanswered.late)
         found = real(self, now)
-        self._late = late
+        self._unanswered.late = late
         return found
 
     patch.setattr(Scheduler, "overdue", overdue)
