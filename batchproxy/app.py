@@ -105,6 +105,7 @@ class App:
         config, listen = self._config, self._config.listen
         if self._state is not None:
             self._state.restore()
+            self._pools.opened = self._state.adopt
             _ = self._tasks.spawn("save-state", self._state.keep_saving())
         clock = self._engines[0].clock
         if self._inheritance:  # callers come to these sockets already, and are answered as soon as we can do it well

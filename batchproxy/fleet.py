@@ -29,6 +29,7 @@ class Fleet:
 
     Attributes:
         backends: of the endpoints that may be used.
+        recall: lets an endpoint that is added know what was learned of it before a restart.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Fleet:
         look: Callable[[], None],
     ) -> None:
         self.backends = dict(backends)
+        self.recall: Callable[[Endpoint], object] = id  # nobody knows anything
         self._scheduler = scheduler
         self._endpoint = endpoint
         self._tasks = tasks
@@ -61,6 +63,7 @@ class Fleet:
         if name in self.backends:
             raise ValueError(f"endpoint {name} is in the pool already")
         endpoint = self._endpoint(name)
+        self.recall(endpoint)
         self.backends[name] = backend
         self._scheduler.add_endpoint(endpoint)
         _ = self._tasks.spawn(f"probe-{name}", self._probe(endpoint))

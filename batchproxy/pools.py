@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.config import EVERY_OTHER, Config, ModelConfig, PoolConfig
@@ -41,6 +41,7 @@ class Pools:
     Attributes:
         engines: one a pool; the same list for ever.
         directory: which pool has which model.
+        opened: told of each engine of a later configuration, before it is used.
 
     Raises:
         ConfigError: a model cannot be opened, or endpoints of one pool do not fit together.
@@ -56,6 +57,7 @@ class Pools:
         self._tasks = Tasks()
         self._changing = asyncio.Lock()
         self.directory = Directory(())
+        self.opened: Callable[[Engine], object] = id  # nobody wants to know
         self.engines: list[Engine] = []
         for pool in self._open.values():
             pool.publish(self.directory)
@@ -158,6 +160,8 @@ class Pools:
             for opened in fresh.values():
                 await opened.aclose()
             raise
+        for one in fresh.values():
+            self.opened(one.engine)
         await asyncio.gather(*(pool.members.start() for pool in fresh.values() if pool.members is not None))
         await asyncio.gather(*(pool.engine.probe() for pool in fresh.values()))
         return fresh

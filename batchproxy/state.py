@@ -50,28 +50,43 @@ class StateFile:
         self._notice = Notices(logger)
         self._writing = threading.Lock()
         self._written = b""
+        self._former: Any = None  # pools as they were read, but for what endpoints have recalled of them
 
     def restore(self) -> None:
-        """Let the endpoints know what they knew; what cannot be used is ignored, with one line in the log."""
+        """Let the endpoints know what they knew, those that are added later, too.
+
+        What cannot be used is ignored, with one line in the log.
+        """
         try:
-            pools = self._read()
+            self._former = self._read()
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             logger.warning("%s: ignored, and everything is learned anew: %s", self.path, error)
             return
-        faults: list[str] = []
-        for engine in self._engines:
-            pool = _within(pools, engine.name)
-            endpoints = _within(pool, "endpoints")
-            faults += engine.scheduler.sizes.restore(_within(pool, "models"))
-            for endpoint in engine.scheduler.balancer.endpoints:
-                entry = _within(endpoints, endpoint.name)
-                if entry is not None:
-                    faults += [f"endpoint {endpoint.name}: {fault}" for fault in recall(endpoint, entry)]
+        self._warn([fault for engine in self._engines for fault in self._adopt(engine)])
+        logger.info("goes on with what was learned before: %s", self.path)
+
+    def adopt(self, engine: Engine) -> None:
+        """One more pool: let its endpoints and models know what they knew."""
+        self._warn(self._adopt(engine))
+
+    def _adopt(self, engine: Engine) -> list[str]:
+        faults = engine.scheduler.sizes.restore(_within(_within(self._former, engine.name), "models"))
+        for endpoint in engine.scheduler.balancer.endpoints:
+            faults += self._recall(engine.name, endpoint)
+        engine.fleet.recall = lambda endpoint: self._warn(self._recall(engine.name, endpoint))
+        return faults
+
+    def _recall(self, pool: str, endpoint: Endpoint) -> list[str]:
+        entries = _within(_within(self._former, pool), "endpoints")
+        entry = entries.pop(endpoint.name, None) if isinstance(entries, dict) else None
+        faults = [] if entry is None else recall(endpoint, entry)
+        return [f"endpoint {endpoint.name}: {fault}" for fault in faults]
+
+    def _warn(self, faults: Sequence[str]) -> None:
         if faults:
             logger.warning("%s: %d entries are ignored, the first: %s", self.path, len(faults), faults[0])
-        logger.info("goes on with what was learned before: %s", self.path)
 
     def _read(self) -> object:
         document = orjson.loads(self.path.read_bytes())

@@ -20,6 +20,7 @@ from batchproxy.state import AT_ONCE, NAME, StateFile, recall, remember
 from batchproxy.testing import FakeBackend
 from tests.listening import until
 
+GOOD: dict[str, Any] = {"ceiling": 4.0, "partial": 4, "full": 9, "starting": 0, "turn": 5}
 KEY = BatchKey("m", None, "s", (("x", ("float32", (3,))),))
 
 
@@ -109,6 +110,43 @@ async def test_pools_and_endpoints_are_told_apart(tmp_path: Path) -> None:
     assert {"p": ["new", "e"], "q": ["e"]} == {
         pool: list(places["endpoints"]) for pool, places in document["pools"].items()
     }
+
+
+async def test_an_endpoint_that_is_added_later_knows_what_it_knew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its name, once: addresses are looked up after the start, and come with other configurations."""
+    async with an_engine(["e", "f", "g"]) as engine:
+        for number in range(3):
+            teach(of(engine, number))
+        await StateFile(str(tmp_path), [engine]).save()
+    document = json.loads((tmp_path / NAME).read_text())
+    document["pools"]["p"]["endpoints"]["g"]["limit"] = {**GOOD, "ceiling": "x"}
+    (tmp_path / NAME).write_text(json.dumps(document))
+    async with an_engine(["e"]) as engine:
+        StateFile(str(tmp_path), [engine]).restore()
+        for name in ("f", "new", "g"):
+            engine.fleet.add(name, FakeBackend())
+        engine.fleet.remove("f")
+        engine.fleet.add("f", FakeBackend())
+        known = {endpoint.name: endpoint.cost(KEY).known for endpoint in engine.scheduler.balancer.endpoints}
+
+    assert {"e": True, "new": False, "g": True, "f": False} == known
+    assert "1 entries are ignored, the first: endpoint g: limit: ceiling" in caplog.text
+
+
+async def test_a_pool_that_is_opened_later_knows_what_it_knew(tmp_path: Path) -> None:
+    """Of another configuration, read while the server runs."""
+    async with an_engine() as engine:
+        teach(of(engine))
+        await StateFile(str(tmp_path), [engine]).save()
+    file = StateFile(str(tmp_path), [])
+    file.restore()
+    async with an_engine() as engine:
+        file.adopt(engine)
+        known = of(engine).cost(KEY).known
+
+    assert known
 
 
 async def test_a_limit_that_a_user_fixed_is_neither_saved_nor_restored(tmp_path: Path) -> None:
@@ -220,9 +258,6 @@ async def test_a_folder_in_its_place_is_ignored_with_a_line_and_writing_says_so_
     assert f"{tmp_path / NAME}: cannot be written, so a restart would learn everything anew: " in caplog.messages[1]
     assert "(2 times so far)" in caplog.messages[2]
     assert [NAME] == names_in(tmp_path)
-
-
-GOOD: dict[str, Any] = {"ceiling": 4.0, "partial": 4, "full": 9, "starting": 0, "turn": 5}
 
 
 @pytest.mark.parametrize("entry", [{}, [], None, 1, "x", {"limit": None, "costs": {}}, {"costs": None}])
