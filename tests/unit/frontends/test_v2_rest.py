@@ -18,11 +18,10 @@ from batchproxy.core.columns import Array
 from batchproxy.core.errors import BackendUnavailable, Code, RequestError
 from batchproxy.core.raw import GRPC, REST, RawReply
 from batchproxy.frontends.directory import Directory
-from batchproxy.frontends.heavy import LONG_ANSWER
 from batchproxy.frontends.remote import RemoteModel
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
-from batchproxy.frontends.v2_rest import _ERRORS_ONLY, error_answer
+from batchproxy.frontends.v2_rest import _ERRORS_ONLY, LONG_PRINT, error_answer
 from tests.remotes import RAW_METADATA, FakeServer, a_remote_pool, in_front_of
 from tests.serving import Recorder, a_directory
 from tests.v2_scenes import ABSENT, MODEL, V2Server, a_v2_pool, seen
@@ -135,13 +134,13 @@ async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
 async def test_a_long_answer_is_written_in_a_thread() -> None:
     """Numbers as JSON; the same as buffers are no work."""
     recorder = Recorder()
-    long = {"name": "x", "shape": [LONG_ANSWER], "datatype": "FP32", "data": [1.5] * LONG_ANSWER}
+    long = {"name": "x", "shape": [LONG_PRINT], "datatype": "FP32", "data": [1.5] * LONG_PRINT}
     async with a_directory(recorder, {MODEL: doubled}) as directory:
         routes = routes_of(directory, recorder)
         answer = await ask(routes, f"POST {INFER}", {"inputs": [long]})
         await routes.aclose()
 
-    assert [3.0] * LONG_ANSWER == json.loads(answer.body)["outputs"][0]["data"]
+    assert [3.0] * LONG_PRINT == json.loads(answer.body)["outputs"][0]["data"]
 
 
 async def test_a_timeout_in_the_parameters_is_a_deadline() -> None:
