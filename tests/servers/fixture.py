@@ -139,7 +139,27 @@ def python_of(kind: str) -> Path:
 
 
 def _triton(home: Path, doors: Doors, models: Sequence[str]) -> Command:
-    """Triton's server from the wheel ``nvidia-pytriton``, with its Python backend and the stub for our Python."""
+    repository = home / "models"
+    for name in models:
+        version = repository / name / "1"
+        version.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("triton_model.py"), version / "model.py")
+        (repository / name / "config.pbtxt").write_text(_triton_config(name, MODELS[name]))
+    command = triton(home, doors, repository)
+    beside_the_stub = home / "backends" / "python" / "tests" / "servers"  # it looks here, and at no PYTHONPATH
+    beside_the_stub.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("zoo.py"), beside_the_stub)
+    return command
+
+
+def triton(home: Path, doors: Doors, repository: Path) -> Command:
+    """Triton's server from the wheel ``nvidia-pytriton``, with its Python backend and the stub for our Python.
+
+    Args:
+        home: folder for the backend.
+        doors: where it listens.
+        repository: of its models.
+    """
     python = python_of("triton")
     site = next(python.parents[1].glob("lib/python*/site-packages"))
     there = site / "pytriton" / "tritonserver"
@@ -147,14 +167,6 @@ def _triton(home: Path, doors: Doors, models: Sequence[str]) -> Command:
     shutil.copytree(there / "backends" / "python", backend)
     stub = there / "python_backend_stubs" / site.parent.name.removeprefix("python") / "triton_python_backend_stub"
     shutil.copy(stub, backend)
-    (backend / "tests" / "servers").mkdir(parents=True)  # the stub looks here, and at no PYTHONPATH
-    shutil.copy(Path(__file__).with_name("zoo.py"), backend / "tests" / "servers")
-    repository = home / "models"
-    for name in models:
-        version = repository / name / "1"
-        version.mkdir(parents=True)
-        shutil.copy(Path(__file__).with_name("triton_model.py"), version / "model.py")
-        (repository / name / "config.pbtxt").write_text(_triton_config(name, MODELS[name]))
     line = [
         str(there / "bin" / "tritonserver"),
         *(f"--model-repository={repository}", f"--backend-directory={home / 'backends'}"),
