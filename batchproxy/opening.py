@@ -260,7 +260,9 @@ def _open_remote(
     options, others = _options(models)
 
     async def fetch(model: str, version: Version) -> ModelInfo:
-        return await ask_where_served(engine, lambda server: server.metadata(model, version))
+        info = await ask_where_served(engine, lambda server: server.metadata(model, version))
+        engine.scheduler.sizes.declare(model, info.max_rows)
+        return info
 
     catalogue = Catalogue(fetch, engine.clock)
     remote = RemotePool(engine, catalogue, listing.doors, options, others, habits, listing.v2)

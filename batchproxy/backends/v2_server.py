@@ -8,12 +8,13 @@ on goes through the door that it came by.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Unpack
 
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
-from batchproxy.codecs import v2_documents, v2_grpc, v2_rest
+from batchproxy.codecs import v2_config, v2_documents, v2_grpc, v2_rest
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import (
     BackendError,
@@ -21,11 +22,12 @@ from batchproxy.core.errors import (
     BackendRejected,
     BackendTooBig,
     BackendUnavailable,
+    Code,
     RequestError,
 )
 from batchproxy.core.raw import Header
 from batchproxy.core.request import BatchKey, Reply, Version
-from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, ModelInfo
+from batchproxy.core.shapes import DEFAULT_SIGNATURE, UNDECLARED, ModelInfo, Signature, TensorSpec
 
 BINARY = "binary_tensor_data"
 """The extension's name in a server's metadata."""
@@ -35,6 +37,9 @@ BINARY_BY_NAME = frozenset({"kserve", "openvino model server"})
 
 _TOO_MANY = re.compile(r"inference request batch-size must be <= \d+")
 """What Triton says above a model's ``max_batch_size`` (triton-inference-server/core ``src/infer_request.cc``)."""
+
+_NO_SUCH_THING = frozenset({Code.NOT_FOUND, Code.UNIMPLEMENTED, Code.INVALID_ARGUMENT, BackendProtocolError.code})
+"""What MLServer and KServe say of the configuration of a model that they have: nothing of the kind is known there."""
 
 _LENGTH = v2_rest.LENGTH_HEADER.lower()
 _OCTETS: Header = ("content-type", "application/octet-stream")
@@ -52,6 +57,7 @@ class V2Backend(ServerBackend):
 
     Attributes:
         buffers: whether its REST door has the binary tensor data extension; None: it was not asked yet.
+        configured: whether it tells the configuration of models, an extension of Triton's; False: not as of late.
     """
 
     scheme = "v2+"
@@ -60,6 +66,7 @@ class V2Backend(ServerBackend):
         super().__init__(**options)
         self._models = tuple(models)
         self.buffers: bool | None = None
+        self.configured = True
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
         """Run a merged call; the server sees the headers of ``key.partition`` and the static ones (R5)."""
@@ -92,7 +99,11 @@ class V2Backend(ServerBackend):
         return v2_rest.decode_reply(answer.body, said if isinstance(said, str) else None)
 
     async def metadata(self, model: str, version: Version) -> ModelInfo:
-        """Ask for a model's tensors: they are its one signature. Of several versions the highest one answers."""
+        """Ask for a model's tensors: they are its one signature. Of several versions the highest one answers.
+
+        Triton is asked for ``max_batch_size``, too. Where that is 0, it does not batch the model itself, and shapes are
+        whole: an open first axis counts as for any model (R5). Where it is 1, so is the first axis of every tensor.
+        """
         asked = version or None  # 0: as in ``infer``
         if self._grpc is not None:
             question = v2_grpc.encode_model(model, asked)
@@ -104,8 +115,29 @@ class V2Backend(ServerBackend):
         signatures = info.signatures
         if not any(signature.inputs for signature in signatures.values()):  # MLServer and KServe, left to themselves
             signatures = {DEFAULT_SIGNATURE: UNDECLARED}
+        most = await self._max_rows(model, asked)
+        if most == 1:
+            signatures = {name: _of_one_row(signature) for name, signature in signatures.items()}
         concrete = asked if isinstance(asked, int) else info.version  # Triton lists all versions all the same
-        return ModelInfo(model, concrete, signatures)
+        return ModelInfo(model, concrete, signatures, most)
+
+    async def _max_rows(self, model: str, version: Version) -> int | None:
+        """Rows that a model of Triton's takes at most; None: any number, or it is none of Triton's."""
+        if not self.configured:
+            return None
+        try:
+            if self._grpc is not None:
+                question = v2_grpc.encode_model(model, version)
+                answer = await self._grpc.call(v2_grpc.MODEL_CONFIG, self._static, question, ASK_S)
+                return v2_config.decode_max_rows(answer.body)
+            return v2_config.read_max_rows(
+                (await self._get(v2_documents.model_path(model, version, "config"), ASK_S)).body
+            )
+        except (BackendRejected, BackendProtocolError) as error:
+            if error.code not in _NO_SUCH_THING:
+                raise
+            self.configured = False
+            return None
 
     async def probe(self) -> None:
         """Ask for a model of the configuration, else whether the server is ready: with all its models, many mean."""
@@ -114,6 +146,7 @@ class V2Backend(ServerBackend):
             ready = ready or await self._model_ready(model)
         if not ready and not await self._server_ready():
             raise BackendUnavailable(f"{self.name} says that it is not ready")
+        self.configured = True  # it may be another server now
         if self._rest is not None:
             with suppress(BackendError):  # it is asked again where it has to be known
                 await self._ask_extensions()  # every time: it may be another server now
@@ -149,3 +182,12 @@ class V2Backend(ServerBackend):
         if _TOO_MANY.search(error.message):
             return BackendTooBig(error.message, code=error.code, raw=error.raw)
         return error
+
+
+def _of_one_row(signature: Signature) -> Signature:
+    """A signature of which nothing can be merged, for the first axis is 1."""
+
+    def fixed(specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        return {name: replace(spec, shape=(1, *(spec.shape or ())[1:])) for name, spec in specs.items()}
+
+    return Signature(fixed(signature.inputs), fixed(signature.outputs), signature.declared)

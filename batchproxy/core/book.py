@@ -27,26 +27,51 @@ class Book:
     Attributes:
         cap: rows of a batch at most, as learned.
         configured: the policy before its batches were rounded.
+        most: rows that its server says it takes at most; None: it does not say.
         objective: how long answers may take.
         rounded: whether its batches are rounded up to powers of two, so that caps are such, too.
         tried: whether other caps are tried out: not where the sizes of batches were configured.
     """
 
-    __slots__ = ("cap", "configured", "max_rows", "objective", "policy", "rounded", "rows", "tried", "waiting")
+    __slots__ = ("cap", "configured", "max_rows", "most", "objective", "policy", "rounded", "rows", "tried", "waiting")
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.rows = 0
+        self.most: int | None = None
         self.waiting = waiting or Waiting()
         self.begin(policy)
 
     def begin(self, policy: Policy) -> None:
         """The policy is another one now, so what was learned of the cap counts no more; what waits stays."""
         self.configured = self.policy = policy
-        self.cap = Cap(policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows)
+        self.cap = self._new_cap()
         self.objective = Objective(policy.slo_s)
         self.rounded = False
         self.tried = not policy.allowed_batch_sizes
         self.max_rows = policy.max_queued_rows
+
+    def declare(self, most: int | None) -> bool:
+        """The server says how many rows it takes at most; returns whether that is news.
+
+        A batch may have as many from now on, unless the configuration names fewer.
+        """
+        if most == self.most:
+            return False
+        self.most = most
+        before, self.cap = self.cap, self._new_cap()
+        if before.learned:
+            self.cap.restore(**before.state())
+        if self.rounded:
+            self.cap.round()
+        return True
+
+    def _new_cap(self) -> Cap:
+        policy, most = self.configured, self.most
+        rows, ceiling = policy.max_batch_rows, CEILING if policy.grows else policy.max_batch_rows
+        if most is None:
+            return Cap(rows, ceiling)
+        ceiling = min(most, ceiling)
+        return Cap(ceiling, ceiling)
 
     @property
     def learned(self) -> bool:

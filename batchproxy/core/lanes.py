@@ -129,9 +129,18 @@ class Lanes:
         """Full batches of ``cap`` rows were worked off at ``rate`` rows a second: the model may have others now."""
         book = self.books[model]
         if book.tried and cap >= book.cap.rows and book.cap.judge(cost, rate):
-            for lane in self._lanes.values():
-                if lane.book is book and lane.fit():
-                    self.rank(lane)
+            self._fit(book)
+
+    def declare(self, model: str, most: int | None) -> None:
+        """The server of a model says how many rows it takes at most; None: any number."""
+        book = self.books.get(model) if most is None else self.book(model)
+        if book is not None and book.declare(most):
+            self._fit(book)
+
+    def _fit(self, book: Book) -> None:
+        for lane in list(self._lanes.values()):  # an empty one is dropped where it is ranked
+            if lane.book is book and lane.fit():
+                self.rank(lane)
 
     def reconfigure(self, policies: Rounded) -> None:
         """Take other policies over: those that wait go by them from now on, in the order in which they were."""
@@ -152,7 +161,7 @@ class Lanes:
         book.policy = self._policies[model]
         book.rounded = True
         book.cap.round()
-        for lane in self._lanes.values():
+        for lane in list(self._lanes.values()):
             if lane.book is book and lane.round():
                 self.rank(lane)
 

@@ -81,8 +81,10 @@ class ModelInfo:
         name: the name callers use.
         version: the concrete version number that answers.
         signatures: signature name to signature.
+        max_rows: that its server takes in a call at most; ``None``: it does not say.
     """
 
     name: str
     version: int
     signatures: Mapping[str, Signature]
+    max_rows: int | None = None

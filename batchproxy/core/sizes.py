@@ -1,4 +1,4 @@
-"""What was learned of the sizes of batches, model by model, for whoever shows or keeps it. Nothing is decided here."""
+"""What was learned of the sizes of batches, model by model, for whoever shows, keeps or tells it. Decides nothing."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class Sizes:
         """Rows that a batch of a model may have now."""
         book = self._lanes.books.get(model)
         return self._policies[model].max_batch_rows if book is None else book.cap.rows
+
+    def declare(self, model: str, most: int | None) -> None:
+        """The servers say how many rows a batch of a model may have at most; None: any number.
+
+        It starts there, unless fewer are configured, and does not grow beyond.
+        """
+        self._lanes.declare(model, most)
 
     def rounded(self, model: str) -> bool:
         """Whether its batches are rounded up to powers of two, since it compiles each size."""

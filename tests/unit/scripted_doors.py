@@ -30,7 +30,7 @@ class Scripted:
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         def serve(body: bytes, context: Any) -> bytes:
             self.seen.append((details.method, joined(context.invocation_metadata()), body))
-            answer = self.grpc_answers[details.method]
+            answer = self.grpc_answers.get(details.method, (grpc.StatusCode.UNIMPLEMENTED, "unknown method"))
             if isinstance(answer, bytes):
                 return answer
             context.abort(*answer)

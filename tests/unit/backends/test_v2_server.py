@@ -193,6 +193,55 @@ async def test_metadata(door: str, version: int | None) -> None:
     assert ModelInfo("m", version or 7, {DEFAULT_SIGNATURE: SIGNATURE}) == info
 
 
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+@pytest.mark.parametrize(("size", "rows", "first"), [(0, None, None), (8, 8, None), (1, 1, 1)])
+async def test_tritons_max_batch_size(door: str, size: int, rows: int | None, first: int | None) -> None:
+    """It is asked for with the metadata; where it is 1 no axis is open."""
+    config = pb.ModelConfigResponse(config=pb.ModelConfig(max_batch_size=size)).SerializeToString()
+    async with scripted() as server, backend(**{door: getattr(server, door)}) as remote:
+        server.grpc_answers[v2_grpc.MODEL_METADATA] = v2_grpc.encode_metadata(INFO, SIGNATURE)
+        server.grpc_answers[v2_grpc.MODEL_CONFIG] = config
+        server.rest_answers["GET /v2/models/m"] = 200, v2_documents.encode_metadata(INFO, SIGNATURE)
+        server.rest_answers["GET /v2/models/m/config"] = 200, b'{"max_batch_size": %d}' % size
+        info = await remote.metadata("m", None)
+    signature = info.signatures[DEFAULT_SIGNATURE]
+
+    assert rows == info.max_rows
+    assert {(first, 2)} == {spec.shape for spec in (*signature.inputs.values(), *signature.outputs.values())}
+    assert (first is None) is signature.batchable
+
+
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+async def test_a_server_without_configurations_is_asked_once(door: str) -> None:
+    """MLServer and KServe, until they were away: it may be another server then."""
+    config = {"grpc": v2_grpc.MODEL_CONFIG, "rest": "GET /v2/models/m/config"}[door]
+    async with scripted() as server, backend(models=["m"], **{door: getattr(server, door)}) as remote:
+        server.grpc_answers[v2_grpc.MODEL_METADATA] = v2_grpc.encode_metadata(INFO, SIGNATURE)
+        server.grpc_answers[v2_grpc.MODEL_READY] = v2_grpc.encode_flag(True)
+        server.grpc_answers[v2_grpc.MODEL_CONFIG] = grpc.StatusCode.UNIMPLEMENTED, "no such method"
+        server.rest_answers["GET /v2/models/m"] = 200, v2_documents.encode_metadata(INFO, SIGNATURE)
+        server.rest_answers["GET /v2/models/m/ready"] = 200, b"{}"
+        server.rest_answers["GET /v2"] = 200, v2_documents.encode_server_metadata("mlserver", "1", ())
+        server.rest_answers["GET /v2/models/m/config"] = 404, b'{"detail": "Not Found"}'
+        infos = [await remote.metadata("m", None) for _ in range(3)]
+        await remote.probe()
+        await remote.metadata("m", None)
+
+    assert [None] * 3 == [info.max_rows for info in infos]
+    assert 2 == [method for method, _, _ in server.seen].count(config)
+
+
+async def test_a_configuration_that_comes_too_late() -> None:
+    """It is no reason to think that there is none."""
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[v2_grpc.MODEL_METADATA] = v2_grpc.encode_metadata(INFO, SIGNATURE)
+        server.grpc_answers[v2_grpc.MODEL_CONFIG] = grpc.StatusCode.DEADLINE_EXCEEDED, "not now"
+        with pytest.raises(BackendRejected, match="not now"):
+            await remote.metadata("m", None)
+
+    assert remote.configured
+
+
 async def test_a_model_that_says_nothing_of_itself() -> None:
     """MLServer's and KServe's, left to themselves: whatever arrives is passed on, and nothing is merged unasked."""
     async with scripted() as server, backend(rest=server.rest) as remote:

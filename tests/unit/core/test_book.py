@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from batchproxy.core.book import Book, Share, Waiting
 from batchproxy.core.policy import Policy
 
@@ -32,3 +34,38 @@ def test_a_share_begins_with_nothing() -> None:
     share = Share()
 
     assert (0, 0) == (share.rows, share.lanes)
+
+
+@pytest.mark.parametrize(
+    ("policy", "most", "rows"),
+    [
+        (Policy(max_batch_rows=64, grows=True), 256, 256),
+        (Policy(max_batch_rows=64, grows=True), 8, 8),
+        (Policy(max_batch_rows=64, grows=True), 1 << 30, 1024),
+        (Policy(max_batch_rows=64), 256, 64),
+        (Policy(max_batch_rows=64), 8, 8),
+    ],
+)
+def test_what_a_server_takes_at_most(policy: Policy, most: int, rows: int) -> None:
+    """It is where batches start and where they end, unless fewer rows are configured; no news is none."""
+    book = Book(policy)
+
+    assert book.declare(most)
+    assert (rows, rows, False) == (book.cap.rows, book.cap.most, book.learned)
+    assert not book.declare(most)
+    assert book.declare(None)
+    assert 64 == book.cap.rows
+
+
+def test_what_was_learned_stays_as_far_as_the_server_takes_it() -> None:
+    """Rounding, too; and another policy does not forget what the server said."""
+    book = Book(Policy(max_batch_rows=64, grows=True))
+    book.cap.restore(16, 1024)
+    book.declare(100)
+    learned = book.cap.rows
+    book.rounded = True
+    book.declare(24)
+    rounded = book.cap.rows
+    book.begin(Policy(max_batch_rows=32, grows=True))
+
+    assert (16, 16, 24) == (learned, rounded, book.cap.rows)

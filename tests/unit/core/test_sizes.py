@@ -11,6 +11,7 @@ from batchproxy.core.cap import Cap
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.padding import Rounded
 from batchproxy.core.policy import Policy
+from batchproxy.core.request import BatchKey
 from batchproxy.core.sizes import Sizes
 
 GROWS = Policy(max_batch_rows=64, grows=True)
@@ -80,3 +81,16 @@ def test_a_restored_cap_goes_on() -> None:
     assert again.learned
     assert {"rows": 256, "most": 512} == again.state()
     assert 256 == again.rows
+
+
+def test_what_servers_take_at_most() -> None:
+    """Lanes that are there go by it, too; who says nothing leaves all as it was."""
+    sizes, lanes = _sizes(m=GROWS, n=GROWS)
+    lane = lanes.lane(BatchKey("m", None, "s"))
+    sizes.declare("m", 4)
+    sizes.declare("n", None)
+    again = lanes.lane(BatchKey("m", None, "s"))
+
+    assert lane is not again  # it was empty
+    assert (4, 4) == (sizes.rows("m"), again.cap)
+    assert 64 == sizes.rows("n")
