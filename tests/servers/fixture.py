@@ -173,6 +173,7 @@ def triton(home: Path, doors: Doors, repository: Path) -> Command:
         *(f"--http-port={doors.rest}", f"--grpc-port={doors.grpc}", f"--metrics-port={doors.metrics}"),
         *("--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"),
         *("--model-control-mode=none", "--allow-gpu-metrics=false", "--http-thread-count=2"),
+        f"--backend-config=python,shm-region-prefix-name=triton-{doors.rest}",  # two Tritons would share their memory
     ]
     libraries = f"{site / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
     environment = {
