@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis.stateful import invariant, rule
+from hypothesis.stateful import invariant
 
 from batchproxy.core.batch import Dispatch
 from batchproxy.core.lane import Lane
@@ -24,8 +24,7 @@ class HedgeMachine(PoolMachine):
     calls: list[float]  # when one ended
     hedges: list[float]  # when one was sent
 
-    @rule()
-    def hedges_are_nearly_spent(self) -> None:
+    def spend_hedges(self) -> None:
         """One more is one too many, if next to no calls were made."""
         while len(self.hedges) < FREE:
             self.hedges.append(self.now)

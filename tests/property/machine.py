@@ -41,6 +41,7 @@ class SchedulerMachine(HedgeMachine):
         max_inflight=st.sampled_from((1, 2, 3, None, None)),
         max_relayed=st.sampled_from((1, 3, 256)),
         max_queued_bytes=st.sampled_from((120, 1 << 20)),
+        hedges_are_nearly_spent=st.sampled_from((False, False, True)),
     )
     def start(
         self,
@@ -49,6 +50,7 @@ class SchedulerMachine(HedgeMachine):
         max_inflight: int | None,
         max_relayed: int,
         max_queued_bytes: int,
+        hedges_are_nearly_spent: bool,
     ) -> None:
         self.policies = dict(zip(MODELS, drawn, strict=True))
         self.max_queued_bytes = max_queued_bytes
@@ -71,6 +73,8 @@ class SchedulerMachine(HedgeMachine):
         self.one_by_one: set[object] = set()
         self.calls: list[float] = []
         self.hedges: list[float] = []
+        if hedges_are_nearly_spent:
+            self.spend_hedges()
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
@@ -102,6 +106,13 @@ class SchedulerMachine(HedgeMachine):
         self.submit(a_request(model=model), None, bad=False)
         self.let_time_pass(seconds)
         self.submit(a_request(model=model), None, bad=False)
+
+    @rule(model=st.sampled_from(MODELS), goes=st.booleans())
+    def one_is_late(self, model: str, goes: bool) -> None:
+        self.submit(a_request(model=model), None, bad=False)
+        self.let_time_pass(0.05)
+        if goes and self.entries:
+            self._cancel(self.entries[-1], told=True)
 
     @precondition(lambda self: self.must_pump)
     @rule()

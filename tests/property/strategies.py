@@ -27,7 +27,7 @@ def policies(draw: st.DrawFn) -> Policy:
         batching=draw(st.sampled_from((True, True, True, False))),
         idempotent=draw(st.sampled_from((True, True, False))),
         hedging=draw(st.booleans()),
-        hedging_delay_s=draw(st.sampled_from((0.0, 0.005, 0.04))),
+        hedging_delay_s=draw(st.sampled_from((0.005, 0.005, 0.04, 0.0))),
         max_batch_bytes=draw(st.sampled_from((1 << 20, 1 << 20, 40))),
         priority=draw(st.sampled_from((1, 1, 0, 2))),
     )
