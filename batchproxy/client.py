@@ -9,8 +9,10 @@ from typing import Any, Self, TypeVar, cast
 
 from batchproxy.backends.grpc_terms import metadata_of
 from batchproxy.backends.tfserving import TfServingBackend
+from batchproxy.backends.tls import ClientTls
+from batchproxy.backends.v2_server import V2Backend
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import arrays
+from batchproxy.codecs import arrays, tfs_columns
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.ends import MAX_ATTEMPTS
@@ -26,6 +28,7 @@ from batchproxy.core.errors import (
     RequestError,
 )
 from batchproxy.core.policy import Policies, Policy
+from batchproxy.core.raw import GRPC
 from batchproxy.core.request import BatchKey, Reply, Request, Version, build_request
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
 from batchproxy.endpoints import ServerAddress, parse
@@ -36,6 +39,7 @@ PROBE_INTERVAL_S = 1.0
 """How often a server that was left out is asked whether it is back; the default of the configuration, too."""
 
 T = TypeVar("T")
+Server = TfServingBackend | V2Backend
 Given = dict[str, tuple[Array, bool]]
 """Input alias to array, and whether its dtype is numpy's guess."""
 
@@ -67,15 +71,17 @@ class Prediction(Mapping[str, Array]):
 
 
 class Client:
-    """Calls models on TF Serving, or on whatever speaks its gRPC; concurrent calls that fit together travel as one.
+    """Calls models on TF Serving or on servers of the Open Inference Protocol; calls that fit together travel as one.
 
     While a server is busy, the calls that come meanwhile gather for the next one; a call that finds it idle leaves at
     once. Each caller gets its own rows, or its own error. Use it from any number of tasks of one event loop. It opens
     at the first call; leave its context, or call ``aclose``, when done.
 
     Args:
-        endpoints: servers of the same models: ``grpc://HOST:PORT`` or ``grpc://unix:/PATH``. Calls go to the least
-            loaded one; one that cannot be reached is left out until it answers again.
+        endpoints: servers of the same models: ``grpc://HOST:PORT``, ``grpc://unix:/PATH`` or ``http://HOST:PORT``;
+            ``v2+grpc://...`` or ``v2+http://...`` for Triton and others; ``grpcs`` and ``https`` within TLS. Where a
+            server has both doors, gRPC is taken. Calls go to the least loaded one; one that cannot be reached is left
+            out until it answers again.
         max_batch_rows: rows of a merged call at most.
         max_delay_ms: how long a call may wait for company while a server is idle.
         max_queued_rows: rows of one model that may wait; beyond it callers get ``QueueFull``.
@@ -83,7 +89,7 @@ class Client:
         idempotent: False: never run anything twice, so a failing call fails everyone who shared it.
         canary_every: of so many batches one is checked for rows that influence each other, by running one of its
             members again alone; the 1st, 10th and 100th, too. 0: none.
-        static_headers: gRPC metadata that is sent with each call.
+        static_headers: gRPC metadata, or headers, that are sent with each call.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -121,6 +127,7 @@ class Client:
             canary_every=canary_every,
         )
         backends = _open(endpoints, static_headers or {})
+        self._by_json = any(isinstance(one, TfServingBackend) and not one.has(GRPC) for one in backends.values())
         self._engine: Engine = build_engine("client", backends, Policies({}, policy), max_inflight=max_inflight)
         self._catalogue = Catalogue(self._fetch, self._engine.clock)
         self._tasks = Tasks()
@@ -165,6 +172,8 @@ class Client:
         wanted = (outputs,) if isinstance(outputs, str) else None if outputs is None else tuple(outputs)
         await self._opened(deadline)
         known = self._catalogue.look(model, version)
+        if self._by_json and known is None:
+            known = await self._needed(model, version, deadline)
         if known is None and any(guessed for _, guessed in given.values()):
             known = await self._find(model, version, deadline)  # what type Python's numbers are, the signature says
         if known is None:
@@ -178,10 +187,17 @@ class Client:
                 if known is None or not _fitted(given, known.signatures.get(signature)):
                     raise
         declared = known.signatures.get(signature)
+        if self._by_json and declared is None:
+            raise RequestError(f"model {model!r} has no signature {signature!r}")
         if declared is None:  # the server says so
             return self._read(target, await self._send(_alone(target, given, wanted, deadline)))
         columns = {alias: ArrayColumn(array) for alias, (array, _) in (given | _fitted(given, declared)).items()}
-        return self._read(target, await self._send(build_request(target, declared, columns, wanted, deadline)))
+        request = build_request(target, declared, columns, wanted, deadline)
+        if self._by_json:
+            request.key = request.key._replace(extras=tfs_columns.expected(declared))
+        if not declared.declared:  # what a model's rows are it has to say itself
+            request.rows = None
+        return self._read(target, await self._send(request))
 
     async def metadata(self, model: str, *, version: Version = None) -> ModelInfo:
         """The signatures of a model, and the version that answers.
@@ -226,9 +242,11 @@ class Client:
         return Prediction({name: arrays.own(column.array) for name, column in columns.items()}, reply.version)
 
     async def _fetch(self, model: str, version: Version) -> ModelInfo:
-        return await self._ask(lambda server: server.metadata(model, version))
+        info = await self._ask(lambda server: server.metadata(model, version))
+        self._engine.scheduler.sizes.declare(model, info.max_rows)
+        return info
 
-    async def _ask(self, question: Callable[[TfServingBackend], Awaitable[T]]) -> T:
+    async def _ask(self, question: Callable[[Server], Awaitable[T]]) -> T:
         """Put a question to one server, or to the next one where it cannot be reached."""
         attempts = 0
         while True:
@@ -236,7 +254,7 @@ class Client:
                 raise _draining()
             try:
                 with self._engine.borrow() as server:
-                    return await question(cast("TfServingBackend", server))
+                    return await question(cast("Server", server))
             except (BackendUnavailable, BackendLost):
                 attempts += 1
                 if attempts == MAX_ATTEMPTS:
@@ -244,16 +262,26 @@ class Client:
 
     async def _find(self, model: str, version: Version, deadline: float | None) -> ModelInfo | None:
         """What the servers say of a model; None where they cannot, or there is no time: predict asks them anyway."""
+        try:
+            return await self._needed(model, version, deadline)
+        except BatchProxyError:
+            return None
 
-        async def found() -> ModelInfo | None:
+    async def _needed(self, model: str, version: Version, deadline: float | None) -> ModelInfo:
+        """The same, for who cannot ask without: JSON does not tell the types of an answer."""
+
+        async def found() -> ModelInfo | BatchProxyError:
             try:
                 return await self._catalogue.find(model, version)
-            except BatchProxyError:
-                return None
+            except BatchProxyError as error:
+                return error
 
         task = self._tasks.spawn(f"find-{model}", found())
         await self._wait(task, deadline)
-        return task.result() if task.done() and not task.cancelled() else None
+        known = task.result() if task.done() and not task.cancelled() else DeadlineExceeded("Deadline Exceeded")
+        if isinstance(known, BatchProxyError):
+            raise known
+        return known
 
     def _start(self) -> asyncio.Task[None]:
         if self._closed:
@@ -298,7 +326,7 @@ class Client:
         return f"Client({', '.join(map(repr, self._engine.backends))})"
 
 
-def _open(endpoints: Sequence[str], headers: Mapping[str, str]) -> dict[str, TfServingBackend]:
+def _open(endpoints: Sequence[str], headers: Mapping[str, str]) -> dict[str, Server]:
     if not endpoints:
         raise ConfigError("a client needs a server, as in Client('grpc://tf:8500')")
     static = tuple(headers.items())
@@ -308,16 +336,31 @@ def _open(endpoints: Sequence[str], headers: Mapping[str, str]) -> dict[str, TfS
         raise ConfigError(f"static_headers: {error.message}") from None
     if unsent := [name for name in headers if name not in sent]:
         raise ConfigError(f"static_headers: {unsent[0]!r} is written by gRPC itself")
-    backends: dict[str, TfServingBackend] = {}
+    backends: dict[str, Server] = {}
     for text in endpoints:
         address = parse(text)
-        if not isinstance(address, ServerAddress) or address.grpc is None or address.v2:
-            raise ConfigError(f"endpoint {text!r} has no gRPC door; a client needs grpc://HOST:PORT")
-        backend = TfServingBackend(grpc=address.grpc, static_headers=static)
+        if not isinstance(address, ServerAddress):
+            raise ConfigError(
+                f"endpoint {text!r} is no server; a client needs grpc://HOST:PORT, http://HOST:PORT, {_V2}"
+            )
+        backend = _server(address, static)
         if backend.name in backends:
             raise ConfigError(f"endpoint {text!r} is given twice; name each server once")
+        if any(type(backend) is not type(other) for other in backends.values()):
+            raise ConfigError(f"endpoint {text!r} speaks another protocol than those before it; make a client for each")
         backends[backend.name] = backend
     return backends
+
+
+_V2 = "v2+grpc://HOST:PORT or v2+http://HOST:PORT"
+
+
+def _server(address: ServerAddress, static: tuple[tuple[str, str], ...]) -> Server:
+    """A server by one of its doors: gRPC where there is one, since arrays are what is sent."""
+    kind = V2Backend if address.v2 else TfServingBackend
+    if address.grpc is not None:
+        return kind(grpc=address.grpc, static_headers=static, grpc_tls=ClientTls() if address.grpc_tls else None)
+    return kind(rest=f"https://{address.rest}" if address.rest_tls else address.rest, static_headers=static)
 
 
 def _checked(version: Version) -> Version:

@@ -15,6 +15,7 @@ from typing import Unpack
 
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
 from batchproxy.codecs import v2_config, v2_documents, v2_grpc, v2_rest
+from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import (
     BackendError,
@@ -120,6 +121,10 @@ class V2Backend(ServerBackend):
             signatures = {name: _of_one_row(signature) for name, signature in signatures.items()}
         concrete = asked if isinstance(asked, int) else info.version  # Triton lists all versions all the same
         return ModelInfo(model, concrete, signatures, most)
+
+    async def status(self, model: str, version: Version) -> tuple[VersionStatus, ...]:
+        """The version that answers: the protocol tells of no others. Raises as ``metadata``."""
+        return (VersionStatus((await self.metadata(model, version)).version),)
 
     async def _max_rows(self, model: str, version: Version) -> int | None:
         """Rows that a model of Triton's takes at most; None: any number, or it is none of Triton's."""

@@ -107,17 +107,32 @@ async def test_a_server_that_stops_between_two_calls_is_noticed() -> None:
 
 def test_a_client_is_made_without_a_loop() -> None:
     """And shows where it leads; a second door is not needed."""
-    client = Client("grpc://tf:8500,http://tf:8501", "grpc://unix:/run/tf.sock")
+    client = Client("grpc://tf:8500,http://tf:8501", "grpc://unix:/run/tf.sock", "http://tf:8501")
+    of_v2 = Client("v2+http://triton:8000,v2+grpc://triton:8001", "v2+http://triton:8000")
+    within_tls = Client("grpcs://tf:8500", "https://tf:8501")
 
-    assert "Client('grpc://tf:8500', 'grpc://unix:/run/tf.sock')" == repr(client)
+    assert "Client('grpc://tf:8500', 'grpc://unix:/run/tf.sock', 'http://tf:8501')" == repr(client)
+    assert "Client('v2+grpc://triton:8001', 'v2+http://triton:8000')" == repr(of_v2)
+    assert "Client('grpcs://tf:8500', 'https://tf:8501')" == repr(within_tls)
 
 
 @pytest.mark.parametrize(
     ("endpoints", "options", "text"),
     [
         ((), {}, "a client needs a server, as in Client('grpc://tf:8500')"),
-        (("http://tf:8501",), {}, "endpoint 'http://tf:8501' has no gRPC door; a client needs grpc://HOST:PORT"),
-        (("onnx:model.onnx",), {}, "endpoint 'onnx:model.onnx' has no gRPC door; a client needs grpc://HOST:PORT"),
+        (
+            ("onnx:model.onnx",),
+            {},
+            (
+                "endpoint 'onnx:model.onnx' is no server; a client needs grpc://HOST:PORT, http://HOST:PORT, "
+                "v2+grpc://HOST:PORT or v2+http://HOST:PORT"
+            ),
+        ),
+        (
+            ("grpc://tf:1", "v2+grpc://triton:1"),
+            {},
+            "endpoint 'v2+grpc://triton:1' speaks another protocol than those before it; make a client for each",
+        ),
         (("tf:8500",), {}, "endpoint 'tf:8500' has no scheme; write 'grpc://tf:8500' or 'http://tf:8500'"),
         (("grpc://tf:1", "grpc://tf:1"), {}, "endpoint 'grpc://tf:1' is given twice; name each server once"),
         (

@@ -13,6 +13,7 @@ import pytest
 from batchproxy.backends.base import Remote
 from batchproxy.backends.v2_server import V2Backend
 from batchproxy.codecs import v2_documents, v2_grpc, v2_rest
+from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import (
     BackendError,
@@ -209,6 +210,15 @@ async def test_tritons_max_batch_size(door: str, size: int, rows: int | None, fi
     assert rows == info.max_rows
     assert {(first, 2)} == {spec.shape for spec in (*signature.inputs.values(), *signature.outputs.values())}
     assert (first is None) is signature.batchable
+
+
+async def test_status() -> None:
+    """The version that answers, since the protocol tells of no others."""
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[v2_grpc.MODEL_METADATA] = v2_grpc.encode_metadata(INFO, SIGNATURE)
+        statuses = [await remote.status("m", version) for version in (None, 3)]
+
+    assert [(VersionStatus(7),), (VersionStatus(3),)] == statuses
 
 
 @pytest.mark.parametrize("door", ["grpc", "rest"])
