@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 LOOK_S = 0.05
 """How often a server that starts is asked whether it is ready."""
 
+SHARED_MEMORY = "triton-{port}-"
+"""What the names of a Triton's shared memory begin with: two on one machine would take each other's."""
+
 _TRITON_TYPES = {"BYTES": "STRING"}
 """Where a Triton configuration has another word than the protocol."""
 
@@ -173,7 +176,7 @@ def triton(home: Path, doors: Doors, repository: Path) -> Command:
         *(f"--http-port={doors.rest}", f"--grpc-port={doors.grpc}", f"--metrics-port={doors.metrics}"),
         *("--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"),
         *("--model-control-mode=none", "--allow-gpu-metrics=false", "--http-thread-count=2"),
-        f"--backend-config=python,shm-region-prefix-name=triton-{doors.rest}",  # two Tritons would share their memory
+        f"--backend-config=python,shm-region-prefix-name={SHARED_MEMORY.format(port=doors.rest)}",
     ]
     libraries = f"{site / 'nvidia_pytriton.libs'}:{sysconfig.get_config_var('LIBDIR')}"
     environment = {
