@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, kill, micro, onnx, outbound, real, remote, simulate, tables
+from benchmarks import e2e, kill, micro, onnx, onnx_table, outbound, real, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -69,13 +69,12 @@ def main() -> int:
         _clear()
         print(tables.real_table(learned), end="\n\n")
         found["real"] = [asdict(line) for line in learned]
-    if args.part == "onnx":  # not of "all": it loads as much as all of "e2e"
-        embedded = onnx.measure(rounds, seconds, _progress("onnx"))
+    if args.part == "onnx":  # not of "all": it takes minutes, and needs wrk, h2load and Triton
+        models = onnx.measure(args.quick, _progress("onnx"))
         _clear()
-        print(onnx.text(embedded), end="\n\n")
-        faulty += [(f"{line.model}, {line.name}", line.fault) for line in embedded.lines if line.faults]
-        faulty += [("a new version under load", embedded.switch.fault)] if embedded.switch.faults else []
-        found["onnx"] = asdict(embedded)
+        print(onnx_table.text(models), end="\n\n")
+        faulty += onnx_table.faults(models)
+        found["onnx"] = {**asdict(models), "targets": onnx_table.verdicts(models)}
     if args.part == "wire":  # not of "all": it needs Debian's nginx, haproxy, wrk and h2load
         outcome = wire.measure(args.quick, _progress("wire"))
         _clear()

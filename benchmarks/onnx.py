@@ -1,21 +1,21 @@
-"""Embedded ONNX models: what batching could gain by the model's own times, and how much of that callers get.
+"""ONNX models: what batching could gain by the model's own times, and how much of that callers get, by several ways.
 
-Every round measures a model by itself, ``T(b)`` for each batch size, and then every line under the same load, so that
-what else the machine does falls on all; ratios are taken within a round and the median is reported.
-
-Other ways to serve the same model, such as Triton, are further lines: a key in ``_start`` and entries of ``LINES``.
+Every round measures each model by itself, ``T(b)`` for each batch size, and then loads every way to be served in turn,
+so that what else the machine does falls on all; ratios are taken within a round and the median is reported. The load
+is ``wrk``'s and ``h2load``'s; answers are checked before and after, by callers at once with rows of their own.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,75 +24,93 @@ from batchproxy.backends.onnx import OnnxBackend
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
-from batchproxy.demo import mlp
-from benchmarks import loading, onnx_models, servers, tables
+from benchmarks import loading, onnx_models, onnx_ways
 from benchmarks.e2e import random_rows
-from benchmarks.load.job import Job, Result
+from benchmarks.load.job import Job
+from benchmarks.onnx_requests import PROTOCOLS, Request, request
+from benchmarks.onnx_ways import Way
 from benchmarks.servers import Server
+from benchmarks.wire import tools
+from benchmarks.wire.peers import tree_cpu_s
+from benchmarks.wire.tools import Load
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CALLERS = 64
+CONNECTIONS = 8
+"""For gRPC; each with an equal part of the callers."""
+
+ROUNDS, QUICK_ROUNDS = 3, 1
+SECONDS = 1
+"""Of each load: wrk takes whole ones."""
+
 WARM_S = 1.0
 """Until the limit and the cost of the model are learned."""
 
 REPEATS = 9
 """Calls of each size in a round; their median counts."""
 
-MODELS = ("mlp", "convnet")
+SWITCH_S = 3.0
+PREFIX = 5
+"""Bytes of gRPC's own frame before a message."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to be served.
+class Sample:
+    """What was seen of a way in one round.
 
     Attributes:
-        name: of the line.
-        server: key of the process.
-        protocol: ``rest`` or ``grpc``.
+        load: by the load generator.
+        rows: of a call of the model, on average; 0 where nobody counts them.
+        server_cores: processor time of the server, by the time of the load.
+        behind_cores: likewise, of the server behind it.
+        load_cores: likewise, of the load.
     """
 
-    name: str
-    server: str
-    protocol: str
+    load: Load
+    rows: float
+    server_cores: float
+    behind_cores: float
+    load_cores: float
 
 
-LINES = (
-    Way("REST, batching off", "off", "rest"),
-    Way("REST", "on", "rest"),
-    Way("gRPC, batching off", "off", "grpc"),
-    Way("gRPC", "on", "grpc"),
-)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Line:
-    """What is reported of a model served in one way: medians over the rounds.
+    """A model served in one way: its samples, one a round.
 
     Attributes:
-        per_second: requests of one row.
-        gain: of the rate to that of direct calls one after the other, ``1 / T(1)``.
-        rows: of a backend call.
-        ideal: the gain that calls of so many rows would have if they took all the time: ``T(1) * b / T(b)``.
-        share: of the ideal that was reached.
-        p99_ms: of a request.
-        server_cpu: cores that the server took, the model's threads among them.
-        load_cpu: share of a core that the load took, of the same machine.
-        faults: wrong and lost answers.
-        fault: an example of these.
+        fault: what was wrong with an answer, or with the load; empty: nothing.
     """
 
     model: str
-    name: str
-    per_second: float
+    way: Way
+    samples: list[Sample] = field(default_factory=list)
+    fault: str = ""
+
+    def median(self, figure: Callable[[Sample], float]) -> float:
+        """Over the rounds."""
+        return statistics.median(figure(sample) for sample in self.samples)
+
+    def ratio(self, other: Line) -> float:
+        """Of the rates: the median of the ratios within each round."""
+        pairs = zip(self.samples, other.samples, strict=True)
+        return statistics.median(own.load.per_second / max(its.load.per_second, 1e-9) for own, its in pairs)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of the ideal gain a line has: medians over the rounds.
+
+    Attributes:
+        gain: of the rate to that of direct calls one after the other, ``1 / T(1)``.
+        ideal: the gain that calls of its size would have if they took all the time: ``T(1) * b / T(b)``.
+        reached: the former by the latter.
+        left: likewise, of the cores that the load left.
+    """
+
     gain: float
-    rows: float
     ideal: float
-    share: float
-    p99_ms: float
-    server_cpu: float
-    load_cpu: float
-    faults: int
-    fault: str
+    reached: float
+    left: float
 
 
 @dataclass(frozen=True)
@@ -116,117 +134,111 @@ class Found:
     """All that was measured.
 
     Attributes:
-        raw_ms: by model, ``T(b)`` for each of ``SIZES``.
+        raw_ms: by model, ``T(b)`` for each of ``SIZES``, round by round: with a thread for each core.
+        alone_ms: likewise, with one thread on one core.
     """
 
-    raw_ms: Mapping[str, Sequence[float]]
+    raw_ms: Mapping[str, Sequence[Sequence[float]]]
+    alone_ms: Mapping[str, Sequence[Sequence[float]]]
     lines: Sequence[Line]
     switch: Switch
 
+    def share(self, line: Line) -> Share:
+        """Of a line with rows."""
+        times = (self.alone_ms if line.way.pinned else self.raw_ms)[line.model]
+        cores = 1 if line.way.pinned else len(os.sched_getaffinity(0))
+        found = [share(sample, each, cores) for sample, each in zip(line.samples, times, strict=True)]
+        return Share(*(statistics.median(values) for values in zip(*found, strict=True)))
 
-def measure(rounds: int, seconds: float, progress: Callable[[str], None]) -> Found:
+
+def share(sample: Sample, times: Sequence[float], cores: int) -> tuple[float, float, float, float]:
+    """A ``Share`` of one round.
+
+    Args:
+        sample: of it.
+        times: ``T(b)`` for each of ``SIZES``, in ms.
+        cores: that server and load have together; 1: the load has its own.
+    """
+    gain = sample.load.per_second * times[0] / 1000
+    ideal = times[0] * sample.rows / float(np.interp(sample.rows, SIZES, times)) if sample.rows else 1.0
+    taken = sample.load_cores if cores > 1 else 0.0
+    return gain, ideal, gain / ideal, gain / ideal * cores / max(cores - taken, 1e-9)
+
+
+def measure(
+    quick: bool,
+    progress: Callable[[str], None],
+    models: Sequence[str] = tuple(onnx_models.MODELS),
+    protocols: Sequence[str] = PROTOCOLS,
+) -> Found:
     """Start the servers, measure the models and load the servers in turns, stop them.
 
     Args:
-        rounds: how often each is loaded.
-        seconds: how long, each time.
+        quick: one round; no figures to quote.
         progress: told what happens, in a line.
+        models: which of ``onnx_models.MODELS``.
+        protocols: which of ``onnx_requests.PROTOCOLS``.
 
     Raises:
         ServerError: one did not start.
+        ToolError: a load generator is missing or failed.
     """
+    if absent := tools.missing(("wrk", "h2load")):
+        raise tools.ToolError(absent)
+    lines = [Line(model, way) for model in models for protocol in protocols for way in onnx_ways.ways(protocol)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchproxy-bench-")))
         progress("making the models, starting the servers")
-        _write_models(folder)
-        direct = {model: OnnxBackend(folder / model) for model in MODELS}
-        rows = {model: _write_rows(folder, model, backend) for model, backend in direct.items()}
-        running = _start(folder, stack)
-        raw: dict[str, list[list[float]]] = {model: [] for model in MODELS}
-        results: dict[tuple[str, Way], list[tuple[Result, float]]] = {}
-        for number in range(rounds):
-            for model in MODELS:
-                progress(f"round {number + 1} of {rounds}: {model} by itself")
-                raw[model].append(_raw_ms(direct[model], rows[model]))
-                for way in LINES:
-                    progress(f"round {number + 1} of {rounds}: {model}, {way.name}")
-                    found = _load(model, way, running[way.server], folder, seconds)
-                    results.setdefault((model, way), []).append(found)
+        files = {model: onnx_models.write(folder / model, 1, onnx_models.MODELS[model]()) for model in models}
+        direct = {model: OnnxBackend(file) for model, file in files.items()}
+        alone = {model: OnnxBackend(file, threads=1) for model, file in files.items()}
+        rows = {model: _rows(backend) for model, backend in direct.items()}
+        described = {
+            model: (file / "1" / "model.onnx", x.shape[1:], y.shape[1:])
+            for (model, file), (x, y) in zip(files.items(), rows.values(), strict=True)
+        }
+        running = onnx_ways.start(described, [line.way for line in lines], folder, stack)
+        requests = {id(line): _requests(line, *rows[line.model]) for line in lines}
+        progress("asking each server")
+        for line in lines:
+            line.fault = onnx_ways.ask(running[line.way.server].ports[line.way.door], requests[id(line)])
+        lines = [line for line in lines if not line.fault] or lines
+        raw: dict[str, list[list[float]]] = {model: [] for model in models}
+        pinned: dict[str, list[list[float]]] = {model: [] for model in models}
+        for number in range(ROUNDS if not quick else QUICK_ROUNDS):
+            for model in models:
+                progress(f"round {number + 1}: {model} by itself")
+                raw[model].append(raw_ms(direct[model], rows[model][0]))
+                with onnx_ways.on_cores(onnx_ways.split_cores()[0]):
+                    pinned[model].append(raw_ms(alone[model], rows[model][0]))
+                for line in (line for line in lines if line.model == model):
+                    progress(f"round {number + 1}: {model}, {line.way.protocol}, {line.way.name}")
+                    own = requests[id(line)][0]
+                    line.samples.append(_sample(line, own, running, folder, warm=not number, latencies=not quick))
+        progress("asking each server again")
+        for line in lines:
+            again = onnx_ways.ask(running[line.way.server].ports[line.way.door], requests[id(line)])
+            failed = sum(sample.load.failed for sample in line.samples)
+            line.fault = line.fault or again or (f"{failed} requests failed" if failed else "")
         progress("a new version under load")
-        switch = _switch(folder, running["on"], max(seconds, 3.0))
-        lines = [_line(model, way, results[model, way], raw[model]) for model in MODELS for way in LINES]
-    return Found({model: _medians(raw[model]) for model in MODELS}, lines, switch)
-
-
-def text(found: Found) -> str:
-    """What was found, as tables."""
-    head = ["T(b), ms", *map(str, SIZES)]
-    times = [[model, *(f"{each:.2f}" for each in found.raw_ms[model])] for model in MODELS]
-    gains = [
-        [f"{model}: gain", *(f"{values[0] * b / each:.1f}" for b, each in zip(SIZES, values, strict=True))]
-        for model, values in found.raw_ms.items()
-    ]
-    rows = [
-        [
-            f"{line.model}, {line.name}", f"{line.per_second:,.0f}", f"{line.gain:.2f}", f"{line.rows:.1f}",
-            f"{line.ideal:.2f}", f"{100 * line.share:.0f}", f"{line.p99_ms:.1f}", f"{line.server_cpu:.2f}",
-            f"{line.load_cpu:.2f}",
-        ]
-        for line in found.lines
-    ]  # fmt: skip
-    columns = [
-        f"{CALLERS} callers", "requests/s", "gain", "rows a call", "ideal gain", "share %", "p99 ms", "server cores",
-        "load cores",
-    ]  # fmt: skip
-    switch = found.switch
-    told = (
-        f"A new version of the MLP under {CALLERS} callers, gRPC: {switch.faults} of {switch.answered:,} requests "
-        f"failed; p99 {switch.p99_ms[1]:.1f} ms, without a switch {switch.p99_ms[0]:.1f} ms."
-    )
-    return "\n\n".join((tables.markdown(head, [*times, *gains]), tables.markdown(columns, rows), told))
+        switch = _switch(folder, models[0], rows[models[0]], running["on"])
+    return Found(raw, pinned, lines, switch)
 
 
 # ---------------------------------------------------------------- inside
 
 
-def _medians(rounds: Sequence[Sequence[float]]) -> list[float]:
-    return [statistics.median(values) for values in zip(*rounds, strict=True)]
-
-
-def _line(model: str, way: Way, results: Sequence[tuple[Result, float]], raw: Sequence[Sequence[float]]) -> Line:
-    gains, ideals = [], []
-    for (result, rows), times in zip(results, raw, strict=True):
-        gains.append(result.per_second * times[0] / 1000)
-        ideals.append(times[0] * rows / float(np.interp(rows, SIZES, times)) if rows else 1.0)
-    own = [result for result, _ in results]
-    faulty = [result for result in own if result.wrong or result.lost]
-    return Line(
-        model,
-        way.name,
-        statistics.median(result.per_second for result in own),
-        statistics.median(gains),
-        statistics.median(rows for _, rows in results),
-        statistics.median(ideals),
-        statistics.median(gain / ideal for gain, ideal in zip(gains, ideals, strict=True)),
-        statistics.median(result.p99_ms for result in own),
-        statistics.median(result.server_cpu_s / max(result.seconds, 1e-9) for result in own),
-        statistics.median(result.load_cpu_s / max(result.seconds, 1e-9) for result in own),
-        sum(result.wrong + result.lost for result in own),
-        faulty[0].fault if faulty else "",
-    )
-
-
-def _write_models(folder: Path) -> None:
-    onnx_models.write(folder / "mlp", 1, mlp.build().SerializeToString())
-    onnx_models.write(folder / "convnet", 1, onnx_models.convnet().SerializeToString())
-
-
-def _write_rows(folder: Path, model: str, backend: OnnxBackend) -> Array:
-    """Rows to send and what is due for them, in a file; the rows."""
+def _rows(backend: OnnxBackend) -> tuple[Array, Array]:
+    """Rows to send, and what is due for them."""
     shape = backend.signatures[DEFAULT_SIGNATURE].inputs["x"].shape or ()
     rows: Array = np.round(random_rows(*(size or 1 for size in shape[1:])) / 9, 4)
-    np.savez(folder / f"{model}.npz", x=rows, y=_run(backend, rows))
-    return rows
+    return rows, _run(backend, rows)
+
+
+def _requests(line: Line, x: Array, y: Array) -> list[Request]:
+    name = line.model + line.way.suffix
+    count = len(x)
+    return [request(line.way.protocol, name, x[at : at + 1], y[at : at + 1]) for at in range(count)]
 
 
 def _run(backend: OnnxBackend, rows: Array) -> Array:
@@ -235,8 +247,8 @@ def _run(backend: OnnxBackend, rows: Array) -> Array:
     return column.array
 
 
-def _raw_ms(backend: OnnxBackend, rows: Array) -> list[float]:
-    """``T(b)`` of each size, the calls of all sizes in turns."""
+def raw_ms(backend: OnnxBackend, rows: Array) -> list[float]:
+    """``T(b)`` of each size in ms, the calls of all sizes in turns."""
     batches = [np.resize(rows, (size, *rows.shape[1:])) for size in SIZES]
     taken: list[list[float]] = [[] for _ in SIZES]
     for batch in batches:
@@ -249,37 +261,54 @@ def _raw_ms(backend: OnnxBackend, rows: Array) -> list[float]:
     return [statistics.median(times) for times in taken]
 
 
-def _start(folder: Path, stack: ExitStack) -> dict[str, Server]:
-    pools = [{"name": model, "endpoints": [f"onnx:{folder / model}"]} for model in MODELS]
-    running = {}
-    for name, batching in (("on", True), ("off", False)):
-        models = [{"name": model, "pool": model, "batching": batching} for model in MODELS]
-        config = folder / f"{name}.json"
-        config.write_text(json.dumps({"pools": pools, "models": models}))
-        running[name] = servers.batchproxy(name, ["--config", str(config)], folder)
-        stack.callback(running[name].stop)
-    for server in running.values():
-        server.wait_ready()
-    return running
+def _sample(
+    line: Line, own: Request, running: Mapping[str, Server], folder: Path, *, warm: bool, latencies: bool
+) -> Sample:
+    way = line.way
+    server = running[way.server]
+    name = line.model + way.suffix
+    pids = [running[key].pid for key in (way.server, way.behind) if key]
+    with onnx_ways.on_cores(onnx_ways.split_cores()[1] if way.pinned else None):
+        if warm:
+            _load(own, server, folder, WARM_S, latencies=False)
+        calls, rows = server.batches(name)
+        before = [tree_cpu_s(pid) for pid in pids]
+        load_before = _children_s()
+        load = _load(own, server, folder, SECONDS, latencies=latencies)
+        spent = [tree_cpu_s(pid) - then for pid, then in zip(pids, before, strict=True)]
+        load_s = _children_s() - load_before
+        calls, rows = (after - then for after, then in zip(server.batches(name), (calls, rows), strict=True))
+    per_second = load.per_second / max(load.answered, 1)  # what is spent on all that was answered, by the second
+    server_cores, behind_cores = ([each * per_second for each in spent] + [0.0])[:2]
+    return Sample(load, rows / calls if calls else 0.0, server_cores, behind_cores, load_s * per_second)
 
 
-def _load(model: str, way: Way, server: Server, folder: Path, seconds: float) -> tuple[Result, float]:
-    """What a load saw, and the mean rows of a backend call meanwhile."""
-    before = server.batches(model)
-    rows = str(folder / f"{model}.npz")
-    job = Job(way.protocol, server.ports[way.protocol], server.pid, model, rows, CALLERS, seconds, WARM_S)
-    result = loading.run(job)
-    calls, sent = (after - earlier for after, earlier in zip(server.batches(model), before, strict=True))
-    return result, sent / calls if calls else 0.0
+def _load(own: Request, server: Server, folder: Path, seconds: float, *, latencies: bool) -> Load:
+    port = server.ports[own.door]
+    body = own.write(folder / "body")
+    if own.door == "rest":
+        return tools.wrk(port, own.path, body, CALLERS, max(1, round(seconds)), own.headers)
+    size = onnx_ways.answer_bytes(port, own) + PREFIX
+    streams = CALLERS // CONNECTIONS
+    return tools.h2load(port, body, CONNECTIONS, streams, seconds, size, own.path, latencies=latencies)
 
 
-def _switch(folder: Path, server: Server, seconds: float) -> Switch:
-    way = next(way for way in LINES if way.server == "on" and way.protocol == "grpc")
-    without, _ = _load("mlp", way, server, folder, seconds)
-    weights = (folder / "mlp" / "1" / "model.onnx").read_bytes()
+def _children_s() -> float:
+    """Processor time of children that have ended: the load generators."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _switch(folder: Path, model: str, rows: tuple[Array, Array], server: Server) -> Switch:
+    """Callers whose every answer is checked, over TF Serving's gRPC."""
+    file = folder / "rows.npz"
+    np.savez(file, x=rows[0], y=rows[1])
+    job = Job("grpc", server.ports["grpc"], server.pid, model, str(file), CALLERS, SWITCH_S, WARM_S)
+    without = loading.run(job)
+    weights = (folder / model / "1" / "model.onnx").read_bytes()
     with ThreadPoolExecutor(1) as beside:
-        loaded = beside.submit(_load, "mlp", way, server, folder, seconds)
-        time.sleep(WARM_S + seconds / 3)  # into the middle of the load, which takes a while to start as well
-        onnx_models.write(folder / "mlp", 2, weights)
-        result, _ = loaded.result()
+        loaded = beside.submit(loading.run, job)
+        time.sleep(WARM_S + SWITCH_S / 3)  # into the middle of the load, which takes a while to start as well
+        onnx_models.write(folder / model, 2, weights)
+        result = loaded.result()
     return Switch((without.p99_ms, result.p99_ms), result.answered, result.wrong + result.lost, result.fault)

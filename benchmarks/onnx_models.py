@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from batchproxy.demo import mlp
+
 IMAGE = (3, 32, 32)
 CHANNELS = (64, 128)
 CLASSES = 10
 SEED = 1
+SMALL = (32, 64, 64, 8)
+"""Widths of the small model's layers."""
 
 
 def convnet() -> onnx.ModelProto:
@@ -45,6 +50,14 @@ def convnet() -> onnx.ModelProto:
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+MODELS: Mapping[str, Callable[[], bytes]] = {
+    "small": lambda: mlp.build(SMALL).SerializeToString(),
+    "mlp": lambda: mlp.build().SerializeToString(),
+    "convnet": lambda: convnet().SerializeToString(),
+}
+"""By name: little beside what a call costs; weights that a batch reads once; arithmetic."""
 
 
 def write(folder: Path, version: int, model: bytes) -> Path:

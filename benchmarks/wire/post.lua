@@ -1,10 +1,11 @@
--- For wrk: POST the file named behind "--" as JSON; in the end one line of figures that benchmarks/wire/tools.py reads.
+-- For wrk: POST the file named behind "--", as JSON unless a header says otherwise; in the end one line of figures that
+-- benchmarks/wire/tools.py reads.
 
 function init(args)
    local file = assert(io.open(args[1], "rb"))
    wrk.method = "POST"
    wrk.body = file:read("*a")
-   wrk.headers["Content-Type"] = "application/json"
+   wrk.headers["Content-Type"] = wrk.headers["Content-Type"] or "application/json"
    file:close()
 end
 

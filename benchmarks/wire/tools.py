@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +63,25 @@ def path_of(command: str) -> str:
     return shutil.which(command, path=_SEARCHED) or command
 
 
-def wrk(port: int, path: str, body: Path, connections: int, seconds: int) -> Load:
+def wrk(
+    port: int, path: str, body: Path, connections: int, seconds: int, headers: Mapping[str, str] | None = None
+) -> Load:
     """POST a file over some connections, each with one request under way.
+
+    Args:
+        port: of the server.
+        path: of the request.
+        body: file with what is sent.
+        connections: how many.
+        seconds: how long.
+        headers: beside or instead of the content type, which is JSON's.
 
     Raises:
         ToolError: wrk failed.
     """
     told = _run([
         path_of("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE_S:.0f}s", "-s", str(SCRIPT),
+        *(text for name, value in (headers or {}).items() for text in ("-H", f"{name}: {value}")),
         f"http://{HOST}:{port}{path}", "--", str(body),
     ], seconds)  # fmt: skip
     return parse_wrk(told)
@@ -88,7 +99,17 @@ def parse_wrk(told: str) -> Load:
     )
 
 
-def h2load(port: int, message: Path, connections: int, streams: int, seconds: float, answer_bytes: int) -> Load:
+def h2load(
+    port: int,
+    message: Path,
+    connections: int,
+    streams: int,
+    seconds: float,
+    answer_bytes: int,
+    path: str = GRPC_PATH.decode(),
+    *,
+    latencies: bool = True,
+) -> Load:
     """Make unary gRPC calls, so many at a time on each connection; then a little longer, for the latencies.
 
     Args:
@@ -99,6 +120,8 @@ def h2load(port: int, message: Path, connections: int, streams: int, seconds: fl
         seconds: how long.
         answer_bytes: size of a right answer, framed. h2load looks at the HTTP status only, which is 200 for every
             gRPC error; missing bytes tell.
+        path: of the method.
+        latencies: whether these are wanted; else they are 0.
 
     Raises:
         ToolError: h2load failed.
@@ -109,9 +132,11 @@ def h2load(port: int, message: Path, connections: int, streams: int, seconds: fl
         "content-type: application/grpc",
         "-H",
         "te: trailers",
-        f"http://{HOST}:{port}{GRPC_PATH.decode()}",
+        f"http://{HOST}:{port}{path}",
     ]
     told = _run([*command, f"-D{1000 * seconds:.0f}ms"], seconds)
+    if not latencies:
+        return parse_h2load(told, answer_bytes, "")
     log = message.with_suffix(".log")
     log.unlink(missing_ok=True)  # h2load appends
     _run([*command, f"-D{1000 * LATENCY_S:.0f}ms", f"--log-file={log}"], LATENCY_S)
