@@ -63,7 +63,7 @@ class Numbers:
 
     Args:
         text: the array, from its first bracket to its last; the commas and brackets in it are those of ``shape``.
-        shape: its product is how many numbers there must be.
+        shape: its product is how many numbers there must be; empty for a list of any length but 0.
 
     Raises:
         ValueError: that is not so, or it is no JSON, or a whole number is beyond 64 bits.
@@ -73,10 +73,10 @@ class Numbers:
 
     def __init__(self, text: bytes, shape: tuple[int, ...]) -> None:
         self._raw = text
-        self._shape = shape
         some_decimals = b"." in text or b"e" in text or b"E" in text
         self._values: Array = _values(text, "d" if some_decimals else "i")
-        if self._values.size != math.prod(shape):
+        self._shape = shape or self._values.shape
+        if not self._values.size or self._values.size != math.prod(self._shape):
             raise ValueError("a list of one is empty")
 
     @classmethod
@@ -90,7 +90,10 @@ class Numbers:
         array([[1.0e+00, 2.5e+00],
                [3.0e+00, 4.0e+05]], dtype=float32)
         """
-        shape = _shape(_bones(text)) if b'"' not in text else None
+        if b'"' in text:
+            return None
+        flat = text.find(b"[", 1) < 0  # no other list in it: as many numbers as there are
+        shape = () if flat else _shape(_bones(text))
         if shape is None:
             return None
         try:
@@ -116,6 +119,11 @@ class Numbers:
         else:
             return None
         return None if array is None else array.reshape(self._shape)
+
+    @property
+    def exact(self) -> Array:
+        """The numbers as JSON says them: int64 where all are whole, else doubles, correctly rounded."""
+        return self._values.reshape(self._shape)
 
     def _integers(self, dtype: str) -> Array | None:
         low, high = INTEGER_RANGES[dtype]

@@ -17,6 +17,7 @@ import orjson
 from batchproxy.codecs import arrays, v2_calls, v2_tensors
 from batchproxy.codecs.v2_calls import BINARY_DATA, BINARY_DATA_OUTPUT, BINARY_DATA_SIZE, InferCall, Parameters, Said
 from batchproxy.codecs.v2_documents import Target
+from batchproxy.codecs.v2_long_arrays import LONG, set_aside
 from batchproxy.codecs.v2_rest_answers import encode_reply as encode_reply
 from batchproxy.codecs.v2_rest_answers import write_tensors
 from batchproxy.core.columns import Array, ArrayColumn, Columns
@@ -230,6 +231,8 @@ def decode_reply(body: bytes, header: str | None = None) -> Reply:
 def _read(kind: Any, loose: Any, body: bytes, length: int, what: str) -> Any:
     """The JSON of a body as one of our structs."""
     text = body if length == len(body) else body[:length]
+    if length >= LONG and (short := set_aside(text)) is not None and (read := _read_short(kind, *short)) is not None:
+        return read
     try:
         if not any(token in text for token in _NOT_NUMBERS):
             return _DECODERS[kind].decode(text)
@@ -238,6 +241,20 @@ def _read(kind: Any, loose: Any, body: bytes, length: int, what: str) -> Any:
         raise DecodeError(f"the JSON of the {what} is nested too deep") from None
     except (ValueError, msgspec.DecodeError) as error:
         raise DecodeError(f"the JSON of the {what} is not what the protocol says: {error}") from None
+
+
+def _read_short(kind: Any, text: bytes, found: Mapping[bytes, Array]) -> Any:
+    """What a text says of which the long arrays were set aside; None: they are not all of them those of tensors."""
+    try:
+        read = _DECODERS[kind].decode(text)
+    except (ValueError, RecursionError):  # msgspec's own is one, and whoever reads all of the text words it
+        return None
+    left = dict(found)
+    for tensor in read.outputs if kind is _Answer else read.inputs:
+        array = left.pop(bytes(tensor.data), None)
+        if array is not None:
+            tensor.data = array
+    return None if left else read
 
 
 def _checked(parameters: dict[str, Any]) -> Parameters:
