@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchproxy.codecs import tfs_numbers
 from batchproxy.codecs.tfs_exact import exact_columns
 from batchproxy.codecs.tfs_numbers import Numbers
 from batchproxy.codecs.tfs_parse import parse
@@ -121,6 +123,32 @@ def test_many_numbers_are_read_in_pieces(dtype: str) -> None:
     draws = np.random.default_rng(4)
     values = np.concatenate([draws.random(4000), draws.normal(size=4000), draws.integers(0, 256, 2000) / 255])
     quick, exact = both(json.dumps(values.tolist()), dtype)
+
+    assert exact == quick
+
+
+@given(st.lists(st.sampled_from(["0", "12", "3" * 19, ".", ",", "[", "]", "e", "-"]), max_size=40), st.integers(1, 30))
+def test_a_text_is_looked_at_in_pieces(parts: list[str], piece: int) -> None:
+    """Brackets and commas in order, and digits in a row, wherever it is cut."""
+    text = "".join(parts)
+    runs = [found.span() for found in re.finditer("[0-9]{21,}", text)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tfs_numbers, "_PIECE", piece)
+        held = text.encode() or b","
+        bones, places = tfs_numbers._bones(held), tfs_numbers._places(held, ord(",")).tolist()
+        found = tfs_numbers._long_runs(held).tolist()
+
+    assert "".join(byte for byte in held.decode() if byte in "[],").encode() == bones
+    assert [at for at, byte in enumerate(held) if byte == ord(",")] == places
+    assert [at for start, stop in runs for at in range(start, stop - 20)] == sorted(set(found))
+
+
+@pytest.mark.parametrize("digits", [15, 17, 19, 20, 21, 22, 40])
+def test_digits_in_a_row(digits: int) -> None:
+    """From 21 on each number is read by itself: TF Serving may round it otherwise."""
+    rows = [[f"0.{'4' * digits}", f"-1.{'7' * digits}"], [f"{'9' * min(digits, 300)}.5", "2.5"]]
+    text = "[" + ",".join("[" + ", ".join(row) + "]" for row in rows) + "]"
+    quick, exact = both(text, "float32")
 
     assert exact == quick
 
