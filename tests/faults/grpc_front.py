@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections.abc import Callable
 from typing import cast
 
 import h2.config
@@ -14,11 +15,14 @@ import h2.exceptions
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from batchproxy.codecs import tensor_proto, tfs_grpc
+from batchproxy.codecs import tensor_proto, tfs_grpc, v2_grpc
 from batchproxy.codecs.tfs_grpc import VersionStatus
+from batchproxy.core.columns import Array, ArrayColumn
+from batchproxy.core.errors import BackendProtocolError
+from batchproxy.core.request import Reply
 from batchproxy.protos import tfs_pb2 as pb
 from tests.faults.rest_front import NOISE, PAGE
-from tests.faults.script import POISON, ROWS, STATUSES, VERSION, Call, Fault, Outputs, info, outputs
+from tests.faults.script import POISON, ROWS, SIGNATURE, STATUSES, VERSION, Call, Fault, Outputs, info, outputs
 from tests.faults.server import Site, reset
 
 HEAD = ((":status", "200"), ("content-type", "application/grpc"))
@@ -88,7 +92,14 @@ class GrpcFront(asyncio.Protocol):
     async def _answer(self, stream: int, path: str, message: bytes) -> None:
         with contextlib.suppress(h2.exceptions.ProtocolError):  # another call's fault has ended the connection
             if path == tfs_grpc.PREDICT:
-                await self._predict(stream, message)
+                request = pb.PredictRequest.FromString(message)
+                array, _ = tensor_proto.read(request.inputs["x"], "x", tensor_proto.MAX_ELEMENTS)
+                await self._predict(stream, request.model_spec.name, array, _response)
+            elif path == v2_grpc.MODEL_INFER:
+                call = v2_grpc.parse_infer(message)
+                await self._predict(stream, call.model, call.inputs["x"].array, _v2_response)
+            elif path.startswith(v2_grpc.SERVICE):
+                self._say(stream, *self._v2_document(path, message))
             else:
                 self._say(stream, *self._document(path, message))
         self._calls.pop(stream, None)
@@ -108,11 +119,21 @@ class GrpcFront(asyncio.Protocol):
             return tfs_grpc.encode_metadata(info(model)), 0, ""
         return None, UNIMPLEMENTED, f"no {path} here"
 
-    async def _predict(self, stream: int, message: bytes) -> None:
-        request = pb.PredictRequest.FromString(message)
-        array, _ = tensor_proto.read(request.inputs["x"], "x", tensor_proto.MAX_ELEMENTS)
-        rows = tuple(int(row) for row in np.atleast_1d(array))
-        call = Call(request.model_spec.name, rows)
+    def _v2_document(self, path: str, message: bytes) -> tuple[bytes | None, int, str]:
+        if path == v2_grpc.SERVER_READY:
+            return v2_grpc.encode_flag(True), 0, ""
+        model = v2_grpc.parse_model(message).model
+        if model in self._site.script.deaf:
+            return None, INTERNAL, "the server's metadata is out of order"
+        if path == v2_grpc.MODEL_READY:
+            return v2_grpc.encode_flag(True), 0, ""
+        if path == v2_grpc.MODEL_METADATA:
+            return v2_grpc.encode_metadata(info(model), SIGNATURE), 0, ""
+        return None, UNIMPLEMENTED, f"no {path} here"
+
+    async def _predict(self, stream: int, model: str, sent: Array, encode: Callable[[str, Outputs], bytes]) -> None:
+        rows = tuple(int(row) for row in np.atleast_1d(sent))
+        call = Call(model, rows)
         fault = self._site.script.take(call)
         await self._site.pause(call, fault)
         transport = self._transport
@@ -124,7 +145,7 @@ class GrpcFront(asyncio.Protocol):
             text = f"cannot run {rows}" if fault is Fault.INTERNAL else "not now"
             self._say(stream, None, STATUSES[fault][0], text)
         else:
-            found = _response(request.model_spec.name, outputs(rows, fault if fault in ROWS else None))
+            found = encode(model, outputs(rows, fault if fault in ROWS else None))
             self._write_wrongly(transport, stream, found, fault)
 
     def _write_wrongly(self, transport: asyncio.Transport, stream: int, message: bytes, fault: Fault | None) -> None:
@@ -228,6 +249,23 @@ def _response(model: str, found: Outputs) -> bytes:
     for name, values in found.items():
         tensor_proto.write(np.array(values, _TYPES[name]), response.outputs[name])
     return response.SerializeToString()
+
+
+def _v2_response(model: str, found: Outputs) -> bytes:
+    columns = {name: ArrayColumn(np.array(values, _TYPES[name])) for name, values in found.items()}
+    return v2_grpc.encode_reply(Reply(columns, VERSION), model)
+
+
+def read_v2_response(message: bytes) -> tuple[tuple[float, float], ...] | None:
+    """The rows of a ModelInferResponse, as ``read_response`` has them."""
+    try:
+        columns = v2_grpc.decode_reply(message).columns
+    except BackendProtocolError:
+        return None
+    if not {"y", "f"} <= set(columns):
+        return None
+    y, f = (cast("ArrayColumn", columns[name]).array.tolist() for name in "yf")
+    return tuple(zip(y, f, strict=True)) if len(y) == len(f) else None
 
 
 def read_response(message: bytes) -> tuple[tuple[float, float], ...] | None:

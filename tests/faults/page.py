@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.faults.script import Fault
-from tests.faults.table import APART, BRIDGED, DOES, GRPC, OTHERS, protocols_of, sees
+from tests.faults.table import APART, DOES, OTHERS, OVER_HTTP1, protocols_of, sees
 
 HEAD = """\
 # Reliability: what a bad server does to callers
@@ -17,9 +17,10 @@ row that tells whose it is, share a batch, and a fault strikes it. Whatever happ
 another's row, nobody reads a text that names another's data, and the next call is served.
 
 Callers by REST of servers with a REST door, by gRPC of servers with a gRPC door, and by REST of servers that only
-have a gRPC door (bridged). There is one server, so "another server" does not help; where there is one, callers notice
-nothing of what is tried elsewhere (`tests/faults/test_elsewhere.py`). What a lone request is told is what the server
-says to it, good or bad: the same as in a direct call.
+have a gRPC door (bridged), all with TensorFlow Serving's APIs; and callers of the Open Inference Protocol (v2) of
+servers of that protocol, by REST and by gRPC. There is one server, so "another server" does not help; where there is
+one, callers notice nothing of what is tried elsewhere (`tests/faults/test_elsewhere.py`). What a lone request is told
+is what the server says to it, good or bad: the same as in a direct call.
 
 | Fault | By | Strikes one call: callers see | Strikes each call: callers see | The proxy | Test |
 |---|---|---|---|---|---|
@@ -76,4 +77,4 @@ def _does(fault: Fault, protocol: str) -> str:
         return text
     head, _, rest = text.partition("REST: ")
     by_rest, _, by_grpc = rest.partition("; gRPC: ")
-    return head + (by_grpc if protocol in {GRPC, BRIDGED} else by_rest)
+    return head + (by_rest if protocol in OVER_HTTP1 else by_grpc)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
-from batchproxy.codecs import tfs_documents
+from batchproxy.codecs import tfs_documents, v2_documents
 from batchproxy.codecs.tfs_grpc import VersionStatus
-from tests.faults.script import POISON, ROWS, STATUSES, VERSION, Call, Fault, Outputs, info, outputs
+from tests.faults.script import POISON, ROWS, SIGNATURE, STATUSES, VERSION, Call, Fault, Outputs, info, outputs
 from tests.faults.server import Site, reset
 
 PAGE = b"<html><body>Welcome to the hotel's network</body></html>"
+V2_TYPES = {"x": "INT64", "y": "INT64", "g": "INT64", "f": "FP32"}
 NOISE = b"\x00\xff\x13garbage\x07" * 3
 
 
@@ -55,7 +57,12 @@ class RestFront(asyncio.Protocol):
 
     async def _answer(self, method: str, path: str, body: bytes) -> None:
         if path.endswith(":predict"):
-            await self._predict(path.removeprefix("/v1/models/").removesuffix(":predict").partition("/")[0], body)
+            model = path.removeprefix("/v1/models/").removesuffix(":predict").partition("/")[0]
+            rows = [one["x"] if isinstance(one, dict) else one for one in json.loads(body)["instances"]]
+            await self._predict(model, rows, _document_of)
+        elif path.endswith("/infer"):
+            model = path.removeprefix("/v2/models/").partition("/")[0]
+            await self._predict(model, json.loads(body)["inputs"][0]["data"], lambda found: _v2_document(model, found))
         else:
             self._write(*self._document(path))
         self._busy = False
@@ -63,6 +70,8 @@ class RestFront(asyncio.Protocol):
             self._next()
 
     def _document(self, path: str) -> tuple[int, bytes]:
+        if path.startswith("/v2"):
+            return self._v2_document(path)
         model, _, rest = path.removeprefix("/v1/models/").partition("/")
         if not model:
             return 400, _error("Malformed request")
@@ -72,9 +81,18 @@ class RestFront(asyncio.Protocol):
             return 200, tfs_documents.encode_metadata(info(model))
         return 200, tfs_documents.encode_status([VersionStatus(VERSION)])
 
-    async def _predict(self, model: str, body: bytes) -> None:
-        instances = json.loads(body)["instances"]
-        rows = tuple(int(one["x"] if isinstance(one, dict) else one) for one in instances)
+    def _v2_document(self, path: str) -> tuple[int, bytes]:
+        model, _, rest = path.removeprefix("/v2/models/").partition("/")
+        if path == "/v2":
+            return 200, v2_documents.encode_server_metadata("bad", "1", ())  # JSON only
+        if model in self._site.script.deaf:
+            return 500, _error("the server's metadata is out of order")
+        if rest.endswith("ready") or path.startswith("/v2/health"):
+            return 200, b""
+        return 200, v2_documents.encode_metadata(info(model), SIGNATURE)
+
+    async def _predict(self, model: str, sent: list[Any], encode: Callable[[Outputs], bytes]) -> None:
+        rows = tuple(int(one) for one in sent)
         call = Call(model, rows)
         fault = self._site.script.take(call)
         await self._site.pause(call, fault)
@@ -86,7 +104,7 @@ class RestFront(asyncio.Protocol):
         elif fault in STATUSES:
             self._write(STATUSES[fault][1], _error(f"cannot run {rows}" if fault is Fault.INTERNAL else "not now"))
         else:
-            self._write_wrongly(transport, _document_of(outputs(rows, fault if fault in ROWS else None)), fault)
+            self._write_wrongly(transport, encode(outputs(rows, fault if fault in ROWS else None)), fault)
 
     def _write_wrongly(self, transport: asyncio.Transport, body: bytes, fault: Fault | None) -> None:
         half = len(body) // 2
@@ -132,6 +150,14 @@ def _head(status: int, size: int, kind: str = "application/json") -> bytes:
 
 def _error(text: str) -> bytes:
     return json.dumps({"error": text}).encode()
+
+
+def _v2_document(model: str, found: Outputs) -> bytes:
+    tensors = [
+        {"name": name, "datatype": V2_TYPES[name], "shape": [len(values)], "data": values}
+        for name, values in found.items()
+    ]
+    return json.dumps({"model_name": model, "model_version": str(VERSION), "outputs": tensors}).encode()
 
 
 def _document_of(found: Outputs) -> bytes:

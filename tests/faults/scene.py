@@ -15,11 +15,14 @@ from typing import Any, Protocol
 import grpc
 import numpy as np
 
-from batchproxy.codecs import tfs_grpc
-from tests.faults.grpc_front import read_response
+from batchproxy.codecs import tfs_grpc, v2_grpc
+from batchproxy.core.columns import ArrayColumn
+from batchproxy.core.request import BatchKey
+from batchproxy.core.shapes import DEFAULT_SIGNATURE
+from tests.faults.grpc_front import read_response, read_v2_response
 from tests.faults.script import right
 from tests.faults.server import BadServer, bad_server
-from tests.proxy import Proxy, running_in_front_of
+from tests.proxy import Doors, Proxy, running_in_front_of
 from tests.remote import predict_message
 
 GUARD_S = 30
@@ -29,6 +32,10 @@ PLUG = "plug"
 """The model whose call takes the only slot, so that everything else waits in its lane."""
 
 
+SCHEMES = {"rest": "http", "grpc": "grpc"}
+"""Of a door, in an endpoint."""
+
+
 @dataclass(frozen=True)
 class Route:
     """Which door callers use, and which doors servers have."""
@@ -36,12 +43,53 @@ class Route:
     name: str
     by: str
     doors: tuple[str, ...]
+    v2: bool = False
+
+    def endpoint(self, server: Doors) -> str:
+        """A server, as the configuration has it."""
+        return ",".join(f"{'v2+' * self.v2}{SCHEMES[door]}://{getattr(server, door)}" for door in self.doors)
+
+    def path(self, model: str) -> str:
+        """Of the REST door."""
+        return f"/v2/models/{model}/infer" if self.v2 else f"/v1/models/{model}:predict"
+
+    def body(self, rows: Sequence[int]) -> bytes:
+        """What is sent there for rows."""
+        if not self.v2:
+            return json.dumps({"instances": list(rows)}).encode()
+        tensor = {"name": "x", "datatype": "INT64", "shape": [len(rows)], "data": list(rows)}
+        return json.dumps({"inputs": [tensor]}).encode()
+
+    def read(self, document: Any) -> tuple[tuple[float, float], ...]:
+        """The rows of an answer of the REST door, as (y, f); KeyError, TypeError: it has none."""
+        if not self.v2:
+            return tuple((one["y"], one["f"]) for one in document["predictions"])
+        outputs = {one["name"]: one["data"] for one in document["outputs"]}
+        return tuple(zip(outputs["y"], outputs["f"], strict=True))
+
+    @property
+    def method(self) -> str:
+        """Of the gRPC door."""
+        return v2_grpc.MODEL_INFER if self.v2 else tfs_grpc.PREDICT
+
+    def message(self, model: str, rows: Sequence[int]) -> bytes:
+        """What is sent there for rows."""
+        x = np.array(rows, np.int64)
+        if not self.v2:
+            return predict_message(model, {"x": x})
+        return v2_grpc.encode_infer_request(BatchKey(model, None, DEFAULT_SIGNATURE), {"x": ArrayColumn(x)})
+
+    def read_message(self, message: bytes) -> tuple[tuple[float, float], ...] | None:
+        """The rows of an answer of the gRPC door; None: it has none."""
+        return read_v2_response(message) if self.v2 else read_response(message)
 
 
 REST = Route("REST", "rest", ("rest",))
 GRPC = Route("gRPC", "grpc", ("grpc",))
 BRIDGED = Route("bridged", "rest", ("grpc",))
-ROUTES = (REST, GRPC, BRIDGED)
+V2_REST = Route("v2 REST", "rest", ("rest",), v2=True)
+V2_GRPC = Route("v2 gRPC", "grpc", ("grpc",), v2=True)
+ROUTES = (REST, GRPC, BRIDGED, V2_REST, V2_GRPC)
 
 
 @dataclass(frozen=True)
@@ -101,11 +149,10 @@ class Scene:
         """A caller's call of some rows, as it is answered."""
         if self.route.by == "rest":
             limit = {"x-request-timeout-ms": str(int(1000 * deadline_s))}
-            return _rest_said(*self.proxy.post(f"/v1/models/{model}:predict", {"instances": list(rows)}, limit))
-        message = predict_message(model, {"x": np.array(rows, np.int64)})
-        predict = self.channel.unary_unary(tfs_grpc.PREDICT)
+            return _rest_said(self.route, *self.proxy.post(self.route.path(model), self.route.body(rows), limit))
+        predict = self.channel.unary_unary(self.route.method)
         try:
-            return Said(0, read_response(predict(message, timeout=deadline_s)))
+            return Said(0, self.route.read_message(predict(self.route.message(model, rows), timeout=deadline_s)))
         except grpc.RpcError as error:
             return Said(error.code().value[0], None, error.details() or "")
 
@@ -185,7 +232,7 @@ def told(callers: Sequence[Future[Said]]) -> list[Said]:
     return [caller.result(GUARD_S) for caller in callers]
 
 
-def _rest_said(status: int, answer: bytes) -> Said:
+def _rest_said(route: Route, status: int, answer: bytes) -> Said:
     try:
         found = json.loads(answer)
     except ValueError:
@@ -193,7 +240,7 @@ def _rest_said(status: int, answer: bytes) -> Said:
     if status != 200:
         return Said(status, None, str(found.get("error", found)))
     try:
-        return Said(status, tuple((one["y"], one["f"]) for one in found["predictions"]))
+        return Said(status, route.read(found))
     except (KeyError, TypeError):
         return Said(status, None, answer.decode())
 
@@ -208,9 +255,9 @@ def scene(route: Route, servers: int = 1, **settings: Any) -> Iterator[Scene]:
         settings: for ``running_in_front_of``.
     """
     with bad_servers(servers) as bad:
-        pool = {"max_inflight": 1}
+        pool = {"max_inflight": 1, "endpoints": [route.endpoint(one) for one in bad]}
         with (
-            running_in_front_of(bad, doors=route.doors, pool=pool, probe_interval_s=0.02, **settings) as proxy,
+            running_in_front_of(bad, pool=pool, probe_interval_s=0.02, **settings) as proxy,
             grpc.insecure_channel(proxy.grpc) as channel,
             ThreadPoolExecutor(64) as callers,
         ):

@@ -34,6 +34,7 @@ class Site:
 
     Args:
         script: decides.
+        host: the loopback address that it listens on.
 
     Attributes:
         held: models whose calls wait for the model's gate, whatever the script says.
@@ -41,8 +42,9 @@ class Site:
         changed: told whenever that changes, for who looks on from another thread.
     """
 
-    def __init__(self, script: Decider) -> None:
+    def __init__(self, script: Decider, host: str = HOST) -> None:
         self.script = script
+        self.host = host
         self.held: set[str] = set()
         self.waiting: Counter[str] = Counter()
         self.changed = threading.Condition()
@@ -63,7 +65,7 @@ class Site:
             "grpc": lambda: GrpcFront(self),
         }
         for name, front in fronts.items():
-            server = await loop.create_server(front, HOST, self.ports[name])
+            server = await loop.create_server(front, self.host, self.ports[name])
             self.ports[name] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
 
@@ -114,22 +116,29 @@ def reset(transport: asyncio.Transport) -> None:
 class BadServer:
     """The two doors in a thread of this process, driven by a test.
 
+    Args:
+        host: the loopback address that it listens on.
+        like: whose ports it has, too, on another address; None: any ports.
+
     Attributes:
         script: what it does.
         rest: ``127.0.0.1:PORT``.
         grpc: likewise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST, like: BadServer | None = None) -> None:
         self.script = Script()
+        self._host = host
+        self._ports = {"rest": 0, "grpc": 0} if like is None else dict(like._site.ports)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._site = self._do(self._open)
-        self.rest, self.grpc = (f"{HOST}:{self._site.ports[name]}" for name in ("rest", "grpc"))
+        self._site: Site = self._do(self._open)
+        self.rest, self.grpc = (f"{host}:{self._site.ports[name]}" for name in ("rest", "grpc"))
 
     async def _open(self) -> Site:
-        site = Site(self.script)
+        site = Site(self.script, self._host)
+        site.ports = self._ports
         await site.listen()
         return site
 
@@ -190,9 +199,9 @@ class BadServer:
 
 
 @contextmanager
-def bad_server() -> Iterator[BadServer]:
+def bad_server(host: str = HOST, like: BadServer | None = None) -> Iterator[BadServer]:
     """One for as long as the block lasts."""
-    server = BadServer()
+    server = BadServer(host, like)
     try:
         yield server
     finally:

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 
 from tests.faults.script import HTTP1_ONLY, HTTP2_ONLY, Fault
 
-REST, GRPC, BRIDGED = "REST", "gRPC", "bridged"
-PROTOCOLS = (REST, GRPC, BRIDGED)
-"""Callers by REST of servers with a REST door, by gRPC, and by REST of servers that only have a gRPC door."""
+REST, GRPC, BRIDGED, V2_REST, V2_GRPC = "REST", "gRPC", "bridged", "v2 REST", "v2 gRPC"
+PROTOCOLS = (REST, GRPC, BRIDGED, V2_REST, V2_GRPC)
+"""Callers by REST of servers with a REST door, by gRPC, and by REST of servers that only have a gRPC door; and callers
+of the Open Inference Protocol, by either door of servers of it."""
+
+OVER_HTTP1, BY_GRPC = (REST, V2_REST), (GRPC, V2_GRPC)
+"""Whose servers speak HTTP/1.1, and whose callers are told gRPC's codes."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,24 @@ NAMES = {0: "OK", 2: "UNKNOWN", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8
          13: "INTERNAL", 14: "UNAVAILABLE"}  # fmt: skip
 
 _LOST = "the connection was lost after the call was sent"
-_LATE = {REST: (504, "Timed out waiting"), GRPC: (4, "Deadline Exceeded"), BRIDGED: (504, "Timed out waiting")}
+_SHORT = "ends before the announced length"
+_ONE = "a unary answer has one message"
 
 
 def _same(code: int, status: int, text: str) -> dict[str, tuple[int, str]]:
-    return {REST: (status, text), GRPC: (code, text), BRIDGED: (status, text)}
+    return {name: (code if name in BY_GRPC else status, text) for name in PROTOCOLS}
+
+
+def _each(rest: tuple[int, str], by_grpc: tuple[int, str], bridged: tuple[int, str]) -> dict[str, tuple[int, str]]:
+    """By what the server speaks: REST, gRPC, and gRPC to callers of REST."""
+    return {REST: rest, GRPC: by_grpc, BRIDGED: bridged, V2_REST: rest, V2_GRPC: by_grpc}
+
+
+def _http2(code: int, status: int, text: str) -> dict[str, tuple[int, str]]:
+    return {name: told for name, told in _same(code, status, text).items() if name not in OVER_HTTP1}
+
+
+_LATE = _same(4, 504, "Deadline Exceeded") | dict.fromkeys((REST, BRIDGED), (504, "Timed out waiting"))
 
 
 ALWAYS: dict[Fault, dict[str, tuple[int, str]]] = {
@@ -56,33 +73,21 @@ ALWAYS: dict[Fault, dict[str, tuple[int, str]]] = {
     Fault.MORE_ROWS: _same(0, 200, "its row twice"),
     Fault.MISSING_OUTPUT: _same(0, 200, "the output that there is"),
     Fault.NAN: _same(0, 200, "NaN where the server said so"),
-    Fault.GARBAGE: {REST: (200, "the noise"), GRPC: (0, "the noise"), BRIDGED: (502, "no PredictResponse")},
-    Fault.NO_PROTOCOL: {REST: (502, "the answer is no HTTP"), GRPC: (14, _LOST), BRIDGED: (503, _LOST)},
-    Fault.SHORTER: {
-        REST: (503, _LOST),
-        GRPC: (13, "ends before the announced length"),
-        BRIDGED: (500, "ends before the announced length"),
-    },
-    Fault.LONGER: {
-        REST: (200, "as much of it as was announced"),
-        GRPC: (13, "a unary answer has one message"),
-        BRIDGED: (500, "a unary answer has one message"),
-    },
-    Fault.TWICE: {GRPC: (13, "a unary answer has one message"), BRIDGED: (500, "a unary answer has one message")},
-    Fault.WRONG_TYPE: {
-        REST: (200, "the page"),
-        GRPC: (2, "content-type is text/html"),
-        BRIDGED: (500, "content-type is text/html"),
-    },
+    Fault.GARBAGE: _each((200, "the noise"), (0, "the noise"), (502, "no PredictResponse")),
+    Fault.NO_PROTOCOL: _each((502, "the answer is no HTTP"), (14, _LOST), (503, _LOST)),
+    Fault.SHORTER: _each((503, _LOST), (13, _SHORT), (500, _SHORT)),
+    Fault.LONGER: _each((200, "as much of it as was announced"), (13, _ONE), (500, _ONE)),
+    Fault.TWICE: _http2(13, 500, _ONE),
+    Fault.WRONG_TYPE: _each((200, "the page"), (2, "content-type is text/html"), (500, "content-type is text/html")),
     Fault.POISON_ROW: _same(3, 400, "who sent the row: the server's text"),
     Fault.INTERNAL: _same(13, 500, "cannot run"),
     Fault.UNAVAILABLE: _same(14, 503, "not now"),
     Fault.EXHAUSTED: _same(8, 429, "not now"),
-    Fault.GATEWAY: {REST: (503, _LOST)},
-    Fault.GOAWAY: {GRPC: (14, "GOAWAY"), BRIDGED: (503, "GOAWAY")},
-    Fault.REFUSED_STREAM: {GRPC: (14, "REFUSED_STREAM"), BRIDGED: (503, "REFUSED_STREAM")},
-    Fault.RST_STREAM: {GRPC: (14, _LOST), BRIDGED: (503, _LOST)},
-    Fault.NO_STATUS: {GRPC: (2, "no grpc-status"), BRIDGED: (500, "no grpc-status")},
+    Fault.GATEWAY: dict.fromkeys(OVER_HTTP1, (503, _LOST)),
+    Fault.GOAWAY: _http2(14, 503, "GOAWAY"),
+    Fault.REFUSED_STREAM: _http2(14, 503, "REFUSED_STREAM"),
+    Fault.RST_STREAM: _http2(14, 503, _LOST),
+    Fault.NO_STATUS: _http2(2, 500, "no grpc-status"),
 }
 """What callers see if the fault strikes every call; where nothing is said, the right answer."""
 
@@ -137,8 +142,8 @@ APART = (Fault.DIES,)
 def protocols_of(fault: Fault) -> tuple[str, ...]:
     """By which protocols a server can have it."""
     if fault in HTTP1_ONLY:
-        return (REST,)
-    return (GRPC, BRIDGED) if fault in HTTP2_ONLY else PROTOCOLS
+        return OVER_HTTP1
+    return tuple(name for name in PROTOCOLS if name not in OVER_HTTP1) if fault in HTTP2_ONLY else PROTOCOLS
 
 
 def cases() -> Iterator[tuple[str, Fault]]:
@@ -153,7 +158,7 @@ def sees(fault: Fault, protocol: str, *, always: bool) -> Sees:
     """What a caller sees of a fault that strikes one call, or every one."""
     found = ALWAYS.get(fault, {}).get(protocol)
     if found is None or not (always or fault in NOT_MENDED):
-        return Sees(0 if protocol == GRPC else 200, right=True)
+        return Sees(0 if protocol in BY_GRPC else 200, right=True)
     return Sees(*found)
 
 
@@ -175,6 +180,18 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
         "the right answer, or 503, UNAVAILABLE",
         "uses it while it answers",
         "test_servers.py::test_flaps",
+    ),
+    (
+        "its name has no address, cannot be asked for, has other addresses, and is back",
+        "the right answer",
+        "uses the addresses that were found last; new ones are probed before former ones are left",
+        "test_flapping.py::test_a_name_flaps",
+    ),
+    (
+        "one of two servers of v2 is killed and started again, then the other one",
+        "the right answer",
+        "tries what was in flight on the other one; leaves this one out until a probe is answered",
+        "test_flapping.py::test_servers_of_v2_are_killed",
     ),
     (
         "tells nothing of its models",

@@ -9,14 +9,10 @@ from concurrent.futures import as_completed
 from itertools import islice
 
 import grpc
-import numpy as np
 import pytest
 
-from batchproxy.codecs import tfs_grpc
-from tests.faults.grpc_front import read_response
 from tests.faults.scene import GUARD_S, ROUTES, Scene, good, scene
 from tests.faults.script import Fault
-from tests.remote import predict_message
 
 ROOM = 16
 """Rows of a model that may wait (``max_queued_rows``)."""
@@ -30,21 +26,21 @@ def _stage(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 def asked(stage: Scene, model: str, row: int) -> tuple[int, object, str]:
     """A caller's answer: its code, its values, and when it may come again."""
-    if stage.route.by == "grpc":
-        predict = stage.channel.unary_unary(tfs_grpc.PREDICT)
+    route = stage.route
+    if route.by == "grpc":
+        predict = stage.channel.unary_unary(route.method)
         try:
-            return 0, read_response(predict(predict_message(model, {"x": np.array([row], np.int64)}), timeout=30)), ""
+            return 0, route.read_message(predict(route.message(model, [row]), timeout=30)), ""
         except grpc.RpcError as error:
             trailers = dict(error.trailing_metadata())
             return error.code().value[0], None, trailers.get("grpc-retry-pushback-ms", "")
     connection = http.client.HTTPConnection(stage.proxy.rest.removeprefix("http://"), timeout=GUARD_S)
-    connection.request("POST", f"/v1/models/{model}:predict", json.dumps({"instances": [row]}))
+    connection.request("POST", route.path(model), route.body([row]))
     answer = connection.getresponse()
     found = json.loads(answer.read())
     again = answer.headers.get("Retry-After", "")
     connection.close()
-    values = tuple((one["y"], one["f"]) for one in found.get("predictions", ()))
-    return answer.status, values or None, again
+    return answer.status, None if "error" in found else route.read(found), again
 
 
 def test_three_times_too_many(stage: Scene) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
-import numpy as np
 import pytest
 
-from batchproxy.codecs import tfs_grpc
 from tests.faults.scene import PLUG, ROUTES, Route, Said, Scene, good, scene, told
 from tests.faults.script import Fault
-from tests.remote import predict_message
 
 UNAVAILABLE = {"rest": 503, "grpc": 14}
 
@@ -127,15 +124,14 @@ class Leaver:
 
     def ask(self) -> None:
         """Send the request."""
-        if self.stage.route.by == "grpc":
-            predict = self.stage.channel.unary_unary(tfs_grpc.PREDICT)
-            self._call: grpc.Future = predict.future(
-                predict_message(self.model, {"x": np.array([self.row], np.int64)}), timeout=30
-            )
+        route = self.stage.route
+        if route.by == "grpc":
+            predict = self.stage.channel.unary_unary(route.method)
+            self._call: grpc.Future = predict.future(route.message(self.model, [self.row]), timeout=30)
             return
         self._socket = self.stage.connect()
-        body = b'{"instances": [%d]}' % self.row
-        head = f"POST /v1/models/{self.model}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        body = route.body([self.row])
+        head = f"POST {route.path(self.model)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
 
     def leave(self) -> None:
