@@ -76,6 +76,10 @@ class Catalogue:
         fetch: asks a server of the pool; raises ``BatchProxyError`` where it does not know the model, or cannot say.
         clock: monotonic seconds.
         later: calls back after so many seconds; left out, the running loop does.
+
+    Attributes:
+        edition: another object whenever ``look`` might say something else than before, and each time that it should be
+            asked again, since a name that nobody looks for is forgotten: at least every ``RENEW_S``.
     """
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float], later: Later | None = None) -> None:
@@ -87,6 +91,7 @@ class Catalogue:
         self._under_way: dict[Asked, asyncio.Task[ModelInfo | BatchProxyError]] = {}
         self._timers: dict[Asked, Timer] = {}
         self._tasks = Tasks()
+        self.edition = object()
 
     def look(self, model: str, version: Version) -> ModelInfo | None:
         """What is known of a model now; None while it is not. Asks the servers where that is nothing, or too old."""
@@ -133,6 +138,7 @@ class Catalogue:
         known = self._known.get((model, version))
         if not concrete or known is None or known.version == concrete:
             return
+        self.edition = object()
         known.version = concrete
         found = self._infos.get((model, concrete))
         if found is None:
@@ -169,6 +175,7 @@ class Catalogue:
         known = self._known.get(asked)
         if known is None:
             return
+        self.edition = object()
         if error.code in _GONE:
             del self._known[asked]
             return
@@ -177,6 +184,7 @@ class Catalogue:
 
     def _learnt(self, asked: Asked, before: int | None, info: ModelInfo) -> ModelInfo:
         model, now = asked[0], self._clock()
+        self.edition = object()
         kept = self._infos.get((model, info.version))
         if kept is not None and kept[0] == info:  # one object as long as it says the same
             info = kept[0]
@@ -199,6 +207,7 @@ class Catalogue:
 
     def _renew(self, asked: Asked) -> None:
         del self._timers[asked]
+        self.edition = object()
         known = self._known.get(asked)
         if known is not None and self._clock() - known.looked < KEPT_S and self._ask(asked) is None:
             self._renew_later(asked)

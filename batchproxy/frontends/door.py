@@ -102,7 +102,12 @@ class Door(asyncio.Protocol):
         serve = self._serve
         for exchange in wire.feed(data, now):
             serve(self, exchange)  # type: ignore[misc]  # set together with the wire
-        self.flush()
+        self.dirty = False  # as ``flush``: this is done for every request
+        out = wire.output()
+        if out:
+            self._transport.write(out)
+        if wire.closing or wire.full is self._reading:
+            self._follow(self._transport, wire)
 
     def eof_received(self) -> None:
         if self._wire is not None:
@@ -162,9 +167,14 @@ class Door(asyncio.Protocol):
         data = wire.output()
         if data:
             transport.write(data)
+        if wire.closing or wire.full is self._reading:
+            self._follow(transport, wire)
+
+    def _follow(self, transport: asyncio.Transport, wire: Connection) -> None:
+        """Do what the wire wants of the transport."""
         if wire.closing:
             self._say_goodbye(transport)
-        elif wire.full is self._reading and not transport.is_closing():
+        elif not transport.is_closing():
             self._reading = not wire.full
             if self._reading:
                 transport.resume_reading()

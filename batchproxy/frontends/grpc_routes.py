@@ -190,10 +190,10 @@ class GrpcRoutes:
         respond: Respond,
     ) -> Call[GrpcAnswer] | None:
         """A request that is like an earlier one; None: what was known of that does not hold any longer."""
-        engine, key, rows, nbytes, form, record, pool, _ = plan.value
-        raw = None
+        known = plan.value
+        key, pool, raw = known.key, known.pool, None
         if pool is not None:
-            if not plan.value.holds():
+            if not known.holds():
                 self._templates.forget()
                 return None
             raw = RawCall(GRPC, tfs_grpc.PREDICT, "", metadata, message)
@@ -202,8 +202,9 @@ class GrpcRoutes:
                 key = key._replace(partition=partition)
             if not pool.takes_grpc:
                 raw = None  # a message that its servers do not know
-        call = Call(form, respond, record, started)
-        self._start(call, engine, Request(key, plan.columns(message), rows, nbytes, deadline, raw), metadata)
+        call = Call(known.form, respond, known.record, started)
+        request = Request(key, plan.columns(message), known.rows, known.nbytes, deadline, raw)
+        self._start(call, known.engine, request, metadata)
         return call
 
     def _predict(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import Signature
@@ -13,7 +14,8 @@ from batchproxy.frontends.remote import RemotePool
 Answer = TypeVar("Answer")
 
 
-class Known(NamedTuple, Generic[Answer]):
+@dataclass(slots=True, eq=False)
+class Known(Generic[Answer]):
     """What Predict requests of one kind have in common.
 
     Attributes:
@@ -35,8 +37,14 @@ class Known(NamedTuple, Generic[Answer]):
     record: Record
     pool: RemotePool | None
     signature: Signature
+    _seen: object = field(default=None, init=False)  # the catalogue's edition in which it held
 
     def holds(self) -> bool:
         """Whether the model is still what it was taken for."""
         key, pool = self.key, self.pool
-        return pool is None or pool.signature(key.model, key.version, key.signature) is self.signature
+        if pool is None or pool.catalogue.edition is self._seen:
+            return True
+        edition = pool.catalogue.edition
+        holds = pool.signature(key.model, key.version, key.signature) is self.signature
+        self._seen = edition if holds else None
+        return holds

@@ -88,7 +88,7 @@ class Kind(NamedTuple, Generic[Answer]):
     def remembered(self, record: Record) -> Kind[Answer]:
         """What is to be kept of it: not the first call's tensors, and a record for calls that are many."""
         told = self.told._replace(call=replace(self.told.call, inputs={}))
-        return self._replace(known=self.known._replace(record=record), told=told)
+        return self._replace(known=replace(self.known, record=record), told=told)
 
     def holds(self) -> bool:
         """Whether the model and its servers are still what they were taken for."""
@@ -108,7 +108,8 @@ class Kind(NamedTuple, Generic[Answer]):
             deadline: that its headers ask for, on the engine's clock in seconds.
             now: when it came, likewise.
         """
-        (engine, key, rows, nbytes, _, _, pool, _), told, timeout_s, priority = self
+        known, told, timeout_s, priority = self
+        engine, key, rows, nbytes, pool = known.engine, known.key, known.rows, known.nbytes, known.pool
         if waiting.priority is None:
             waiting.priority = priority
         if timeout_s is not None:

@@ -35,3 +35,18 @@ async def test_a_servers_model_may_change() -> None:
         embedded = known(pool, FIXED, embedded=True).holds()
 
     assert (True, False, True) == (same, other, embedded)
+
+
+async def test_what_held_is_looked_at_again_once_the_catalogue_changes() -> None:
+    """Until then nobody has to look."""
+    server = FakeServer()
+    async with a_remote_pool(server, Recorder()) as pool:
+        kind = known(pool, HALF)
+        first = kind.holds()
+        edition = pool.catalogue.edition
+        again = kind.holds()
+        pool.catalogue.answered("half_plus_two", None, 77)  # of which nothing is known yet
+        after = kind.holds()
+
+    assert (True, True, False) == (first, again, after)
+    assert edition is not pool.catalogue.edition

@@ -109,7 +109,7 @@ async def test_of_equal_heads_what_parts_callers_is_found_once_for_each_pool() -
         assert plan is not None
         columns = plan.read(raw.body)
         assert columns is not None
-        request = relay.relay.again(plan.value._replace(pool=other), columns, raw, heads, None)
+        request = relay.relay.again(replace(plan.value, pool=other), columns, raw, heads, None)
 
     assert [(("authorization", "a"),)] * 3 == known
     assert request is not None
