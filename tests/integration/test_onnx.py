@@ -21,6 +21,7 @@ from batchproxy.core.shapes import DEFAULT_SIGNATURE
 from batchproxy.protos import tfs_pb2 as pb
 from tests.onnx_models import ZOO, adding, write
 from tests.proxy import Proxy, running, started
+from tests.servers.callers import Place, v2_binary, v2_grpc_call, v2_json
 
 ROWS: Mapping[str, list[dict[str, Any]]] = {
     "dense": [{"x": [n / 8, 1, -2, 0.5], "number": n} for n in range(16)],
@@ -96,6 +97,28 @@ def by_grpc(channel: grpc.Channel, name: str, row: Mapping[str, Any]) -> dict[st
     response = pb.PredictResponse.FromString(call(request.SerializeToString(), timeout=30))
     assert 1 == response.model_spec.version.value
     return {alias: tensor_proto.to_array(proto, alias) for alias, proto in response.outputs.items()}
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_every_kind_by_the_other_protocol(proxy: Proxy, folder: Path, name: str) -> None:
+    """The Open Inference Protocol's REST and gRPC: the same values, types and shapes, outputs of rank 0 among them."""
+    due = alone(folder, name)
+    place = Place(proxy.rest.removeprefix("http://"), proxy.grpc)
+    work = [*range(len(due))] * 2
+    with ThreadPoolExecutor(8) as callers:
+        for call in (v2_json, v2_binary, v2_grpc_call):
+            said = list(callers.map(lambda at: call(place, name, arrays(ROWS[name][at])), work))  # noqa: B023 - as below
+
+            for at, answer in zip(work, said, strict=True):
+                assert set(due[at]) == set(answer)
+                for alias, value in due[at].items():
+                    assert (value.dtype, value.shape) == (answer[alias].dtype, answer[alias].shape)
+                    if value.dtype == object:
+                        assert value.tolist() == answer[alias].tolist()
+                    else:
+                        tolerance = TOLERANCE.get(name, 0)
+                        np.testing.assert_allclose(answer[alias], value, tolerance, tolerance)
+    place.close()
 
 
 @pytest.mark.parametrize("name", list(ZOO))

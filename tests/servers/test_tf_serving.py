@@ -158,6 +158,17 @@ def test_types_without_words_are_refused_by_name(fronts: dict[str, Front]) -> No
     assert [(12, True), (12, True), (501, True)] == said
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_types_without_a_counterpart(fronts: dict[str, Front], door: str) -> None:
+    """TensorFlow has complex numbers, the Open Inference Protocol has none: that is said of the model's input."""
+    with pytest.raises(callers.Refused) as caught:
+        CALLERS["v2-grpc"](fronts[door].place, "dtypes", {"x": np.ones(1, np.float32)}, "complex64")
+
+    assert 12 == caught.value.status
+    assert "complex64" in caught.value.text
+    assert "'x'" in caught.value.text
+
+
 def test_a_part_of_the_outputs(fronts: dict[str, Front], server: Server) -> None:
     """The server sends all, the caller gets those it asked for."""
     message = tfs_calls.encode_predict_request(
