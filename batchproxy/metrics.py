@@ -28,6 +28,9 @@ ROWS = tuple(float(2**n) for n in range(11))
 """Bucket bounds of batch sizes: powers of two up to 1,024, where growth stops (R7)."""
 
 
+OUTRUN = "OUTRUN"
+"""The outcome of a call that was cancelled since another one of the same batch had answered."""
+
 NOTED = 1024
 """Values that are noted before they are counted: numpy takes 20 ns for each of so many, and 10 us for a single one."""
 
@@ -136,7 +139,7 @@ class Metrics(Collector):
         self._queue_seconds: dict[str, Histogram] = {}
         self._backend_seconds: dict[tuple[str, str], Histogram] = {}
         self._batch_rows: dict[str, Histogram] = {}
-        self._calls: dict[tuple[str, str, Outcome], int] = {}
+        self._calls: dict[tuple[str, str, str], int] = {}
         self._released: dict[tuple[str, Release], int] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -153,15 +156,18 @@ class Metrics(Collector):
             rows = self._batch_rows[model] = Histogram(ROWS)
             self._queue_seconds[model] = Histogram(SECONDS)
         rows.add(dispatch.rows)
+        if dispatch.reason is Release.HEDGE:
+            return  # its members have waited already
         waits, started = self._queue_seconds[model], dispatch.started
         waits.noted += [started - member.arrival for member in members]
         if len(waits.noted) >= NOTED:
             waits.count_noted()
 
     def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
-        """Count a call by how it ended."""
-        model, endpoint = dispatch.batch.key.model, dispatch.endpoint.name
-        key = (model, endpoint, outcome)
+        """Count a call by how it ended; one whose hedge was faster, or the other way round, by that."""
+        model, endpoint, race = dispatch.batch.key.model, dispatch.endpoint.name, dispatch.race
+        lost = race is not None and race.loser is dispatch
+        key = (model, endpoint, OUTRUN if lost else outcome.name)
         self._calls[key] = self._calls.get(key, 0) + 1
         times = self._backend_seconds.get((model, endpoint))
         if times is None:
@@ -219,7 +225,7 @@ class Metrics(Collector):
             "batchproxy_backend_calls", "Calls to backends, by how they ended.", labels=["model", "endpoint", "outcome"]
         )
         for (model, endpoint, outcome), count in self._calls.items():
-            calls.add_metric([model, endpoint, outcome.name], count)
+            calls.add_metric([model, endpoint, outcome], count)
         yield calls
         batches = CounterMetricFamily(
             "batchproxy_batches", "Calls to backends, by why they left when they did.", labels=["model", "reason"]
@@ -262,7 +268,8 @@ class Metrics(Collector):
                 up.add_metric([engine.name, endpoint.name], int(endpoint.up))
                 ejected.add_metric([engine.name, endpoint.name], int(endpoint.out))
         yield from (queued, nbytes, buffered, in_flight, up, ejected)
-        yield self._retries()
+        yield from self._troubles()
+        yield from self._retries()
         yield self._quarantined()
 
     def _counted_by_others(self) -> Iterator[Metric]:
@@ -274,15 +281,34 @@ class Metrics(Collector):
             family.add_metric(list(labels.values()), value)
         yield from families.values()
 
-    def _retries(self) -> Metric:
+    def _troubles(self) -> Iterator[Metric]:
+        panic = GaugeMetricFamily(
+            "batchproxy_pool_panic", "1: so few endpoints are healthy that the others are used, too.", labels=["pool"]
+        )
+        shedding = GaugeMetricFamily(
+            "batchproxy_shedding", "1: the queue is kept short, since requests are refused on end.", labels=["model"]
+        )
+        for engine in self._engines():
+            scheduler = engine.scheduler
+            panic.add_metric([engine.name], int(scheduler.health.outliers.panic))
+            for model in scheduler.queued_rows():
+                shedding.add_metric([model], int(scheduler.overload.shedding(model)))
+        yield from (panic, shedding)
+
+    def _retries(self) -> Iterator[Metric]:
         retries = CounterMetricFamily(
             "batchproxy_retries", "Calls made again elsewhere, or not, for want of budget.", labels=["pool", "result"]
+        )
+        hedges = CounterMetricFamily(
+            "batchproxy_hedges", "Batches that took long, by what became of a second call.", labels=["model", "outcome"]
         )
         for engine in self._engines():
             budget = engine.scheduler.retries
             retries.add_metric([engine.name, "made"], budget.made)
             retries.add_metric([engine.name, "refused"], budget.refused)
-        return retries
+            for (model, result), count in engine.scheduler.hedging.results.items():
+                hedges.add_metric([model, result], count)
+        yield from (retries, hedges)
 
     def _quarantined(self) -> Metric:
         lanes: dict[str, int] = {}

@@ -35,6 +35,7 @@ REASONS = {
     "deadline": "the time of one of their callers was nearly up",
     "shape": "they have no axis that rows could be merged along, so they wait for nothing",
     "again": "they were sent again after a call that did not run",
+    "hedge": "they took long where they were sent first, so they were sent elsewhere, too",
     "bisect": "they were a part of one that was rejected",
     "canary": "they checked an earlier one",
 }

@@ -132,6 +132,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         max_batch_rows: left out, a batch has 64 rows at first, and more while that pays; never more where a request
             may not be run twice, since a server may find it too large.
         slo_ms: milliseconds within which answers are wanted; 0: nobody said.
+        hedging_delay_ms: gRPC: ``hedgingPolicy.hedgingDelay``; ``None``: as learned.
         canary_every: of so many batches one is checked for rows that influence each other; 0: none.
         partition_by: headers that callers must agree in to share a call, which carries them on. In lower case.
             Callers that agree are one tenant, and tenants of a pool take turns.
@@ -147,6 +148,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     allowed_batch_sizes: tuple[Count, ...] = ()
     batching: bool = True
     idempotent: bool = True
+    hedging: bool = False
+    hedging_delay_ms: Annotated[float, Meta(gt=0, le=86_400_000)] | None = None
     canary_every: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 1000
     priority: Literal["high", "normal", "low"] = "normal"
     batchable: bool | None = None
@@ -169,6 +172,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             allowed_batch_sizes=self.allowed_batch_sizes,
             batching=self.batching,
             idempotent=self.idempotent,
+            hedging=self.hedging,
+            hedging_delay_s=(self.hedging_delay_ms or 0.0) / 1000,
             canary_every=self.canary_every,
             priority=PRIORITIES[self.priority],
         )
@@ -363,6 +368,10 @@ def _policy_problems(path: str, model: ModelConfig) -> Iterator[tuple[str, str]]
             f"{path}.allowed_batch_sizes",
             f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; expected {rows}",
         )
+    if model.hedging and not model.idempotent:
+        yield f"{path}.hedging", "a hedged batch may run twice, which idempotent: false forbids; leave one of them away"
+    if model.hedging_delay_ms is not None and not model.hedging:
+        yield f"{path}.hedging_delay_ms", "nothing is hedged; set hedging: true, or leave it away"
     if model.max_queued_rows < rows:
         yield (
             f"{path}.max_queued_rows",

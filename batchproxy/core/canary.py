@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from batchproxy.core.balancer import Endpoint
@@ -174,6 +174,7 @@ class Canary:
         self._batches: dict[Target, int] = {}
         self._due: dict[Target, int] = {}
         self._said: set[tuple[Target, Verdict]] = set()
+        self._blamed: set[Target] = set()
 
     def draw(self, dispatch: Dispatch, members: Sequence[Entry], replies: Sequence[Reply]) -> Trial | None:
         """The canary of a batch, if it is to have one; it has a relay's place at the endpoint until it ``ended``.
@@ -221,6 +222,12 @@ class Canary:
         count = self._batches[target] = self._batches.get(target, 0) + 1
         return count
 
+    def forgiven(self) -> Collection[Target]:
+        """Those that were taken out of batching, and whose policy says by now that such answers are good enough."""
+        forgiven = {target for target in self._blamed if not self._policies[target[0]].canary_every}
+        self._blamed -= forgiven
+        return forgiven
+
     def ended(self, trial: Trial) -> None:
         """A canary has a verdict, or could not be made."""
         self._running = False
@@ -233,8 +240,10 @@ class Canary:
                 trial.key,
                 f"a row's answer depends on {trial.reason} ({_how_far(trial.apart)} from that of the row alone), so "
                 "callers got wrong answers. Make the model treat each row by itself, or set batching: false; if such "
-                "answers are good enough, set canary_every: 0. Both hold from the next start on",
+                "answers are good enough, set canary_every: 0, and it is batched again. Both hold as soon as the "
+                "configuration is read again",
             )
+            self._blamed.add(target)
         elif verdict in _LINES and (target, verdict) not in self._said:
             self._said.add((target, verdict))
             model, version, signature = target

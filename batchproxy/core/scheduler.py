@@ -349,6 +349,7 @@ class Scheduler:
     def reconfigure(self) -> None:
         """The policies that this was made with say something else now."""
         self._lanes.reconfigure(self.policies)
+        self.unbatched.difference_update(self.canary.forgiven())
         self._look_again()
 
     # -- being looked at ---------------------------------------------------------------------------

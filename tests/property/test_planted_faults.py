@@ -206,7 +206,7 @@ def _lane_that_became_full_is_not_ranked(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def _dead_endpoints_are_used(patch: pytest.MonkeyPatch) -> None:
-    def choose(self: Balancer, key: BatchKey, rows: int, cap: int, now: float, *avoid: Any) -> Any:
+    def choose(self: Balancer, key: BatchKey, rows: int, cap: int, now: float, *avoid: Any, **barred: Any) -> Any:
         opens = {e: e.limit.opens(e.cost(key), rows, cap, now) for e in self.endpoints}
         chosen = next((endpoint for endpoint, when in opens.items() if when <= now), None)
         return chosen, min(opens.values())

@@ -108,11 +108,11 @@ def _calls_of_a_removed_endpoint_are_forgotten_too_soon(patch: pytest.MonkeyPatc
 def _who_fails_is_used_on(patch: pytest.MonkeyPatch) -> None:
     real = Balancer.choose
 
-    def choose(self: Balancer, *arguments: Any) -> Any:
+    def choose(self: Balancer, *arguments: Any, **barred: Any) -> Any:
         out = [endpoint for endpoint in self.endpoints if endpoint.out]
         for endpoint in out:
             endpoint.out = False
-        chosen = real(self, *arguments)
+        chosen = real(self, *arguments, **barred)
         for endpoint in out:
             endpoint.out = True
         return chosen

@@ -336,3 +336,19 @@ def test_a_canary_without_an_answer_says_nothing() -> None:
 
     assert {("m", Verdict.FAILED): 1} == bench.canary.verdicts
     assert [] == [*bench.notices, *bench.stopped]
+
+
+def test_who_says_that_such_answers_are_good_enough_is_batched_again() -> None:
+    """By ``canary_every: 0``, once; other changes are no such word."""
+    bench = Bench()
+    policies = {"m": Policy(canary_every=1)}
+    bench.canary._policies = policies
+    assert Verdict.INFLUENCE is bench.verdict(lambda x: x - x.mean())
+    found = [set(bench.canary.forgiven())]
+    policies["m"] = Policy(canary_every=1, max_delay_s=1.0)
+    found.append(set(bench.canary.forgiven()))
+    policies["m"] = Policy(canary_every=0)
+    found += [set(bench.canary.forgiven()), set(bench.canary.forgiven())]
+
+    target = bench.stopped[0][0].target
+    assert [set(), set(), {target}, set()] == found

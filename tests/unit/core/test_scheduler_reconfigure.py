@@ -168,3 +168,15 @@ def test_whatever_changes_everyone_is_answered_once(steps: list[str | Policy]) -
         play.settle(Outcome.OK)
 
     play.expect_answered(*sent)
+
+
+def test_a_model_is_batched_again_where_its_answers_are_good_enough() -> None:
+    """Whose rows influence each other: the word of whoever configures it holds at once."""
+    a, b, c, d = requests(4)
+    scene = Play(canary_every=1)
+    scheduler = scene.play.scheduler
+    scheduler.unbatched.add(a.key.target)
+    scheduler.canary._blamed.add(a.key.target)
+    scene.play.submit(a, b).expect_dispatch([a]).expect_dispatch([b]).settle(Outcome.OK).settle(Outcome.OK)
+
+    scene.change(canary_every=0).submit(c, d).expect_dispatch([c, d])
