@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Reply, Request
 from batchproxy.engine import Engine, build_engine
-from batchproxy.observe import NullObserver
+from batchproxy.observe import Observer
 from batchproxy.testing import FakeBackend, Gate, ManualClock, a_request, numbers_of
 
 Answer = asyncio.Future[Reply]
@@ -19,7 +19,7 @@ def an_engine(
     policy: Policy | None = None,
     max_inflight: int = 1,
     clock: Callable[[], float] | None = None,
-    observer: NullObserver | None = None,
+    observer: Observer | None = None,
 ) -> Engine:
     """An engine for model ``m`` whose endpoints are up."""
     engine = build_engine(
