@@ -41,6 +41,7 @@ class RemotePool:
         habits: what their answers gave away of how they were started.
         v2: whether they speak the Open Inference Protocol; False: TF Serving's. Only calls in their own protocol are
             passed on.
+        takes_grpc: whether gRPC calls of TF Serving's can be passed on.
     """
 
     engine: Engine
@@ -50,6 +51,7 @@ class RemotePool:
     others: RemoteModel = RemoteModel()
     habits: Habits = field(default_factory=Habits)
     v2: bool = False
+    takes_grpc: bool = field(init=False)  # kept: every request asks
 
     def passes_on(self, verb: str) -> bool:
         """Whether a REST call may go through a REST door; ``verb`` is empty for one that is none of TF Serving's.
@@ -59,10 +61,8 @@ class RemotePool:
         """
         return REST in self.doors and not self.v2 and not (verb == "predict" and self.habits.tensor_content)
 
-    @property
-    def takes_grpc(self) -> bool:
-        """Whether gRPC calls of TF Serving's can be passed on."""
-        return GRPC in self.doors and not self.v2
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes_grpc", GRPC in self.doors and not self.v2)
 
     def expected(self, signature: Signature) -> bytes:
         """What a key has to say of the answer to arrays: where it is JSON, what it is made of; else nothing."""
