@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from batchproxy.core.batch import Dispatch, Release
+from batchproxy.core.counts import Counted, Counts
 from batchproxy.core.errors import Code
 from batchproxy.core.learned import learned
 from batchproxy.core.outcome import Outcome
@@ -141,6 +142,7 @@ class Metrics(Collector):
         self._batch_rows: dict[str, Histogram] = {}
         self._calls: dict[tuple[str, str, str], int] = {}
         self._released: dict[tuple[str, Release], int] = {}
+        self._counted = Counted()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -173,6 +175,7 @@ class Metrics(Collector):
         if times is None:
             times = self._backend_seconds[model, endpoint] = Histogram(SECONDS)
         times.add(seconds)
+        self._counted.ended(dispatch, outcome, seconds)
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """Count an answered request."""
@@ -184,6 +187,10 @@ class Metrics(Collector):
         if answered is None:
             answered = self._requests[model, method, protocol] = Answered()
         return answered.count
+
+    def counts(self, model: str, version: int) -> Counts:
+        """What calls of a version of a model came to."""
+        return self._counted.of(model, version)
 
     # -- being read --------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ Parameters = Mapping[str, Value]
 PLATFORM = "batchproxy"
 """What metadata calls the thing that runs a model: callers of ours cannot tell, and need not."""
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "model_configuration", "statistics")
 """Triton's names of the extensions that we answer."""
 
 SIGNATURE_NAME = "signature_name"

@@ -117,6 +117,11 @@ class Directory:
         """The newest version of every embedded model, in the order of the configuration."""
         return tuple(self._newest.values())
 
+    def versions(self, name: str) -> Sequence[Served]:
+        """The versions of an embedded model that are served, the lowest first; none where there is no such model."""
+        versions = self._models.get(name)
+        return () if versions is None else [versions.served[version] for version in sorted(versions.served)]
+
     def find(self, name: str, version: int | None, label: str | None) -> Served:
         """The model that answers an inference or metadata call.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from batchproxy._version import __version__
-from batchproxy.codecs import v2_grpc, v2_templates
+from batchproxy.codecs import v2_grpc, v2_statistics, v2_templates
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.raw import GRPC, RawCall
@@ -168,8 +168,10 @@ class V2Grpc:
                 form = v2_bridge.InfoFormat(read, partial(_described, method), partial(_refused, method))
                 return self._ask(pool, as_it_came(asking, deadline), form, verb, respond, started)
             if method == v2_grpc.MODEL_STATISTICS:
-                raise v2_bridge.no_statistics()
-            if named:
+                stats = v2_bridge.statistics(self._directory, self._observer, model, version, self._clock())
+                name = model
+                answer = GrpcAnswer(Code.OK, "", v2_statistics.encode_message(stats))
+            elif named:
                 info = v2_bridge.find(self._directory, model, version).info
                 name = info.name
                 answer = _described(method, info)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from batchproxy._version import __version__
-from batchproxy.codecs import v2_documents, v2_rest, v2_rest_answers
+from batchproxy.codecs import v2_documents, v2_rest, v2_rest_answers, v2_statistics
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.codecs.v2_documents import Target
 from batchproxy.codecs.v2_rest_answers import Wanted, Written
@@ -257,8 +257,10 @@ class V2Rest:
         code, name = Code.OK, ""
         try:
             if verb == "stats":
-                raise v2_bridge.no_statistics()
-            if model:
+                stats = v2_bridge.statistics(self._directory, self._observer, model, target.version, self._clock())
+                name = model
+                answer = RestAnswer(200, v2_statistics.encode_document(stats), _JSON)
+            elif model:
                 info = v2_bridge.find(self._directory, model, target.version).info
                 name = info.name
                 answer = _described(verb, info)

@@ -171,6 +171,16 @@ async def test_a_model_is_asked_for_in_the_servers_words(
     }
 
 
+async def test_statistics_of_servers_of_another_protocol() -> None:
+    """They are told where ours are; models that are here are not asked for among theirs."""
+    async with a_remote_pool(FakeServer(), Recorder(), [GRPC]) as pool:
+        directory = in_front_of(pool)
+        with pytest.raises(RequestError, match="under /metrics"):
+            v2_bridge.statistics(directory, Recorder(), MODEL, None, 0.0)
+
+        assert [] == v2_bridge.statistics(directory, Recorder(), "", None, 0.0)
+
+
 def test_what_is_shown_of_a_model() -> None:
     """The signature that is meant by default, else the first; a model without one is none."""
     other = Signature({"a": FLOATS})
@@ -183,10 +193,9 @@ def test_what_is_shown_of_a_model() -> None:
 
 def test_what_a_server_said_of_a_model_is_written_in_other_words() -> None:
     """Or refused."""
-    form: InfoFormat[Any] = InfoFormat(tfs_calls.decode_metadata_reply, lambda info: info.version, lambda error: error)
+    form: InfoFormat[Any, Any] = InfoFormat(tfs_calls.decode_metadata_reply, lambda info: info.version, lambda error: error)
 
     assert 7 == form.reply(Reply({}, 0, raw=RAW_METADATA))
     assert ABSENT is form.error(ABSENT)
     with pytest.raises(AssertionError, match="This is a bug"):
         form.reply(Reply({}, 0))
-    assert isinstance(v2_bridge.no_statistics(), RequestError)

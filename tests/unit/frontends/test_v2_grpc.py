@@ -66,7 +66,7 @@ async def test_an_embedded_model_answers() -> None:
         (v2_grpc.MODEL_INFER, OF_NOBODY, [], Code.NOT_FOUND, "unknown model: 'nobody'"),
         (v2_grpc.MODEL_METADATA, v2_grpc.encode_model("nobody", 3), [], Code.NOT_FOUND, "'nobody' version 3"),
         (v2_grpc.MODEL_CONFIG, b"\xff", [], Code.INVALID_ARGUMENT, "no ModelRequest"),
-        (v2_grpc.MODEL_STATISTICS, v2_grpc.encode_model(MODEL, None), [], Code.UNIMPLEMENTED, "statistics"),
+        (v2_grpc.MODEL_STATISTICS, v2_grpc.encode_model("nobody", None), [], Code.NOT_FOUND, "'nobody'"),
     ],
 )
 async def test_what_is_wrong_is_said(
@@ -163,6 +163,20 @@ async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
     assert [-1] == list(config.config.output[0].dims)
     assert [True, True, True, False] == flags
     assert not later
+
+
+async def test_statistics_of_embedded_models() -> None:
+    """Of one, and of all."""
+    recorder = Recorder()
+    async with a_directory(recorder) as directory:
+        routes = routes_of(directory, recorder)
+        await ask(routes, v2_grpc.MODEL_INFER, MESSAGE)
+        answers = [
+            await ask(routes, v2_grpc.MODEL_STATISTICS, v2_grpc.encode_model(name, None)) for name in (MODEL, "")
+        ]
+    found = [pb.ModelStatisticsResponse.FromString(answer.body).model_stats for answer in answers]
+
+    assert [(MODEL, "1", 1)] * 2 == [(one.name, one.version, one.execution_count) for (one,) in found]
 
 
 async def test_a_server_of_the_protocol_is_asked_in_the_callers_words() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import Mock
 
@@ -95,8 +96,8 @@ async def test_an_embedded_model_answers() -> None:
         (f"POST /v2/models/{MODEL}/versions/x/infer", {"inputs": [X]}, {}, 404, "version x is not found"),
         (f"GET /v2/models/{MODEL}/versions/{2**63}", b"", {}, 400, "beyond 64 bits"),
         ("GET /v2/models/nobody/ready", b"", {}, 404, "unknown model"),
-        (f"GET /v2/models/{MODEL}/stats", b"", {}, 501, "statistics"),
-        ("GET /v2/models/stats", b"", {}, 501, "statistics"),
+        ("GET /v2/models/nobody/stats", b"", {}, 404, "unknown model"),
+        (f"GET /v2/models/{MODEL}/versions/9/stats", b"", {}, 404, "version 9 is not found"),
     ],
 )
 async def test_what_is_wrong_is_said(line: str, body: Any, headers: Mapping[str, str], status: int, text: str) -> None:
@@ -129,6 +130,27 @@ async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
     assert "TYPE_FP32" == config["output"][0]["data_type"]
     assert [200, 200, 200, 404] == statuses
     assert [200, 503] == later
+
+
+async def test_statistics_of_embedded_models() -> None:
+    """As Triton counts them: of a model, of one version, of all."""
+    recorder = Recorder()
+    async with a_directory(recorder) as directory:
+        routes = routes_of(directory, recorder)
+        paths = [f"/v2/models/{MODEL}/stats", f"/v2/models/{MODEL}/versions/1/stats", "/v2/models/stats"]
+        before = [json.loads((await ask(routes, f"GET {path}")).body)["model_stats"] for path in paths]
+        for data in ([1, 2], [3, 4], [-1, 2]):
+            await ask(routes, f"POST {INFER}", {"inputs": [{**X, "data": data}]})
+        (after,) = json.loads((await ask(routes, f"GET {paths[0]}")).body)["model_stats"]
+
+    assert [(MODEL, "1", 0, 0, 0)] * 3 == [
+        (one["name"], one["version"], one["last_inference"], one["inference_count"], one["execution_count"])
+        for (one,) in before
+    ]
+    assert (4, 2) == (after["inference_count"], after["execution_count"])
+    assert abs(after["last_inference"] / 1000 - datetime.now(UTC).timestamp()) < 3600
+    assert [2, 1, 2] == [after["inference_stats"][what]["count"] for what in ("success", "fail", "compute_infer")]
+    assert [(2, 2)] == [(one["batch_size"], one["compute_infer"]["count"]) for one in after["batch_stats"]]
 
 
 async def test_a_long_answer_is_written_in_a_thread() -> None:
