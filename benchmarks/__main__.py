@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import e2e, kill, micro, onnx, onnx_table, outbound, real, remote, simulate, tables
+from benchmarks import e2e, handover, kill, micro, onnx, onnx_table, outbound, real, remote, simulate, tables
 from benchmarks.micro.timing import measure
 from benchmarks.wire import run as wire
 
@@ -30,7 +30,7 @@ def main() -> int:
     if sys.argv[1:2] == ["simulate"]:
         return simulate.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure batchproxy on this machine")
-    parts = ["micro", "e2e", "remote", "outbound", "onnx", "real", "wire", "kill", "all"]
+    parts = ["micro", "e2e", "remote", "outbound", "onnx", "real", "wire", "kill", "handover", "all"]
     parser.add_argument("part", nargs="?", choices=parts, default="all")
     parser.add_argument("--quick", action="store_true", help="a look in a minute; no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, for benchmarks.compare")
@@ -87,6 +87,12 @@ def main() -> int:
         print("\n".join(killed.lines()), end="\n\n")
         faulty += [("one of three servers killed", fault) for fault in killed.faults]
         found["kill"] = asdict(killed)
+    if args.part == "handover":  # not of "all": it takes a minute
+        passed = handover.measure(2 if args.quick else 10, _progress("handover"))
+        _clear()
+        print("\n".join(passed.lines()), end="\n\n")
+        faulty += [("the listening sockets pass on", fault) for fault in passed.faults]
+        found["handover"] = asdict(passed)
     for name, fault in faulty:
         print(f"FAULT {name}: {fault}")
     if args.json:
