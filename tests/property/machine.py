@@ -197,6 +197,7 @@ class SchedulerMachine(HedgeMachine):
         self.submit_one_after_another(model, seconds)
         if self._queued_in_lanes():
             self.cancel_a_head()
+            self.pump()
 
     @rule()
     def sweep(self) -> None:
