@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import orjson
 
 from batchproxy.codecs import _dtypes
-from batchproxy.codecs.v2_tensors import dtype_of, no_counterpart
+from batchproxy.codecs.v2_tensors import dtype_of, no_counterpart, read_raw
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import Code, DecodeError, RequestError
 from batchproxy.core.policy import PRIORITIES
@@ -59,6 +60,7 @@ class InferCall:
         output_parameters: of outputs that have some, as sent.
         odd: why it can only be passed on as it came; empty where we understand all of it.
         buffers: whether it takes a server with Triton's binary tensor data extension to answer it as it came.
+        whole: what came without a word about it: the model's only input (see ``read_whole``). None: nothing did.
     """
 
     model: str
@@ -71,6 +73,7 @@ class InferCall:
     output_parameters: Mapping[str, Parameters] = field(default_factory=dict)
     odd: str = ""
     buffers: bool = False
+    whole: bytes | None = None
 
     @property
     def signature_name(self) -> str:
@@ -206,6 +209,42 @@ def signature_of(info: ModelInfo, name: str) -> Signature:
         have = ", ".join(sorted(info.signatures))
         raise RequestError(f"model {info.name!r} has no signature {name!r}; it has: {have}")
     return signature
+
+
+def read_whole(call: InferCall, model: str, signature: Signature) -> None:
+    """Make what came without JSON the model's only input, as Triton does; its shape is what its size leaves open.
+
+    Of several open axes the first one, which is the batch's, is 1. A string comes as it is, and is one row.
+
+    Raises:
+        RequestError: nothing came so well described by its model alone.
+    """
+    if call.whole is None:
+        return
+    if len(signature.inputs) != 1:
+        raise RequestError(f"model {model!r} does not have exactly one input, which a request without JSON stands for")
+    ((name, spec),) = signature.inputs.items()
+    datatype, data = _dtypes.v2_name(spec.dtype), call.whole
+    if _dtypes.by_v2(datatype) is None:
+        raise no_counterpart(name, spec.dtype)
+    sizes = list(spec.shape or ())
+    if spec.dtype == "string" and len(sizes) == 1:
+        call.inputs[name] = ArrayColumn(np.array([data], np.object_))
+        return
+    if sizes.count(None) > 1 and sizes[0] is None:
+        sizes[0] = 1
+    known = _dtypes.numpy_dtype(spec.dtype).itemsize * math.prod([size for size in sizes if size is not None])
+    fits = None not in sizes or (sizes.count(None) == 1 and known > 0 and len(data) % known == 0)
+    if spec.shape is None or spec.dtype == "string" or not fits:
+        raise RequestError(
+            f"input {name!r} of model {model!r}, {datatype} of shape {sizes_of(spec)}: its lengths cannot be told from "
+            f"{len(data)} bytes; describe it in JSON"
+        )
+    shape = [len(data) // known if size is None else size for size in sizes]
+    try:
+        call.inputs[name] = read_raw(name, datatype, shape, data)
+    except DecodeError as error:
+        raise RequestError(error.message) from None
 
 
 def infer_request(

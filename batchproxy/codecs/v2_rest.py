@@ -122,6 +122,9 @@ def parse_infer(target: Target, body: bytes, length: int) -> InferCall:
     Raises:
         DecodeError: it is none, or its tensors are not what they say they are.
     """
+    if not length and body:  # Triton's raw binary request, whose outputs are buffers
+        asks = {BINARY_DATA_OUTPUT: True}
+        return InferCall(target.model, target.version, "", {}, parameters=asks, buffers=True, whole=body)
     request = _read(_Request, _LooseRequest, body, length, "request")
     odd = ""
     of_inputs: dict[str, Parameters] = {}
@@ -146,10 +149,10 @@ def parse_infer(target: Target, body: bytes, length: int) -> InferCall:
         of_outputs,
         odd,
     )
-    asks = call.parameters.get(BINARY_DATA_OUTPUT) is True or any(
+    wants = call.parameters.get(BINARY_DATA_OUTPUT) is True or any(
         parameters.get(BINARY_DATA) is True for parameters in of_outputs.values()
     )
-    call.buffers = asks or length != len(body)
+    call.buffers = wants or length != len(body)
     return call
 
 

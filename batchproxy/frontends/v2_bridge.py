@@ -90,7 +90,7 @@ class Kind(NamedTuple, Generic[Answer]):
 
     def remembered(self, record: Record) -> Kind[Answer]:
         """What is to be kept of it: not the first call's tensors, and a record for calls that are many."""
-        told = self.told._replace(call=replace(self.told.call, inputs={}))
+        told = self.told._replace(call=replace(self.told.call, inputs={}, whole=None))
         return self._replace(known=replace(self.known, record=record), told=told)
 
     def holds(self) -> bool:
@@ -185,6 +185,7 @@ class Calls(Generic[Answer]):
         call.refuse_odd()
         info = served.info
         signature = v2_calls.signature_of(info, call.signature_name)
+        v2_calls.read_whole(call, info.name, signature)
         request = v2_calls.infer_request(call, info.name, info.version, signature, extras=call.extras())
         request.deadline = deadline
         waiting.start(served.engine, request)
@@ -200,6 +201,7 @@ class Calls(Generic[Answer]):
         info: ModelInfo,
     ) -> Kind[Answer] | None:
         signature = v2_calls.signature_of(info, call.signature_name)
+        v2_calls.read_whole(call, call.model, signature)
         extras = call.extras() if pool.v2 else pool.expected(signature)  # TF Serving has no words for parameters
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=extras)
         request.key = request.key._replace(partition=pool.partition(call.model, raw))
@@ -277,7 +279,7 @@ def reads_buffers(pool: RemotePool) -> bool:
 def as_sent(pool: RemotePool, call: InferCall, raw: RawCall, deadline: float | None) -> Request:
     """The request for a server of the protocol: mergeable where all is known and well, else as it came (R5)."""
     signature = pool.signature(call.model, call.version, call.signature_name)
-    if signature is None or call.odd or call.sequence:
+    if signature is None or call.odd or call.sequence or call.whole is not None:
         return as_it_came(raw, deadline, pool.label(call.model, call.version), call.version)
     try:
         request = v2_calls.infer_request(call, call.model, call.version, signature, extras=call.extras())

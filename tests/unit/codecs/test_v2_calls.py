@@ -196,3 +196,50 @@ def test_the_highest_version_is_the_one() -> None:
 
     assert [10, 0, 0] == found
     assert [7, 0] == [v2_calls.version_number("7"), v2_calls.version_number("9" * 30)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "data", "expected"),
+    [
+        ("float32", (None, 2), bytes(16), [[0.0, 0.0], [0.0, 0.0]]),
+        ("int8", (None, None), b"\x01\x02", [[1, 2]]),
+        ("int8", (3,), b"\x01\x02\x03", [1, 2, 3]),
+        ("string", (None,), b"\x01\0\0\0abc", [b"\x01\0\0\0abc"]),
+    ],
+)
+def test_a_request_without_json(dtype: str, shape: tuple[int | None, ...], data: bytes, expected: object) -> None:
+    """Its bytes are the model's only input."""
+    call = a_call(inputs={}, whole=data)
+    v2_calls.read_whole(call, "m", Signature({"x": TensorSpec(dtype, shape)}, {}))
+
+    assert expected == call.inputs["x"].array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("specs", "data", "text"),
+    [
+        ({}, b"a", "exactly one input"),
+        ({"x": FLOATS, "n": FLOATS}, b"a", "exactly one input"),
+        ({"x": FLOATS}, b"abc", "cannot be told from 3 bytes"),
+        ({"x": TensorSpec("float32")}, b"abcd", "cannot be told"),
+        ({"x": TensorSpec("int8", (None, 0))}, b"abcd", "cannot be told"),
+        ({"x": TensorSpec("int8", (2, None, None))}, b"abcd", "cannot be told"),
+        ({"x": TensorSpec("string", (None, 2))}, b"abcd", "cannot be told"),
+        ({"x": TensorSpec("int8", (3,))}, b"abcd", "4 bytes are no INT8 of shape"),
+        ({"x": TensorSpec("complex64", (None,))}, b"abcd", "no counterpart"),
+    ],
+)
+def test_requests_without_json_that_their_model_does_not_describe(
+    specs: dict[str, TensorSpec], data: bytes, text: str
+) -> None:
+    """Too few bytes, too many open axes, several inputs."""
+    with pytest.raises(RequestError, match=text):
+        v2_calls.read_whole(a_call(inputs={}, whole=data), "m", Signature(specs, {}))
+
+
+def test_a_request_with_json_is_left_alone() -> None:
+    """Whatever its model takes."""
+    call = a_call()
+    v2_calls.read_whole(call, "m", SIGNATURE)
+
+    assert ["x", "n"] == list(call.inputs)

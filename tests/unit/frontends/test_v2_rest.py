@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -130,6 +131,33 @@ async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
     assert "TYPE_FP32" == config["output"][0]["data_type"]
     assert [200, 200, 200, 404] == statuses
     assert [200, 503] == later
+
+
+@pytest.mark.parametrize("where", ["here", "TF Serving", "v2", "v2 without buffers"])
+async def test_a_request_that_is_all_buffer(where: str) -> None:
+    """Triton's raw binary request: the model says what it is, and outputs are buffers. A server of v2 reads it itself."""
+    body, headers = np.array([3, 4], np.float32).tobytes(), {v2_rest.LENGTH_HEADER: "0"}
+    server = V2Server()
+    server.answer, server.buffers = ANSWER, where != "v2 without buffers"
+    async with AsyncExitStack() as stack:
+        if where == "here":
+            directory = await stack.enter_async_context(a_directory(Recorder(), {MODEL: doubled}))
+        else:
+            doors = [GRPC if where == "TF Serving" else REST]
+            make = a_remote_pool if where == "TF Serving" else a_v2_pool
+            directory = in_front_of(await stack.enter_async_context(make(server, Recorder(), doors)))
+        routes = routes_of(directory, Recorder())
+        answers = [await ask(routes, f"POST {INFER}", body, headers) for _ in range(3)]
+
+    assert [200] * 3 == [answer.status for answer in answers]
+    if where == "v2":
+        assert [body] * 3 == [call.body for call in server.relayed]
+        return
+    found = [
+        v2_rest.decode_reply(answer.body, answer.headers[v2_rest.LENGTH_HEADER]).columns["y"] for answer in answers
+    ]
+    due = {"here": [6.0, 8.0]}.get(where, [3.5, 4.0])
+    assert [due] * 3 == [column.array.tolist() for column in found]  # type: ignore[attr-defined]
 
 
 async def test_statistics_of_embedded_models() -> None:
