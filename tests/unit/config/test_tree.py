@@ -181,6 +181,17 @@ def test_priority_is_named(tmp_path: Path, name: str, expected: int) -> None:
             model("partition_by: [user-bin]"),
             "$.models[0].partition_by[0]: 'user-bin': binary metadata is not supported here",
         ),
+        (
+            model("hedging: true, idempotent: false"),
+            (
+                "$.models[0].hedging: a hedged batch may run twice, which idempotent: false forbids; "
+                "leave one of them away"
+            ),
+        ),
+        (
+            model("hedging_delay_ms: 5"),
+            "$.models[0].hedging_delay_ms: nothing is hedged; set hedging: true, or leave it away",
+        ),
         (model("allowed_batch_sizes: [64, 8]"), "$.models[0].allowed_batch_sizes: sizes must ascend, got [64, 8]"),
         (model("allowed_batch_sizes: [8, 8]"), "$.models[0].allowed_batch_sizes: sizes must ascend, got [8, 8]"),
         (

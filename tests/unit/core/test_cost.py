@@ -320,3 +320,21 @@ def test_what_was_wrong_is_forgotten() -> None:
     assert (version, batches, rows) == (cost.version, cost.batches, cost.rows)
     assert (fresh.known, fresh.samples, fresh.noise) == (cost.known, cost.samples, cost.noise)
     assert (0.0, fresh.p95) == (cost.seconds(64), cost.p95)
+
+
+def test_a_batch_that_was_given_up_counts_where_it_was_longer_than_expected() -> None:
+    """Else it says nothing; and nothing where nothing is known."""
+    cost = Cost()
+    cost.outlasted(1, 9.0)
+    known = [cost.known]
+    for turn in range(20):
+        cost.learn(1, 0.1, turn)
+    expected, p95 = cost.seconds(1), cost.p95
+    cost.outlasted(1, 0.05)
+    known.append(cost.seconds(1) == expected)
+    for _ in range(20):
+        cost.outlasted(1, 0.4)
+
+    assert [False, True] == known
+    assert expected < cost.seconds(1) <= 0.4
+    assert cost.p95 > p95

@@ -10,7 +10,7 @@ from batchproxy.core.cost import Cost
 from batchproxy.core.errors import BackendUnavailable, Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.retries import FLOOR_PER_S, SHARE, WINDOW_S, Retries, is_in_time
+from batchproxy.core.retries import FLOOR_PER_S, HEDGED, HEDGED_PER_S, SHARE, WINDOW_S, Retries, is_in_time
 from batchproxy.testing import Playbook, a_request
 from tests.unit.plays import running
 
@@ -102,3 +102,61 @@ def test_without_budget_calls_end_with_the_servers_error() -> None:
     play.settle(Outcome.NOT_RUN, BackendUnavailable("busy"))
 
     play.expect_failed(sent, Code.UNAVAILABLE, "busy").expect_nothing()
+
+
+def test_hedges_have_a_share_of_their_own() -> None:
+    """A tenth of the calls and one a second; then it says so, once, and what fails may still be tried again."""
+    budget, notices = _budget()
+    for _ in range(100):
+        budget.ended(0.0)
+    made = 0
+    while budget.may_hedge(0.0):
+        budget.hedged()
+        made += 1
+    refused = [budget.may_hedge(0.0) for _ in range(3)]
+
+    assert int(HEDGED * 100 + HEDGED_PER_S * WINDOW_S) == made
+    assert [False] * 3 == refused
+    assert [
+        "the budget of hedges is spent (20 of the last 100 calls were hedges): calls that are slow are waited for"
+    ] == notices
+    assert FLOOR + 20 - made == sum(budget.allow(0.0) for _ in range(1000))
+
+
+def test_retries_come_before_hedges() -> None:
+    """Where they have used the budget up, nothing is hedged."""
+    budget, notices = _budget()
+    while budget.allow(0.0):
+        pass
+
+    assert not budget.may_hedge(0.0)
+    assert 2 == len(notices)
+
+
+def test_hedges_are_forgotten_after_ten_seconds() -> None:
+    """As calls and retries are."""
+    budget, _ = _budget()
+    for now in (0.0, 11.5):
+        made = 0
+        while budget.may_hedge(now):
+            budget.hedged()
+            made += 1
+        assert int(HEDGED_PER_S * WINDOW_S) == made
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 40), st.integers(0, 30)), max_size=30))
+def test_hedges_never_pass_the_budget(steps: list[tuple[float, int, int]]) -> None:
+    """In any window of nine seconds there are no more than a tenth of the calls of eleven, and the floor."""
+    budget, _ = _budget()
+    now, calls, hedges = 0.0, list[float](), list[float]()
+    for pause, ended, wanted in steps:
+        now += pause
+        for _ in range(ended):
+            budget.ended(now)
+            calls.append(now)
+        for _ in range(wanted):
+            if budget.may_hedge(now):
+                budget.hedged()
+                hedges.append(now)
+        late = sum(when > now - WINDOW_S + 1 for when in hedges)
+        assert late <= HEDGED * sum(when > now - WINDOW_S - 1 for when in calls) + HEDGED_PER_S * WINDOW_S
