@@ -135,7 +135,7 @@ async def test_what_is_said_of_the_server_and_an_embedded_model() -> None:
 
 @pytest.mark.parametrize("where", ["here", "TF Serving", "v2", "v2 without buffers"])
 async def test_a_request_that_is_all_buffer(where: str) -> None:
-    """Triton's raw binary request: the model says what it is, and outputs are buffers. A server of v2 reads it itself."""
+    """Triton's raw binary request: the model says what it is, and outputs are buffers. A server of v2 reads it."""
     body, headers = np.array([3, 4], np.float32).tobytes(), {v2_rest.LENGTH_HEADER: "0"}
     server = V2Server()
     server.answer, server.buffers = ANSWER, where != "v2 without buffers"
