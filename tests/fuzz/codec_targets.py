@@ -11,12 +11,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproxy.codecs import tensor_proto, tfs_grpc, tfs_rest
+from batchproxy.codecs import _dtypes, tensor_proto, tfs_columns, tfs_grpc, tfs_rest
 from batchproxy.codecs.tfs_parse import Members, parse
 from batchproxy.codecs.tfs_rows import read_request, write_request
 from batchproxy.codecs.tfs_splice import read_answer, read_results, splice
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BackendProtocolError, BatchProxyError, DecodeError
+from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import Signature, TensorSpec
 from batchproxy.protos import tfs_pb2 as pb
 from tests.fuzz.inputs import near, weight
@@ -146,6 +147,21 @@ def rest_answers(body: bytes, form: str) -> None:
             json.loads(piece.decode("latin-1"), strict=False)  # numbers of any size, strings of any bytes
 
 
+@given(near(RESULTS) | TOKENS, st.sampled_from(sorted(tfs_columns.WORDS)), st.booleans())
+def rest_columns(body: bytes, dtype: str, alone: bool) -> None:
+    """A server's answer to tensors is read as tensors of the signature's types, or is none; nothing is made up."""
+    outputs = [["y", dtype]] if alone else [["y", dtype], ["z", "float32"]]
+    key = BatchKey("m", None, "s", extras=json.dumps(outputs).encode())
+    try:
+        columns = tfs_columns.read_answer(body, key)
+    except BackendProtocolError:
+        return
+
+    assert [name for name, _ in outputs] == list(columns)
+    assert sum(column.array.size for column in columns.values()) <= len(body) * len(columns)
+    assert dtype == _dtypes.by_numpy(columns["y"].array.dtype).name
+
+
 # ---------------------------------------------------------------- gRPC
 
 
@@ -224,4 +240,4 @@ def grpc_documents(message: bytes) -> None:
     tfs_grpc.model_named(message)
 
 
-CODECS = (rest_predict, rest_rows, rest_paths, rest_answers, grpc_predict, grpc_documents)
+CODECS = (rest_predict, rest_rows, rest_paths, rest_answers, rest_columns, grpc_predict, grpc_documents)

@@ -9,11 +9,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchproxy.codecs import v2_documents, v2_grpc, v2_rest
+from batchproxy.codecs import v2_config, v2_documents, v2_grpc, v2_rest, v2_streams
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BackendProtocolError, DecodeError
 from batchproxy.core.request import BatchKey, Reply
+from batchproxy.protos import v2_pb2 as pb
 from tests.fuzz.inputs import near, weight
 
 HELD = 256 << 10
@@ -42,6 +43,9 @@ _CALL = InferCall("m", None, "7", {}, (), {"binary_data_output": True})
 _REPLY = Reply(COLUMNS, 3)
 ANSWERS = [v2_rest.encode_reply(_REPLY, _CALL)[0], v2_rest.encode_reply(_REPLY, InferCall("m", None, "", {}))[0]]
 MESSAGES_OF_SERVERS = [v2_grpc.encode_reply(_REPLY, "m", "7")]
+_FINAL = pb.ModelInferRequest(
+    id="an id", parameters={v2_streams.WANTS_FINAL: pb.InferParameter(bool_param=True)}
+).SerializeToString()
 LENGTHS = st.sampled_from([str(length) for _, length in _BODIES if length]) | st.integers(0, 400).map(str) | st.none()
 
 
@@ -91,11 +95,24 @@ def v2_answers(body: bytes, message: bytes, header: str | None) -> None:
         lambda: v2_documents.decode_server_metadata(body),
         lambda: v2_grpc.decode_metadata(message),
         lambda: v2_grpc.decode_flag(message),
+        lambda: v2_config.read_max_rows(body),
+        lambda: v2_config.decode_max_rows(message),
     ):
         try:
             read()
         except BackendProtocolError:
             continue
+
+
+@given(near([*MESSAGES, MESSAGES[0] + _FINAL]), st.binary(max_size=20))
+def v2_stream_messages(message: bytes, response: bytes) -> None:
+    """Whatever a caller of a stream sends, it can be told something, under an id that it sent."""
+    v2_streams.of_sequence(message)
+    v2_streams.encode_answer(message, response)
+    failed = pb.ModelStreamInferResponse.FromString(v2_streams.encode_error(message, "no"))
+
+    assert "no" == failed.error_message
+    assert failed.infer_response.id.encode() in message
 
 
 @given(st.text(max_size=60), st.sampled_from(["GET", "POST"]))
@@ -108,4 +125,4 @@ def v2_paths(path: str, method: str) -> None:
             continue
 
 
-V2 = (v2_rest_requests, v2_grpc_requests, v2_answers, v2_paths)
+V2 = (v2_rest_requests, v2_grpc_requests, v2_answers, v2_stream_messages, v2_paths)
