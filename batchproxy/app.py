@@ -23,6 +23,7 @@ from batchproxy import __version__, log, status
 from batchproxy.config import Config, parse_address
 from batchproxy.documents import Fingerprint
 from batchproxy.engine import Engine
+from batchproxy.events import events
 from batchproxy.frontends import admin
 from batchproxy.frontends.binding import fits
 from batchproxy.frontends.cors import CorsRoutes
@@ -297,6 +298,8 @@ class App:
     def _tallies(self) -> Iterator[Tally]:
         for result, count in self.reload.counts.items():
             yield Tally("batchproxy_config_reloads", "Configurations read again.", {"result": result}, count)
+        for event, count in events.counts.items():
+            yield Tally("batchproxy_events", "Changes of state that the log told.", {"event": event}, count)
         yield from self._pools.tallies()
 
     def status(self) -> Mapping[str, Any]:

@@ -1,11 +1,21 @@
-"""Log lines: one logger tree, one format, on standard error. Nothing is logged per request."""
+"""Log lines: one logger tree, one format, on standard error; each is counted. Nothing is logged per request."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+from batchproxy.events import events
+
 ROOT = "batchproxy"
+
+
+class Counting(logging.Handler):
+    """Counts what is logged, and writes nothing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one line."""
+        events.count(record.getMessage(), str(record.msg))
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -13,7 +23,7 @@ def configure(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger(ROOT)
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [handler, Counting()]
     logger.setLevel(level)
     logger.propagate = False
 
@@ -32,3 +42,5 @@ class Notices:
             self._logger.warning("%s", line)
         elif count & (count - 1) == 0:
             self._logger.warning("%s (%d times so far)", line, count)
+        else:
+            events.count(line)

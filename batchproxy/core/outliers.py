@@ -153,7 +153,7 @@ class Outliers:
             self.panic = panic
             if panic:
                 self._notice(
-                    "fewer than half of the pool's endpoints are healthy: those that were left out for their errors "
+                    "fewer than half of the pool's endpoints are healthy: those that failed, and were left out, "
                     "are used all the same"
                 )
             else:

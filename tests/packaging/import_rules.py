@@ -43,7 +43,8 @@ ROOMS = {
     # drives the core in virtual time; nothing but the command, the benchmarks and the tests imports it
     "simulation": Room(rooms=("core",), packages=("numpy",), pure=True, seeded=True),
     "tasks": Room(),
-    "log": Room(),
+    "events": Room(pure=True),
+    "log": Room(rooms=("events",)),
     "_version": Room(),
     "observe": Room(rooms=("core",)),
     "answering": Room(rooms=("core",)),
@@ -96,8 +97,8 @@ ROOMS = {
     "client": Room(rooms=("core", "codecs", "backends", "catalogue", "endpoints", "engine", "tasks")),
     "app": Room(
         rooms=(
-            "core", "wire", "frontends", "engine", "handover", "log", "metrics", "observe", "pools", "reload", "state",
-            "status", "tasks", "config", "documents", "endpoints", "__version__",
+            "core", "wire", "frontends", "engine", "events", "handover", "log", "metrics", "observe", "pools", "reload",
+            "state", "status", "tasks", "config", "documents", "endpoints", "__version__",
         ),
         packages=("uvloop",),
     ),

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from batchproxy.events import EVENTS
 from tests.packaging.repository import ROOT, sources
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 SAYS = re.compile(r"^Says: (.*)$", re.MULTILINE)
+COUNTED = re.compile(r"^Counted: (.*)$", re.MULTILINE)
 SAID = [phrase for line in SAYS.findall(RUNBOOK) for phrase in re.findall(r"`([^`]+)`", line)]
 WORDS = re.compile(r"[a-z']+ [a-z']+")
 """What a text has that is not put together elsewhere."""
@@ -77,11 +79,39 @@ def test_every_section_is_about_something_that_is_logged(phrase: str) -> None:
     assert any(phrase in text for text in texts())
 
 
+@pytest.mark.parametrize(("place", "text"), LINES, ids=[place for place, _ in LINES])
+def test_what_is_logged_is_counted_as_one_event(place: str, text: str) -> None:
+    """R8: a change of state is one line and one metric; if this fails, name it in batchproxy/events.py."""
+    found = [event for event, words in EVENTS.items() if any(each in text for each in words)]
+
+    assert 1 == len(found), f"{place}: {text!r} is counted as {found}"
+
+
+def test_every_section_names_what_is_counted_of_it() -> None:
+    """The words of its events are what it says; each event has a section."""
+    named = set()
+    for section in RUNBOOK.split("\n### ")[1:]:
+        said = set(re.findall(r"`([^`]+)`", SAYS.findall(section)[0]))
+        events = re.findall(r"`([^`]+)`", COUNTED.findall(section)[0])
+        words = {each for event in events for each in EVENTS[event]}
+        assert said == words or section.startswith("Rows of a model influence each other"), section
+        named |= set(events)
+
+    assert set(EVENTS) == named
+
+
+def test_every_metric_of_the_runbook_is_one() -> None:
+    """By its name in docs/operations.md, which a test holds against the code."""
+    names = set(re.findall(r"batchproxy_[a-z_]+", RUNBOOK))
+
+    assert set() == {name for name in names if f"`{name}`" not in (ROOT / "docs" / "operations.md").read_text()}
+
+
 def test_every_section_says_what_to_do() -> None:
     """And what it means, and what to look at."""
     sections = RUNBOOK.split("\n### ")[1:]
 
     assert len(sections) == len(SAYS.findall(RUNBOOK)) > 20
     for section in sections:
-        for part in ("Says: ", "**Means.** ", "**Look at.** ", "**Do.** "):
+        for part in ("Says: ", "Counted: ", "**Means.** ", "**Look at.** ", "**Do.** "):
             assert part in section, section

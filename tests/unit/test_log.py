@@ -6,6 +6,8 @@ import logging
 
 import pytest
 
+from batchproxy import log
+from batchproxy.events import Events
 from batchproxy.log import Notices, configure
 
 
@@ -37,3 +39,19 @@ def test_a_repeated_notice_is_told_when_its_number_doubles(caplog: pytest.LogCap
         "batching is off (8 times so far)",
         "another",
     ] == caplog.messages
+
+
+def test_what_is_told_is_counted_though_it_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the metric sees each time."""
+    counted = Events()
+    monkeypatch.setattr(log, "events", counted)
+    logger = logging.getLogger("batchproxy")
+    before = logger.handlers[:], logger.level, logger.propagate
+    configure()
+    notices = Notices(logging.getLogger("batchproxy.test"))
+    for _ in range(5):
+        notices("model 'm': batching is off from now on: x")
+    logging.getLogger("batchproxy.test").info("model %r: version %d answers now, before it was %d", "m", 5, 4)
+    logger.handlers[:], logger.level, logger.propagate = before
+
+    assert (5, 1) == (counted.counts["batching_off"], counted.counts["version_changed"])
