@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
-from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan
+from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
 from batchproxy.codecs.row_templates import RowPlan, row_plan
 from batchproxy.core.columns import Columns
 from batchproxy.core.raw import Header, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.frontends import rest_bridge
-from batchproxy.frontends.call import Record
+from batchproxy.frontends.call import Format, Record
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer
@@ -65,7 +65,8 @@ class RestRelay:
         """
         pool, key = known.pool, known.key
         assert pool is not None, "An embedded model was taken for one of a server. This is a bug."
-        if not (pool.passes_on("predict") and known.holds()):
+        relayed = known.form is RELAYED
+        if pool.passes_on("predict") is not relayed or not known.holds():
             self._templates.forget()
             return None
         found = headers.partition if type(headers) is Headers else None
@@ -75,7 +76,27 @@ class RestRelay:
                 headers.partition = found
         if found[1] != key.partition:
             key = key._replace(partition=found[1])
+        if not relayed:
+            return Request(key, columns, known.rows, known.nbytes, deadline)
         return Request(key, columns, 1, len(raw.body), deadline, raw)
+
+    def bridged(self, asked: rest_bridge.Asked, request: Request, form: Format[RestAnswer]) -> None:
+        """Remember a Predict request that became a call of another protocol: others of its kind need not be read.
+
+        Args:
+            asked: as it came.
+            request: what it became.
+            form: writes its answer.
+        """
+        call, pool, _, raw, _ = asked
+        model, version, name = request.key.target
+        call.record = self._recorder(model, "predict")
+        signature = pool.signature(model, version, name)
+        if request.rows is None or signature is None:
+            return
+        known = Known(pool.engine, request.key, request.rows, request.nbytes, form, call.record, pool, signature)
+        plan = number_plan(raw.body, request.columns, known, declared=signature.declared)
+        self._templates.learn(raw.path, raw.body, plan)
 
     def request(
         self, pool: RemotePool, target: tfs_rest.Target | None, raw: RawCall, deadline: float | None

@@ -120,7 +120,7 @@ class RestRoutes:
             respond(our_error(fault))
             return None
         if pool is not None and rest_bridge.can_carry(target):
-            return self._bridged(pool, target, headers, body, started, respond)
+            return self._bridged(pool, target, path, headers, body, started, respond)
         if target.verb == "predict":
             return self._predict(target, path, headers, body, started, respond)
         if target.verb in tfs_examples.METHOD_OF:
@@ -263,6 +263,7 @@ class RestRoutes:
         self,
         pool: RemotePool,
         target: tfs_rest.Target,
+        path: str,
         headers: Mapping[str, str],
         body: bytes,
         started: float,
@@ -280,7 +281,7 @@ class RestRoutes:
             return self._start(pool.engine, document, form, target.verb, started, respond)
         call = self._call(_ROWS, "", target.verb, started, respond)
         call.priority = priority
-        raw = RawCall(REST, "POST", "", passed_on(headers), body)
+        raw = RawCall(REST, "POST", path, passed_on(headers), body)
         asked = rest_bridge.Asked(call, pool, target, raw, deadline)
         if target.verb == "predict":
             self._read(asked, partial(tfs_rest.parse_body, body), partial(self._bridge, asked))
@@ -311,7 +312,11 @@ class RestRoutes:
     def _bridge_known(self, asked: rest_bridge.Asked, envelope: tfs_rest.Envelope, info: ModelInfo) -> None:
         _, pool, target, raw, _ = asked
         work = partial(rest_bridge.predict_request, pool, self.heavy, target, envelope, info, raw)
-        self._read(asked, work, asked.start)
+        self._read(asked, work, partial(self._start_bridged, asked))
+
+    def _start_bridged(self, asked: rest_bridge.Asked, bridged: tuple[Request, Format[RestAnswer]]) -> None:
+        self._relay.bridged(asked, *bridged)
+        asked.start(bridged)
 
     def _bridge_examples(self, asked: rest_bridge.Asked, read: tuple[str, MessageColumn]) -> None:
         request, form = rest_bridge.examples_request(asked.pool, asked.target, read, asked.raw)

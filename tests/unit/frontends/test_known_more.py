@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from batchproxy.codecs import tensor_proto, tfs_grpc
+from batchproxy.codecs import tensor_proto, tfs_grpc, tfs_rest
 from batchproxy.core.errors import Code
 from batchproxy.core.raw import GRPC, RawReply
 from batchproxy.frontends.directory import Directory
@@ -148,7 +149,28 @@ async def test_a_server_whose_model_changes(monkeypatch: pytest.MonkeyPatch) -> 
         caller = Caller(in_front_of(pool), Recorder())
         await asyncio.gather(*(caller.predict(float(n)) for n in range(3)))
         monkeypatch.setattr(pool.catalogue, "look", lambda model, version: None)
+        pool.catalogue.edition = object()
         await asyncio.gather(*(caller.predict(float(n)) for n in range(2)))
 
     assert [3] == [columns["x"].rows for _, columns, _ in server.merged]
     assert [message(0.0), message(1.0)] == [call.body for call in server.relayed]
+
+
+async def test_a_server_with_a_grpc_door_only_over_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of the first body becomes of others of its kind, until the model changes."""
+    server, recorder = FakeServer(), Recorder()
+    read = Mock(side_effect=tfs_rest.parse_body)
+    monkeypatch.setattr(tfs_rest, "parse_body", read)
+    async with a_remote_pool(server, recorder, doors=(GRPC,)) as pool:
+        caller = Caller(in_front_of(pool), recorder)
+        answers = [await caller.post(b'{"instances": [%d.5]}' % number, {}) for number in range(3)]
+        await caller.post(b'{"instances": [0.5]}', {"authorization": "b"})
+        before = read.call_count
+        pool.catalogue._known.clear()
+        pool.catalogue.edition = object()
+        answers.append(await caller.post(b'{"instances": [3.5]}', {}))
+
+    assert [{"predictions": [2.25 + number / 2]} for number in range(4)] == [json.loads(one.body) for one in answers]
+    assert [("half_plus_two", "predict")] * 5 == [(model, method) for model, method, _, _ in recorder.requests]
+    assert [()] * 3 + [(("authorization", "b"),)] + [()] == [key.partition for key, _, _ in server.merged]
+    assert (1, 2) == (before, read.call_count)
