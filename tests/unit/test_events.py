@@ -29,9 +29,8 @@ def test_a_line_is_counted_under_its_event(line: str, event: str) -> None:
 def test_a_line_whose_words_have_numbers_between_them_is_known_by_its_template() -> None:
     """As logging keeps it."""
     events = Events()
-    events.count(
-        "model 'm': version 5 answers now, before it was 4", "model %r: version %d answers now, before it was %d"
-    )
+    template = "model %r: version %d answers now, before it was %d"
+    events.count(template % ("m", 5, 4), template)
 
     assert 1 == events.counts["version_changed"]
 
