@@ -9,11 +9,13 @@ from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.request import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchproxy.core.request import Entry
 
 logger = logging.getLogger("batchproxy.answering")
 
-UNANSWERED = "model %r: a caller could not be answered. This is a bug."
+_UNANSWERED = "model %r: a caller could not be answered. This is a bug."
 
 
 def answer(entry: Entry, said: Reply | BatchProxyError) -> None:
@@ -28,4 +30,21 @@ def answer(entry: Entry, said: Reply | BatchProxyError) -> None:
         else:
             waiter.set_exception(said)
     except Exception:
-        logger.exception(UNANSWERED, entry.request.key.model)
+        logger.exception(_UNANSWERED, entry.request.key.model)
+
+
+def answer_all(members: Sequence[Entry], replies: Sequence[Reply]) -> None:
+    """Tell each member of a call its own answer; as ``answer``, which it spells out.
+
+    Args:
+        members: of the call.
+        replies: one for each, or none.
+    """
+    for member, reply in zip(members, replies, strict=False):
+        member.home = None
+        waiter = member.waiter
+        if not waiter.done():
+            try:
+                waiter.set_result(reply)
+            except Exception:
+                logger.exception(_UNANSWERED, member.request.key.model)

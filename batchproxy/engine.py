@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from batchproxy.answering import UNANSWERED, answer
+from batchproxy.answering import answer, answer_all
 from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
@@ -262,20 +262,16 @@ class Engine:
         if error is None and outcome is not Outcome.OK:
             error = BatchProxyError(_CANCELLED, code=Code.UNAVAILABLE)
         failures = self.scheduler.settle(dispatch, now, outcome, error)
-        for member, reply in zip(members, replies, strict=False):  # none unless OK
-            member.home = None  # as ``answer``, which it spells out
-            waiter = member.waiter
-            if not waiter.done():
-                try:
-                    waiter.set_result(reply)
-                except Exception:
-                    logger.exception(UNANSWERED, dispatch.batch.key.model)
         self._tell(failures)
         if dispatch.race is not None and dispatch.race.loser in self._calls:
             self._calls[dispatch.race.loser].cancel()
         if dispatch.endpoint.gone:
             self.fleet.released(dispatch.endpoint)
         self._pump()
+        if len(replies) > 1 and self.scheduler.busy:  # the next call leaves before these are written
+            asyncio.get_running_loop().call_soon(answer_all, members, replies)
+        else:
+            answer_all(members, replies)
         if len(replies) > 1:
             self._canaries.consider(dispatch, members, replies)
         self._observer.call_ended(dispatch, outcome, now - dispatch.started)

@@ -42,6 +42,8 @@ async def _outlast(future: asyncio.Future[Any]) -> None:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             continue
+    if not future.cancelled():
+        future.exception()  # asked for, or asyncio logs that nobody did: work that was stopped fails
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchproxy.answering import answer
+from batchproxy.answering import answer, answer_all
 from batchproxy.core.errors import Draining
 from batchproxy.core.request import Entry, Reply
 from batchproxy.testing import StubWaiter, a_request
@@ -31,3 +31,22 @@ def test_one_that_breaks_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     answer(Entry(a_request(), Broken(), 0.0), Reply({}, 1))
 
     assert ["model 'm': a caller could not be answered. This is a bug."] == [r.getMessage() for r in caplog.records]
+
+
+def test_each_is_told_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """One that breaks, and one that knows already, do not keep those after them from it."""
+
+    class Broken(StubWaiter):
+        def set_result(self, result: Reply, /) -> None:
+            raise RuntimeError("no")
+
+    waiters = [Broken(), StubWaiter(), StubWaiter()]
+    members = [Entry(a_request(), waiter, 0.0) for waiter in waiters]
+    earlier, replies = Reply({}, 1), [Reply({}, version) for version in (2, 3, 4)]
+    answer(members[1], earlier)
+    answer_all(members, replies)
+    answer_all(members, ())
+
+    assert [None, earlier, replies[2]] == [waiter.reply for waiter in waiters]
+    assert [None] * 3 == [member.home for member in members]
+    assert 1 == len(caplog.records)

@@ -19,7 +19,7 @@ from batchproxy.core.errors import (
 )
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry
+from batchproxy.core.request import Entry, Reply
 from batchproxy.observe import NullObserver
 from batchproxy.testing import FIXED, FakeBackend, ManualClock, StubWaiter, a_request, double
 from tests.unit.engines import Answer, an_engine, held, numbers, single, submit
@@ -67,6 +67,27 @@ async def test_batch_forms_while_the_backend_is_busy() -> None:
 
     assert [[0], [1], [2], [3]] == await numbers([*first, *later])
     assert [[0], [1, 2, 3]] == backend.calls
+
+
+async def test_the_next_call_leaves_before_answers_are_written() -> None:
+    """The backend has work meanwhile: writing the answers of a batch takes the loop as long as a small model takes."""
+    engine = an_engine(backend := FakeBackend())
+    calls_then: list[list[list[int]]] = []
+
+    class Writes(StubWaiter):
+        def set_result(self, result: Reply, /) -> None:
+            calls_then.append(list(backend.calls))
+            super().set_result(result)
+
+    gate = backend.hold()
+    for number in (0, 1):
+        engine.submit(single(number), Writes())
+    await gate.entered.wait()
+    later = submit(engine, single(2))
+    gate.release()
+
+    assert [[2]] == await numbers(later)
+    assert [[[0, 1], [2]]] * 2 == calls_then
 
 
 async def test_fixed_dimension_does_not_wait_for_a_slot() -> None:

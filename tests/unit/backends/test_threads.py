@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,30 @@ async def test_cancelled_while_running(pool: ThreadPoolExecutor) -> None:
 
     assert not ended_early
     assert ["stop"] == stops
+
+
+async def test_work_that_was_stopped_may_fail() -> None:
+    """Nobody wants to know how it ended, and asyncio does not complain that nobody asked."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    started, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        release.wait()
+        raise RuntimeError("terminated")
+
+    with ThreadPoolExecutor(1) as pool:
+        task = asyncio.create_task(run_to_the_end(pool, work, stop=release.set))
+        await _until_running(started)
+        task.cancel()
+        await asyncio.wait([task])
+    cancelled = task.cancelled()
+    del task
+    gc.collect()  # it would when the future goes
+
+    assert cancelled
+    assert [] == complaints
 
 
 async def test_cancelled_before_running(pool: ThreadPoolExecutor) -> None:
