@@ -10,6 +10,7 @@ from batchproxy.core.errors import BatchProxyError, Code, ConfigError, Unavailab
 from tests.faults.page import reliability_page
 from tests.http2_errors import CONNECTION_ERRORS, ELSEWHERE, MALFORMED, STREAM_ERRORS
 from tests.packaging.repository import ROOT
+from tests.servers.comparison import comparison_page
 
 HEAD = """\
 # Errors
@@ -98,6 +99,7 @@ def http2_page() -> str:
 PAGES = {
     ROOT / "docs" / "errors.md": errors_page,
     ROOT / "docs" / "http2-errors.md": http2_page,
+    ROOT / "docs" / "comparison.md": comparison_page,
     ROOT / "docs" / "reliability.md": reliability_page,
 }
 

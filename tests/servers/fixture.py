@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.servers import mlp
-from tests.servers.zoo import MLP_FILE, MODELS, Model, Tensor
+from tests.servers.zoo import GATE, MLP_FILE, MODELS, TOGETHER, WINDOW_S, ZOO, Model, Tensor
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +34,13 @@ SHARED_MEMORY = "triton-{port}-"
 
 _TRITON_TYPES = {"BYTES": "STRING"}
 """Where a Triton configuration has another word than the protocol."""
+
+_TRITON_BATCHER = (
+    f"dynamic_batching {{ preferred_batch_size: [ {TOGETHER} ] max_queue_delay_microseconds: {int(1e6 * WINDOW_S)}\n"
+    "  default_queue_policy {\n"
+    "    timeout_action: REJECT allow_timeout_override: true default_timeout_microseconds: 300000000 } }\n"
+)
+"""Callers may say how long they wait, which is not its default; only where there is a longer limit is theirs heeded."""
 
 
 class Doors(NamedTuple):
@@ -55,6 +62,7 @@ class RealServer:
     """A running server.
 
     Attributes:
+        gate: the pipe at which calls of ``zoo.COMPANY`` may wait.
         kind: ``triton``, ``mlserver`` or ``kserve``.
         rest: ``127.0.0.1:PORT``.
         grpc: likewise.
@@ -66,6 +74,7 @@ class RealServer:
         self.rest = f"127.0.0.1:{doors.rest}"
         self.grpc = f"127.0.0.1:{doors.grpc}"
         self.process = process
+        self.gate = log.with_name("gate")
         self._log = log
 
     def wait(self, models: Sequence[str]) -> None:
@@ -102,7 +111,7 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
 
     Args:
         kinds: keys of ``KINDS``.
-        models: names of the zoo.
+        models: names of ``zoo.ZOO``.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -112,12 +121,14 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
         for kind, doors in zip(kinds, _free_doors(len(kinds)), strict=True):
             home = folder / kind
             home.mkdir()
+            os.mkfifo(home / "gate")
             line, environment = KINDS[kind](home, doors, models)
             with (home / "log").open("wb") as log:
                 process = subprocess.Popen(
                     line,
                     cwd=home,
-                    env=os.environ | {"PYTHONPATH": str(ROOT), MLP_FILE: str(file), **environment},
+                    env=os.environ
+                    | {"PYTHONPATH": str(ROOT), MLP_FILE: str(file), GATE: str(home / "gate"), **environment},
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -147,7 +158,7 @@ def _triton(home: Path, doors: Doors, models: Sequence[str]) -> Command:
         version = repository / name / "1"
         version.mkdir(parents=True)
         shutil.copy(Path(__file__).with_name("triton_model.py"), version / "model.py")
-        (repository / name / "config.pbtxt").write_text(_triton_config(name, MODELS[name]))
+        (repository / name / "config.pbtxt").write_text(_triton_config(name, ZOO[name]))
     command = triton(home, doors, repository)
     beside_the_stub = home / "backends" / "python" / "tests" / "servers"  # it looks here, and at no PYTHONPATH
     beside_the_stub.mkdir(parents=True)
@@ -199,7 +210,7 @@ def _triton_config(name: str, model: Model) -> str:
     return (
         f'name: "{name}"\nbackend: "python"\nmax_batch_size: {model.cap}\n'
         f"input {listed(model.inputs)}\noutput {listed(model.outputs)}\n"
-        "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
+        "instance_group [ { count: 1 kind: KIND_CPU } ]\n" + (_TRITON_BATCHER if model.batched else "")
     )
 
 
@@ -214,12 +225,14 @@ def _mlserver(home: Path, doors: Doors, models: Sequence[str]) -> Command:
     }
     (home / "settings.json").write_text(json.dumps(settings))
     for name in models:
-        described = {
+        described: dict[str, object] = {
             "name": name,
             "implementation": "tests.servers.mlserver_model.ZooModel",
-            "inputs": [_described(spec) for spec in MODELS[name].inputs],
-            "outputs": [_described(spec) for spec in MODELS[name].outputs],
+            "inputs": [_described(spec) for spec in ZOO[name].inputs],
+            "outputs": [_described(spec) for spec in ZOO[name].outputs],
         }
+        if ZOO[name].batched:
+            described |= {"max_batch_size": TOGETHER, "max_batch_time": WINDOW_S}
         (home / name).mkdir()
         (home / name / "model-settings.json").write_text(json.dumps(described))
     return Command([str(python_of("mlserver").with_name("mlserver")), "start", str(home)], {})

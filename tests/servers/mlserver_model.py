@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
+from mlserver.errors import MLServerError
 from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
-from tests.servers.zoo import DTYPES, MODELS, Array
+from tests.servers.zoo import DTYPES, ZOO, Array, Says
 
 
 class ZooModel(MLModel):  # type: ignore[misc]
     """What MLServer makes one of."""
 
     async def load(self) -> bool:
-        self._zoo = MODELS[self.name]
+        self._zoo = ZOO[self.name]
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         inputs = {tensor.name: _read(tensor) for tensor in payload.inputs}
-        outputs = self._zoo.run(inputs)
+        try:
+            outputs = self._zoo.run(inputs)
+        except Says as error:
+            raise MLServerError(str(error), error.status) from error
         wanted = [output.name for output in payload.outputs or ()] or list(outputs)
         types = {spec.name: spec.datatype for spec in self._zoo.outputs}
         return InferenceResponse(

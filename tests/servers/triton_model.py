@@ -7,27 +7,43 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as triton
 
-from tests.servers.zoo import MODELS
+from tests.servers.zoo import ZOO
+
+CODES = {400: "INVALID_ARG", 429: "UNAVAILABLE", 500: "INTERNAL", 503: "UNAVAILABLE"}
+"""Triton's words for what a model says; it has none for 429."""
 
 
 class TritonPythonModel:
     """What Triton makes one of."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        self._model = MODELS[args["model_name"]]
+        self._model = ZOO[args["model_name"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
+        if self._model.batched:
+            return self._answers(requests)
+        return [answer for request in requests for answer in self._answers([request])]
 
-    def _answer(self, request: Any) -> Any:
-        inputs = {
-            spec.name: triton.get_input_tensor_by_name(request, spec.name).as_numpy() for spec in self._model.inputs
+    def _answers(self, requests: list[Any]) -> list[Any]:
+        """Several requests run as one, as Triton's other backends do it."""
+        arrays = {
+            spec.name: [triton.get_input_tensor_by_name(request, spec.name).as_numpy() for request in requests]
+            for spec in self._model.inputs
         }
         try:
-            outputs = self._model.run(inputs)
+            outputs = self._model.run({name: np.concatenate(several) for name, several in arrays.items()})
         except ValueError as error:
-            return triton.InferenceResponse([], triton.TritonError(str(error)))
-        wanted = set(request.requested_output_names())
-        return triton.InferenceResponse(
-            [triton.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items() if name in wanted]
-        )
+            code = getattr(triton.TritonError, CODES[getattr(error, "status", 500)])
+            return [triton.InferenceResponse([], triton.TritonError(str(error), code)) for _ in requests]
+        ends = np.cumsum([len(array) for array in arrays["row"]])[:-1]
+        parts = {name: np.split(array, ends) for name, array in outputs.items()}
+        return [
+            triton.InferenceResponse(
+                [
+                    triton.Tensor(name, np.ascontiguousarray(several[at]))
+                    for name, several in parts.items()
+                    if name in set(request.requested_output_names())
+                ]
+            )
+            for at, request in enumerate(requests)
+        ]

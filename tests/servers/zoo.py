@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,19 @@ Arrays = Mapping[str, Array]
 
 MLP_FILE = "ZOO_MLP"
 """Variable of the environment: where the ONNX file of ``mlp`` is."""
+
+GATE = "ZOO_GATE"
+"""Variable of the environment: a pipe. A call that is to wait does so until whoever opened it for writing closes it."""
+
+TOGETHER, WINDOW_S = 32, 1.0
+"""How many requests a server that batches by itself waits for, and for how long."""
+
+OPEN = -1
+"""An axis of a row that may have any length."""
+
+REFUSED, WAITS = -1, -2
+"""Values of a row at which the models of ``COMPANY`` refuse the call, or wait at the gate. At the negative of a status
+of HTTP they say that one."""
 
 DTYPES: dict[str, type[Any]] = {
     "BOOL": np.bool_,
@@ -43,7 +57,7 @@ class Tensor(NamedTuple):
     Attributes:
         name: its name.
         datatype: the protocol's word.
-        row: the axes of one row.
+        row: the axes of one row; ``OPEN``: any length.
     """
 
     name: str
@@ -59,12 +73,22 @@ class Model(NamedTuple):
         outputs: likewise.
         run: what it does; ``ValueError`` where a row is refused.
         cap: rows that Triton is told to take at most; 0: any number.
+        batched: whether the server is to batch it by itself.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     run: Callable[[Arrays], dict[str, Array]]
     cap: int = 0
+    batched: bool = False
+
+
+class Says(ValueError):
+    """A refusal with a status of HTTP."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 ROW = Tensor("row", "INT64", (1,))
@@ -105,3 +129,51 @@ MODELS: dict[str, Model] = {
     "mlp": Model((Tensor("x", "FP32", (8,)), ROW), (Tensor("y", "FP32", (3,)), ROW), _mlp, cap=64),
 }
 """Name to model."""
+
+
+def _in_company(inputs: Arrays, y: Array) -> dict[str, Array]:
+    """What the models below answer: beside their values, how many rows the call had."""
+    count = len(y)
+    low = min((value for value in inputs["x"].ravel().tolist() if isinstance(value, int)), default=0)
+    if low == WAITS:
+        Path(os.environ[GATE]).read_bytes()
+    elif low == REFUSED:
+        raise Says(400, f"a number below zero among {count} rows")
+    elif low < 0:
+        raise Says(-low, f"no: {count} rows")
+    return {"y": y, "row": inputs["row"], "company": np.full((count, 1), count)}
+
+
+def _numbers(inputs: Arrays) -> dict[str, Array]:
+    return _in_company(inputs, inputs["x"][:, ::-1])
+
+
+def _others(inputs: Arrays) -> dict[str, Array]:
+    return _in_company(inputs, inputs["x"] + 1)
+
+
+def _pooled(inputs: Arrays) -> dict[str, Array]:
+    """One row, whatever comes: right for one request alone."""
+    found = _in_company(inputs, inputs["x"][:, ::-1])
+    return {name: array[:1] for name, array in found.items()}
+
+
+def _company(datatype: str, run: Callable[[Arrays], dict[str, Array]], *, batched: bool) -> Model:
+    x, y = (Tensor(name, datatype, (OPEN,)) for name in "xy")
+    return Model((x, ROW), (y, ROW, Tensor("company", "INT64", (1,))), run, TOGETHER if batched else 0, batched)
+
+
+COMPANY: dict[str, Model] = {
+    f"{prefix}_{name}": _company(datatype, run, batched=prefix == "packed")
+    for prefix in ("plain", "packed")
+    for name, datatype, run in (
+        ("numbers", "INT64", _numbers),
+        ("others", "INT64", _others),
+        ("words", "BYTES", _numbers),
+        ("pooled", "INT64", _pooled),
+    )
+}
+"""Models for the comparison of batchers, by name: ``plain_...`` for who batches before the server, ``packed_...``
+batched by the server itself."""
+
+ZOO = {**MODELS, **COMPANY}
