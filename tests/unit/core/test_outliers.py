@@ -18,8 +18,7 @@ BROKEN = BatchProxyError("out of memory", code=Code.INTERNAL)
 REFUSED = BatchProxyError("bad row", code=Code.INVALID_ARGUMENT)
 
 PANIC_LINE = (
-    "fewer than half of the pool's endpoints are healthy: those that were left out for their errors are used all "
-    "the same"
+    "fewer than half of the pool's endpoints are healthy: those that failed, and were left out, are used all the same"
 )
 
 
