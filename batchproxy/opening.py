@@ -244,6 +244,7 @@ def _open(address: Address, pool: PoolConfig) -> Embedded:
         address.path,
         policy=VersionPolicy(policy.latest or 1, policy.specific, policy.all),
         threads=onnx.threads,
+        threads_per_call=onnx.threads_per_call,
         providers=onnx.providers,
         provider_options=onnx.provider_options,
     )

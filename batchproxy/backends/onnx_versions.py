@@ -67,6 +67,7 @@ class OnnxVersions:
         path: as for ``OnnxBackend``; a file, or a folder with ``model.onnx``, is version 1 and nothing else.
         policy: which versions are loaded at once.
         threads: see ``OnnxBackend``; of each version.
+        threads_per_call: see ``OnnxBackend``.
         providers: see ``OnnxBackend``.
         provider_options: see ``OnnxBackend``.
 
@@ -85,12 +86,14 @@ class OnnxVersions:
         *,
         policy: VersionPolicy | None = None,
         threads: int | None = None,
+        threads_per_call: int | None = None,
         providers: Sequence[str] = (CPU,),
         provider_options: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._path = Path(path)
         self.policy = policy or VersionPolicy()
         self._threads = threads
+        self._threads_per_call = threads_per_call
         self._providers = providers
         self._provider_options = provider_options
         self._shapes: dict[_Shapes, None] = {}
@@ -142,6 +145,7 @@ class OnnxVersions:
         backend = OnnxBackend(
             place,
             threads=self._threads,
+            threads_per_call=self._threads_per_call,
             providers=self._providers,
             provider_options=self._provider_options,
             version=version,

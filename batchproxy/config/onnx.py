@@ -30,7 +30,8 @@ class OnnxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How ``onnx:`` endpoints are run; see `batchproxy.backends.onnx.OnnxBackend`.
 
     Args:
-        threads: that one call of a model may use, and calls that run at once; ``None``: the cores there are.
+        threads: that a model may use, and calls of it that run at once; ``None``: the cores there are.
+        threads_per_call: that one of its calls may use; ``None``: all of them.
         providers: onnxruntime's execution providers, the one to prefer first.
         provider_options: a provider's name to its options, all of them text.
         model_version_policy: of the version folders, which are served.
@@ -38,6 +39,7 @@ class OnnxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     threads: Some | None = None
+    threads_per_call: Some | None = None
     providers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("CPUExecutionProvider",)
     provider_options: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     model_version_policy: VersionPolicyConfig = VersionPolicyConfig()
@@ -49,6 +51,8 @@ def problems(path: str, onnx: OnnxConfig) -> Iterator[tuple[str, str]]:
     policy = onnx.model_version_policy
     if sum([policy.latest is not None, bool(policy.specific), policy.all]) > 1:
         yield f"{path}.model_version_policy", "latest, specific and all exclude each other; keep one"
+    if onnx.threads and onnx.threads_per_call and onnx.threads_per_call > onnx.threads:
+        yield f"{path}.threads_per_call", f"the model has {onnx.threads} threads; give that many at most"
     for name in onnx.provider_options:
         if name not in onnx.providers:
             yield f"{path}.provider_options.{name}", f"it is none of the providers: {', '.join(onnx.providers)}"

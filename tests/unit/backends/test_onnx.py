@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from batchproxy.backends import onnx as backend_module
 from batchproxy.backends.onnx import OnnxBackend, find_model
+from batchproxy.backends.onnx_versions import OnnxVersions
 from batchproxy.core.columns import ArrayColumn, ListColumn
 from batchproxy.core.errors import BackendProtocolError, BackendRejected, Code, ConfigError
 from batchproxy.core.request import BatchKey
@@ -332,6 +333,23 @@ async def test_threads_probe_and_repr(tmp_path: Path) -> None:
 
     assert f"OnnxBackend({str(path)!r}, version=3, threads=3)" == repr(backend)
     assert OnnxBackend(path).threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "per_call", "found"), [(3, None, 3), (3, 1, 1), (3, 2, 2), (2, 8, 2)], ids=["all", "one", "two", "more"]
+)
+async def test_threads_of_one_call(tmp_path: Path, threads: int, per_call: int | None, found: int) -> None:
+    """All that the model has, or fewer; either way as many calls run at once as it has threads."""
+    identity(tmp_path / "1" / "model.onnx")
+    versions = OnnxVersions(tmp_path, threads=threads, threads_per_call=per_call)
+    backend = versions.load(1)
+    answers = await asyncio.gather(*(run(backend, x=np.array([number], "f4")) for number in range(4)))
+    await versions.aclose()
+    await backend.aclose()
+
+    assert found == backend._session.get_session_options().intra_op_num_threads
+    assert threads == backend.threads
+    assert [[0], [1], [2], [3]] == [answer["y"].tolist() for answer in answers]
 
 
 def test_without_onnxruntime() -> None:

@@ -29,6 +29,7 @@ def test_everything_said() -> None:
     found = config(
         {
             "threads": 2,
+            "threads_per_call": 1,
             "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
             "provider_options": {"CUDAExecutionProvider": {"device_id": "1"}},
             "model_version_policy": {"specific": [1, 3]},
@@ -43,6 +44,7 @@ def test_everything_said() -> None:
     ("onnx", "text"),
     [
         ({"model_version_policy": {"latest": 1, "all": True}}, "model_version_policy: latest, specific and all"),
+        ({"threads": 2, "threads_per_call": 3}, "threads_per_call: the model has 2 threads; give that many at most"),
         ({"provider_options": {"X": {}}}, "provider_options.X: it is none of the providers"),
         ({"version_labels": {"a/b": 1}}, "version_labels: 'a/b' cannot stand in a path"),
         ({"version_labels": {"": 1}}, "version_labels: '' cannot stand in a path"),
