@@ -27,6 +27,7 @@ from batchproxy.events import events
 from batchproxy.frontends import admin
 from batchproxy.frontends.binding import fits
 from batchproxy.frontends.cors import CorsRoutes
+from batchproxy.frontends.grpc_health import HealthService
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.heavy import SWITCH_S, Heavy
 from batchproxy.frontends.listener import HttpRoutes, Listener
@@ -134,7 +135,12 @@ class App:
             ready=self._ready,
         )
         self._grpc = GrpcRoutes(
-            self._directory, self.metrics, clock, priority_header=config.priority_header, ready=self._ready
+            self._directory,
+            self.metrics,
+            clock,
+            priority_header=config.priority_header,
+            ready=self._ready,
+            health=HealthService(self._ready) if config.enable_grpc_healthcheck_service else None,
         )
         rest: HttpRoutes = CorsRoutes(self._rest) if config.rest_api_enable_cors_support else self._rest
         most = most_at_once(config.max_buffered_bytes)

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.errors import BackendError
+from batchproxy.core.errors import BackendError, BackendUnavailable
+
+CHECK_S = 10.0
+"""Seconds between two questions to an endpoint that is up whether it still is: the kubelet's ``periodSeconds``."""
+
+MISSED = 3
+"""Questions in a row that such an endpoint may leave unanswered: the kubelet's ``failureThreshold``."""
 
 if TYPE_CHECKING:
     from batchproxy.backends.base import Backend
@@ -49,6 +55,7 @@ class Fleet:
         self._tell = tell
         self._look = look
         self._leaving: dict[Endpoint, Backend] = {}
+        self._missed: dict[Endpoint, int] = {}
 
     def of(self, endpoint: Endpoint) -> Backend:
         """What carries the calls of an endpoint that was given one."""
@@ -77,6 +84,7 @@ class Fleet:
         backend = self.backends.pop(name)
         endpoint = next(each for each in self._scheduler.balancer.endpoints if each.name == name)
         self._leaving[endpoint] = backend
+        _ = self._missed.pop(endpoint, None)
         self._tell(self._scheduler.remove_endpoint(endpoint))
         self.released(endpoint)
         self._look()
@@ -118,6 +126,33 @@ class Fleet:
         else:
             self._scheduler.bring_back(endpoint)
             self._look()
+
+    async def check(self) -> None:
+        """Ask every endpoint that is up whether it still is: one that is about to stop says so before its calls fail.
+
+        The last one stays: what its answers are worth, callers find out.
+        """
+        await asyncio.gather(*(self._check(endpoint) for endpoint in self._scheduler.balancer.endpoints if endpoint.up))
+
+    async def keep_checking(self) -> None:
+        """Do so every ``CHECK_S`` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await self.check()
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        missed = self._missed.pop(endpoint, 0)
+        try:
+            await self.of(endpoint).probe()
+        except BackendError as error:
+            if endpoint.gone or not endpoint.up:
+                return
+            missed = MISSED if isinstance(error, BackendUnavailable) else missed + 1  # it says so, or is out of reach
+            others = (each for each in self._scheduler.balancer.endpoints if each is not endpoint)
+            if missed >= MISSED and any(each.up and not each.out for each in others):
+                self.take_out(endpoint, error)
+            else:
+                self._missed[endpoint] = missed
 
     async def aclose(self) -> None:
         """Close all; nothing is under way any more."""

@@ -136,6 +136,7 @@ class Pool:
         await self._tasks.aclose()
         _ = self._tasks.spawn(f"probe-{self.engine.name}", self.engine.keep_probing(probe_interval_s))
         if self.remote is not None:
+            _ = self._tasks.spawn(f"check-{self.engine.name}", self.engine.fleet.keep_checking())
             _ = self._tasks.spawn(f"place-{self.engine.name}", keep_asking(self.engine, probe_interval_s))
         if self.watch is not None and self.watch.watched and look_s:
             _ = self._tasks.spawn("versions", self.watch.keep_looking(look_s))

@@ -11,16 +11,16 @@ from functools import partial
 from typing import NamedTuple, Unpack
 
 from batchproxy.backends.servers import AIO as AIO
-from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
+from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, GrpcCalls, Options, ServerBackend
 from batchproxy.backends.servers import WIRE as WIRE
-from batchproxy.codecs import tfs_calls, tfs_columns, tfs_example_rows, tfs_examples
+from batchproxy.codecs import grpc_health, tfs_calls, tfs_columns, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus
 from batchproxy.codecs.tfs_habits import Habits
 from batchproxy.codecs.tfs_rows import INSTANCES, JsonRows, write_request
 from batchproxy.codecs.tfs_splice import read_answer, read_results
 from batchproxy.core.columns import Columns
-from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, Code
+from batchproxy.core.errors import BackendError, BackendProtocolError, BackendRejected, BackendUnavailable, Code
 from batchproxy.core.raw import Header
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import ModelInfo
@@ -105,18 +105,29 @@ class TfServingBackend(ServerBackend):
         return tfs_calls.decode_status_document((await self._get(tfs_calls.model_path(model, version), ASK_S)).body)
 
     async def probe(self) -> None:
-        """Ask each door for the status of no model: a refusal is an answer, too."""
+        """Ask each door for the status of no model: a refusal is an answer, too. And for its health, by gRPC."""
         if self._grpc is not None:
             question = tfs_calls.encode_status_request("", None)
             try:
                 await self._grpc.call(GET_MODEL_STATUS, self._static, question, PROBE_S)
             except BackendRejected as error:
                 _alive(error)
+            if not await self._healthy(self._grpc):
+                raise BackendUnavailable(f"{self.name} says that it is not serving (grpc.health.v1)")
         if self._rest is not None:
             try:
                 await self._get("/v1/models/", PROBE_S)
             except BackendError as error:
                 _alive(error)
+
+    async def _healthy(self, door: GrpcCalls) -> bool:
+        """What it says of its health, where ``--enable_grpc_healthcheck_service`` makes it say anything."""
+        try:
+            answer = await door.call(grpc_health.CHECK, self._static, grpc_health.encode_request(), PROBE_S)
+        except BackendRejected as error:
+            _alive(error)
+            return True
+        return grpc_health.decode_answer(answer.body)
 
     def _refused(self, error: BackendError) -> BackendError:
         return self._habits.refused(self.name, error)

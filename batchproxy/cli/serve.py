@@ -106,6 +106,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="CORS headers on REST answers, but on those that a server gave (default false)",
     )
+    flags.add_flag(
+        doors,
+        "enable_grpc_healthcheck_service",
+        flags.boolean,
+        metavar="BOOL",
+        help="answer grpc.health.v1 as /readyz is; false: as any unknown method, a server's matter (default false)",
+    )
     batching = parser.add_argument_group("batching, of every model")
     flags.add_flag(
         batching, "enable_batching", flags.boolean, metavar="BOOL", help="false: every request alone (default true)"
@@ -188,7 +195,8 @@ def from_flags(args: argparse.Namespace, say: Callable[[str], None]) -> Config:
         "listen": _listen(config.listen, args),
         "pools": tuple(_pool(parameters.apply_to_pool(pool), args) for pool in pools),
         "models": tuple(_batched(parameters, model, args) for model in models),
-        **_given(args, "rest_api_enable_cors_support", "max_buffered_bytes", "drain_delay_s", "drain_timeout_s"),
+        **_given(args, "rest_api_enable_cors_support", "enable_grpc_healthcheck_service"),
+        **_given(args, "max_buffered_bytes", "drain_delay_s", "drain_timeout_s"),
         **_given(args, "state_dir"),
     }
     if args.file_system_poll_wait_seconds is not None:

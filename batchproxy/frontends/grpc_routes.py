@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from batchproxy.catalogue import Catalogue
-from batchproxy.codecs import tfs_examples, tfs_grpc, v2_grpc
+from batchproxy.codecs import grpc_health, tfs_examples, tfs_grpc, v2_grpc
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BatchProxyError, Code, RequestError, TooLarge
 from batchproxy.core.raw import GRPC, Header, RawCall
@@ -22,6 +22,7 @@ from batchproxy.frontends.grpc_answers import GrpcAnswer as GrpcAnswer
 from batchproxy.frontends.grpc_answers import RelayFormat as RelayFormat
 from batchproxy.frontends.grpc_answers import as_it_came as answer_as_it_came
 from batchproxy.frontends.grpc_answers import error_answer as error_answer
+from batchproxy.frontends.grpc_health import HealthService
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.reload import reload_everywhere
 from batchproxy.frontends.remote import RemotePool, as_it_came
@@ -92,7 +93,10 @@ class GrpcRoutes:
         *,
         priority_header: str | None = None,
         ready: Callable[[], bool] = lambda: True,
+        health: HealthService | None = None,
     ) -> None:
+        self.methods = METHODS if health is None else METHODS | grpc_health.METHODS
+        self._health = health
         self._directory = directory
         self._observer = observer
         self._clock = clock
@@ -109,7 +113,7 @@ class GrpcRoutes:
 
     def streams(self, method: str) -> Engine | InferStreams | None:
         """What takes a method that is no unary one of ours, as a stream both ways; None: nobody does."""
-        if method in METHODS:
+        if method in self.methods:
             return None
         if method == v2_grpc.MODEL_STREAM_INFER:
             return self._infer_streams
@@ -131,7 +135,7 @@ class GrpcRoutes:
         """Answer one unary call, now or later.
 
         Args:
-            method: its full path, one of ``METHODS``.
+            method: its full path, one of ``methods``.
             message: the request, without the five-byte prefix.
             timeout_s: what is left of the caller's deadline; None: no deadline.
             respond: gets the answer, exactly once.
@@ -150,6 +154,9 @@ class GrpcRoutes:
                     return call
             raw = RawCall(GRPC, method, "", metadata, message)
             return self._predict(raw, started, deadline, respond)
+        if self._health is not None and method in grpc_health.METHODS:
+            respond(self._health.answer(method, message))
+            return None
         raw = RawCall(GRPC, method, "", metadata, message)
         if method in v2_grpc.METHODS:
             return self._v2.handle(raw, deadline, respond, started)

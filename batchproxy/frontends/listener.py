@@ -25,7 +25,7 @@ from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
 from batchproxy.frontends.door import Door, Wire
-from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits
@@ -308,7 +308,7 @@ class Listener:
             door.mark()
 
     def _is_streamed(self, path: str) -> bool:
-        return self._grpc is not None and path not in METHODS and self._grpc.streams(path) is not None
+        return self._grpc is not None and path not in self._grpc.methods and self._grpc.streams(path) is not None
 
     def _serve_http(self, door: Door, exchange: HttpExchange, respond: Callable[[RestAnswer], None]) -> None:
         if self._rest is None:
@@ -326,7 +326,7 @@ class Listener:
     def _serve_grpc(self, door: Door, exchange: GrpcCall) -> None:
         respond = partial(_answer_grpc, door, exchange)
         head = exchange.head
-        if self._grpc is None or head.path not in METHODS:
+        if self._grpc is None or head.path not in self._grpc.methods:
             respond(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
         if head.route is None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from batchproxy.core.errors import BackendUnavailable, Code, NoEndpoint
+from batchproxy.core.errors import BackendError, BackendRejected, BackendUnavailable, Code, NoEndpoint
 from batchproxy.engine import Engine
+from batchproxy.fleet import MISSED
 from batchproxy.testing import FIXED, FakeBackend, a_request
 from tests.unit.engines import an_engine, held, numbers, single, submit
 
@@ -227,3 +228,76 @@ async def test_close_closes_what_is_leaving() -> None:
     with pytest.raises(Exception, match="shut down") as raised:
         await running[0]
     assert Code.UNAVAILABLE == raised.value.code  # type: ignore[attr-defined]
+
+
+class Ailing(FakeBackend):
+    """Says what it is told to of its health.
+
+    Attributes:
+        ails: what it says; None: it is well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ails: BackendError | None = None
+
+    async def probe(self) -> None:
+        if self.ails is not None:
+            raise self.ails
+
+
+NOT_READY, LATE = BackendUnavailable("not ready"), BackendRejected("Deadline Exceeded", code=Code.DEADLINE_EXCEEDED)
+
+
+@pytest.mark.parametrize(("ails", "times"), [(NOT_READY, 1), (LATE, MISSED)])
+async def test_endpoint_that_ails_is_left_out_until_it_is_well(ails: BackendError, times: int) -> None:
+    """At once where it says so, else when it has not answered several times in a row."""
+    engine = an_engine(first := Ailing(), second := Ailing())
+    one, _ = engine.scheduler.balancer.endpoints
+    used = []
+
+    second.ails = ails
+    for _ in range(MISSED):
+        first.ails = ails
+        await engine.fleet.check()
+        used.append(one.up)
+        second.ails = None
+    first.ails = None
+    await engine.probe()
+
+    assert [True] * (times - 1) == used[: times - 1]
+    assert not used[times - 1]
+    assert one.up
+
+
+async def test_missed_questions_count_in_a_row_only() -> None:
+    """One answer, and it is as good as any."""
+    engine = an_engine(first := Ailing(), Ailing())
+    for asked in range(3 * MISSED):
+        first.ails = LATE if asked % MISSED else None
+        await engine.fleet.check()
+
+    assert engine.scheduler.balancer.endpoints[0].up
+
+
+async def test_the_last_endpoint_stays() -> None:
+    """Callers may as well hear from it what is wrong."""
+    engine = an_engine(first := Ailing(), second := Ailing())
+    first.ails = second.ails = NOT_READY
+    await engine.fleet.check()
+    await engine.fleet.check()
+
+    assert 1 == sum(endpoint.up for endpoint in engine.scheduler.balancer.endpoints)
+
+
+async def test_endpoint_that_goes_while_it_is_asked() -> None:
+    """It is not missed."""
+    engine = an_engine(first := Ailing(), Ailing())
+    first.ails = LATE
+    await engine.fleet.check()
+    gone = engine.scheduler.balancer.endpoints[0]
+    asking = asyncio.ensure_future(engine.fleet.check())
+    engine.fleet.remove(gone.name)
+    await asking
+
+    assert 1 == len(engine.scheduler.balancer.endpoints)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2
 
 from batchproxy.backends.base import Remote
 from batchproxy.backends.tfserving import TfServingBackend
@@ -264,7 +267,7 @@ async def test_any_answer_is_a_sign_of_life(code: grpc.StatusCode, status: int) 
         await remote.probe()
 
     assert encode_status_request("", None) == server.seen[0][2]
-    assert 2 == len(server.seen)
+    assert 3 == len(server.seen)
 
 
 async def test_a_welcome_by_grpc() -> None:
@@ -273,7 +276,21 @@ async def test_a_welcome_by_grpc() -> None:
         server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = b""
         await remote.probe()
 
-    assert 1 == len(server.seen)
+    assert [tfs_grpc.GET_MODEL_STATUS, "/grpc.health.v1.Health/Check"] == [method for method, _, _ in server.seen]
+
+
+@pytest.mark.parametrize("status", health_pb2.HealthCheckResponse.ServingStatus.keys())
+async def test_a_server_that_speaks_of_its_health(status: str) -> None:
+    """By gRPC's health checking protocol, which it may have, or not; here as grpcio's own package writes it."""
+    answer = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+    async with scripted() as server, backend(grpc=server.grpc) as remote:
+        server.grpc_answers[tfs_grpc.GET_MODEL_STATUS] = b""
+        server.grpc_answers["/grpc.health.v1.Health/Check"] = answer
+        outcome = await asyncio.gather(remote.probe(), return_exceptions=True)
+
+    assert ([None] if status == "SERVING" else ["is not serving"]) == [
+        error and re.findall("is not serving", str(error))[0] for error in outcome
+    ]
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])

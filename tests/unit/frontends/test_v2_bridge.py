@@ -193,7 +193,9 @@ def test_what_is_shown_of_a_model() -> None:
 
 def test_what_a_server_said_of_a_model_is_written_in_other_words() -> None:
     """Or refused."""
-    form: InfoFormat[Any, Any] = InfoFormat(tfs_calls.decode_metadata_reply, lambda info: info.version, lambda error: error)
+    form: InfoFormat[Any, Any] = InfoFormat(
+        tfs_calls.decode_metadata_reply, lambda info: info.version, lambda error: error
+    )
 
     assert 7 == form.reply(Reply({}, 0, raw=RAW_METADATA))
     assert ABSENT is form.error(ABSENT)
