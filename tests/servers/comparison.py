@@ -73,7 +73,7 @@ TABLE: dict[str, Row] = {
             Cell(False, "0 are answered rightly, 32 get 400"),
             Cell(False, "0 are answered rightly, 32 get 400"),
         ],
-        Cell(False, "the error is copied to all 32 [1], recorded [4]"),
+        Cell(False, "the error, with others' values in its text, is copied to all 32 [1] [`batching/poisoned`]"),
         Cell(False, "all 32 get 200, with the error's text as `message` [2]"),
     ),
     "the model says 429, 500, 503": Row(
@@ -94,7 +94,7 @@ TABLE: dict[str, Row] = {
             Cell(None, "its backends split; a Python model that cuts at the row counts says: 200 without a row"),
             Cell(False, "200 without a row"),
         ],
-        Cell(True, "FAILED_PRECONDITION for all, and for a request alone: such a model cannot be served [1]"),
+        Cell(True, "FAILED_PRECONDITION for all, and for a request alone where its rows are not as many [1]"),
         Cell(False, "it is noticed, and all get 200 without predictions, and a `message` [2]"),
     ),
     "a caller goes away while it waits": Row(
@@ -120,7 +120,7 @@ TABLE: dict[str, Row] = {
     "40 rows where batches have 32": Row(
         "answered rightly",
         [*_same("answered rightly"), Cell(False, "refused with 400"), Cell(True, "answered rightly")],
-        Cell(False, "400, unless `enable_large_batch_splitting` is set [1], recorded [4]"),
+        Cell(False, "400, unless `enable_large_batch_splitting` is set [1] [`batching/five_too_big`]"),
         Cell(True, "answered: the size is looked at afterwards, so the call has 40 rows [2]"),
     ),
     "half of the callers want one output": Row(
@@ -140,13 +140,13 @@ TABLE: dict[str, Row] = {
             Cell(True, "shapes go apart, each is answered rightly"),
             Cell(False, "merged all the same: errors, or others' values"),
         ],
-        Cell(False, "FAILED_PRECONDITION for all; or padded, and answers stay padded [1]"),
+        Cell(False, "FAILED_PRECONDITION for all; or padded, and answers stay padded [1] [`batching_nopad/var_len`]"),
         Cell(False, "merged all the same, so the server refuses all of it [2]"),
     ),
     "strings": Row(
         "kept",
         [Cell(True, "kept")] * 4,
-        Cell(True, "kept [3]"),
+        Cell(True, "kept [`batching/strings`]"),
         Cell(True, "kept, as text of JSON [2]"),
     ),
     "two `authorization` headers": Row(
@@ -166,7 +166,10 @@ TABLE: dict[str, Row] = {
             Cell(True, "refused with 400; the others get theirs"),
             Cell(True, "200, and no rows; the others get theirs"),
         ],
-        Cell(False, "row form: 400; column form and gRPC: waits until somebody else comes (56 s seen) [1]"),
+        Cell(
+            False,
+            "row form: 400; else it waits until somebody else comes (56 s seen) [1] [`batching/empty_batch`]",
+        ),
         Cell(True, "400, `no instances in the request` [2]"),
     ),
 }
@@ -205,7 +208,9 @@ Published:
    TensorFlow 2.21: `core/kernels/batching_util/shared_batch_scheduler.h`. Where a time is named, it was seen on 2.20.0.
 2. KServe, commit 018728be: `pkg/batcher/handler.go`, which speaks the REST row form only.
 3. TensorFlow Serving, the same commit: `tensorflow_serving/util/json_tensor.cc`.
-4. Answers of a `tensorflow_model_server` 2.20.0 with `--enable_batching`: `tests/golden/rest_batching*.json`.
+
+Names in brackets are answers of a `tensorflow_model_server` 2.20.0 with `--enable_batching`, recorded in
+`tests/golden/rest_batching*.json`.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 
@@ -10,7 +11,7 @@ import pytest
 from tests.servers.cases import CASES
 from tests.servers.comparison import CONTENDERS, TABLE
 from tests.servers.contenders import Contender, before, itself
-from tests.servers.fixture import RealServer, running_servers
+from tests.servers.fixture import ROOT, RealServer, running_servers
 from tests.servers.zoo import COMPANY
 
 MARKING = {"a bad row among 31 good ones", "the model says 429, 500, 503"}
@@ -55,3 +56,12 @@ def test_the_page_has_every_case() -> None:
     assert list(CASES) == list(TABLE)
     assert {len(CONTENDERS)} == {len(row.run) for row in TABLE.values()}
     assert all(cell.passes for row in TABLE.values() for cell in row.run[:2])
+
+
+def test_recorded_answers_are_there() -> None:
+    """Those that the page names are in the recordings of TF Serving's batching."""
+    recorded = "".join(file.read_text() for file in (ROOT / "tests" / "golden").glob("rest_batching*.json"))
+    named = {name for row in TABLE.values() for name in re.findall(r"`(batching\w*/\w+)`", row.tf_serving.text)}
+
+    assert named
+    assert not {name for name in named if f'"{name}"' not in recorded}
