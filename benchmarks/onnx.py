@@ -49,7 +49,7 @@ WARM_S = 1.0
 REPEATS = 9
 """Calls of each size in a round; their median counts."""
 
-SWITCH_S = 3.0
+SWITCH_S, QUICK_SWITCH_S = 3.0, 1.5
 PREFIX = 5
 """Bytes of gRPC's own frame before a message."""
 
@@ -185,7 +185,9 @@ def measure(
     """
     if absent := tools.missing(("wrk", "h2load")):
         raise tools.ToolError(absent)
-    lines = [Line(model, way) for model in models for protocol in protocols for way in onnx_ways.ways(protocol)]
+    lines = [
+        Line(model, way) for model in models for protocol in protocols for way in onnx_ways.ways(model, protocol, quick)
+    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchproxy-bench-")))
         progress("making the models, starting the servers")
@@ -221,7 +223,8 @@ def measure(
             failed = sum(sample.load.failed for sample in line.samples)
             line.fault = line.fault or again or (f"{failed} requests failed" if failed else "")
         progress("a new version under load")
-        switch = _switch(folder, models[0], rows[models[0]], running["on"])
+        model = "mlp" if "mlp" in models else models[0]
+        switch = _switch(folder, model, rows[model], running["on"], QUICK_SWITCH_S if quick else SWITCH_S)
     return Found(raw, pinned, lines, switch)
 
 
@@ -269,7 +272,7 @@ def _sample(
     name = line.model + way.suffix
     pids = [running[key].pid for key in (way.server, way.behind) if key]
     with onnx_ways.on_cores(onnx_ways.split_cores()[1] if way.pinned else None):
-        if warm:
+        if warm and way.server != "triton":
             _load(own, server, folder, WARM_S, latencies=False)
         calls, rows = server.batches(name)
         before = [tree_cpu_s(pid) for pid in pids]
@@ -299,16 +302,16 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _switch(folder: Path, model: str, rows: tuple[Array, Array], server: Server) -> Switch:
+def _switch(folder: Path, model: str, rows: tuple[Array, Array], server: Server, seconds: float) -> Switch:
     """Callers whose every answer is checked, over TF Serving's gRPC."""
     file = folder / "rows.npz"
     np.savez(file, x=rows[0], y=rows[1])
-    job = Job("grpc", server.ports["grpc"], server.pid, model, str(file), CALLERS, SWITCH_S, WARM_S)
+    job = Job("grpc", server.ports["grpc"], server.pid, model, str(file), CALLERS, seconds, WARM_S)
     without = loading.run(job)
     weights = (folder / model / "1" / "model.onnx").read_bytes()
     with ThreadPoolExecutor(1) as beside:
         loaded = beside.submit(loading.run, job)
-        time.sleep(WARM_S + SWITCH_S / 3)  # into the middle of the load, which takes a while to start as well
+        time.sleep(WARM_S + seconds / 3)  # into the middle of the load, which takes a while to start as well
         onnx_models.write(folder / model, 2, weights)
         result = loaded.result()
     return Switch((without.p99_ms, result.p99_ms), result.answered, result.wrong + result.lost, result.fault)

@@ -24,7 +24,7 @@ def verdicts(found: Found) -> dict[str, float]:
     held: dict[str, float] = {}
     for line in found.lines:
         name, way = f"{line.model}, {line.way.protocol}", line.way.name
-        if way in {onnx_ways.ON, onnx_ways.PINNED} and line.samples:
+        if way in {onnx_ways.ON, onnx_ways.LANES, onnx_ways.PINNED} and line.samples:
             held[f"{name}: {way}, share of the ideal"] = found.share(line).left
         if way == onnx_ways.IN_FRONT and (best := best_of_triton(found.lines, line)):
             held[f"{name}: {way} / Triton's best"] = line.ratio(best)

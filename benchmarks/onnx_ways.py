@@ -58,23 +58,30 @@ TUNED = {suffix: f"Triton, dynamic batching{suffix.replace('-', ', ')} rows" for
 IN_FRONT = "batchproxy > Triton"
 OFF = "embedded, batching off"
 ON = "embedded"
+LANES = "embedded, one thread a call"
 PINNED = "embedded, one core"
 
 
-def ways(protocol: str) -> tuple[Way, ...]:
-    """The lines of one protocol, in the order in which they are loaded."""
-    triton = (
-        Way(TRITON_ALONE, protocol, "triton"),
-        Way(TRITON_BATCHING, protocol, "triton", "-default"),
-        *(Way(name, protocol, "triton", suffix) for suffix, name in TUNED.items()),
-        Way(IN_FRONT, protocol, "front", behind="triton"),
-    )
-    embedded = (
-        Way(OFF, protocol, "off"),
-        Way(ON, protocol, "on"),
-        Way(PINNED, protocol, "pinned", pinned=True),
-    )
-    return (*triton, *embedded) if protocol in V2 else embedded
+def ways(model: str, protocol: str, quick: bool = False) -> tuple[Way, ...]:
+    """The lines of a model and protocol, in the order in which they are loaded.
+
+    Args:
+        model: of ``onnx_models.MODELS``; of the small one, only what stands beside Triton.
+        protocol: one of ``onnx_requests.PROTOCOLS``.
+        quick: whether only the most telling ones.
+    """
+    on, lanes = Way(ON, protocol, "on"), Way(LANES, protocol, "lanes")
+    if protocol not in V2:
+        return () if model == "small" else (on,)
+    triton = [Way(TRITON_ALONE, protocol, "triton"), Way(TRITON_BATCHING, protocol, "triton", "-default")]
+    if not quick:
+        triton += [Way(name, protocol, "triton", suffix) for suffix, name in TUNED.items()]
+    front = Way(IN_FRONT, protocol, "front", behind="triton")
+    if model == "small":
+        return (*triton, front, on)
+    if quick:
+        return (*triton, front, on, lanes)
+    return (*triton, front, Way(OFF, protocol, "off"), on, lanes, Way(PINNED, protocol, "pinned", pinned=True))
 
 
 @contextmanager
@@ -117,10 +124,10 @@ def start(
     if "triton" in needed:
         running["triton"] = onnx_triton.start(models, len(os.sched_getaffinity(0)), folder)
         stack.callback(running["triton"].stop)
-    for name, batching, cores in (("on", True, None), ("off", False, None), ("pinned", True, split_cores()[0])):
+    for name in ("on", "off", "lanes", "pinned"):
         if name in needed:
-            with on_cores(cores):
-                running[name] = _embedded(name, models, batching, folder)
+            with on_cores(split_cores()[0] if name == "pinned" else None):
+                running[name] = _embedded(name, models, folder)
             stack.callback(running[name].stop)
     if "front" in needed:
         running["triton"].wait_ready()
@@ -133,9 +140,10 @@ def start(
     return running
 
 
-def _embedded(name: str, models: Mapping[str, object], batching: bool, folder: Path) -> Server:
-    pools = [{"name": model, "endpoints": [f"onnx:{folder / model}"]} for model in models]
-    served = [{"name": model, "pool": model, "batching": batching} for model in models]
+def _embedded(name: str, models: Mapping[str, object], folder: Path) -> Server:
+    own = {"onnx": {"threads_per_call": 1}} if name == "lanes" else {}
+    pools = [{"name": model, "endpoints": [f"onnx:{folder / model}"], **own} for model in models]
+    served = [{"name": model, "pool": model, "batching": name != "off"} for model in models]
     config = folder / f"{name}.json"
     config.write_text(json.dumps({"pools": pools, "models": served}))
     return servers.batchproxy(name, ["--config", str(config)], folder)

@@ -31,7 +31,7 @@ nv_inference_count{model="mlp-32",version="1"} 7.000000
 
 
 def _way(name: str, protocol: str = "gRPC") -> Way:
-    return next(way for way in onnx_ways.ways(protocol) if way.name == name)
+    return next(way for way in onnx_ways.ways("mlp", protocol) if way.name == name)
 
 
 def _line(name: str, *rates: float, rows: float = 16.0, model: str = "mlp") -> Line:
@@ -104,10 +104,13 @@ def test_every_target_is_measured() -> None:
         Line(model, way, _line(way.name, 100).samples)
         for model in onnx_models.MODELS
         for protocol in onnx_ways.V2
-        for way in onnx_ways.ways(protocol)
+        for way in onnx_ways.ways(model, protocol)
     ]
 
+    quick = {way for model in onnx_models.MODELS for way in onnx_ways.ways(model, "gRPC", quick=True)}
+
     assert set(tables.budgets()["onnx"]) <= set(onnx_table.verdicts(_found(*lines)))
+    assert quick < {line.way for line in lines}
 
 
 def test_the_models(tmp_path: Path) -> None:
