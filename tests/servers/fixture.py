@@ -202,7 +202,7 @@ def _triton_config(name: str, model: Model) -> str:
     def listed(tensors: Sequence[Tensor]) -> str:
         entries = (
             f'{{ name: "{spec.name}" data_type: TYPE_{_TRITON_TYPES.get(spec.datatype, spec.datatype)} '
-            f"dims: {list(spec.row) if model.cap else [-1, *spec.row]} }}"
+            f"dims: {list(spec.row) if model.cap else [model.rows or -1, *spec.row]} }}"
             for spec in tensors
         )
         return f"[ {', '.join(entries)} ]"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from batchproxy.codecs import tfs_calls, tfs_grpc
 from tests.proxy import ask
 from tests.servers import callers
 from tests.servers.callers import same, some_inputs
-from tests.servers.fixture import RealServer
+from tests.servers.fixture import RealServer, running_servers
 from tests.servers.test_matrix import front
+from tests.servers.zoo import ALONE
 
 CROWD = 16
 
@@ -66,3 +69,37 @@ def test_a_model_that_triton_does_not_batch(servers: dict[str, RealServer]) -> N
             asked += 4 * CROWD
 
     assert asked
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[RealServer]:
+    """A Triton whose models take so many rows, and no others."""
+    with running_servers(["triton"], tuple(ALONE)) as found:
+        yield found["triton"]
+
+
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+@pytest.mark.parametrize(("model", "rows", "says"), [("pairs", 2, "unexpected shape"), ("ones", 1, "must be <= 1")])
+def test_models_of_which_nothing_can_be_merged(strict: RealServer, door: str, model: str, rows: int, says: str) -> None:
+    """A fixed first axis without batching, and ``max_batch_size: 1``: as many calls as callers, and no refusal."""
+
+    def right(number: int) -> bool:
+        inputs = some_inputs("INT64", rows, number)
+        expected = {"y": inputs["x"][:, ::-1], "row": inputs["row"]}
+        kind = tuple(callers.CALLERS)[number % len(callers.CALLERS)]
+        return same(callers.wanted(kind, expected), callers.CALLERS[kind](before.through, model, inputs))
+
+    with front(strict, door) as before, ThreadPoolExecutor(CROWD) as crowd:
+        assert right(0)  # the model is known now
+        begun, refused = before.proxy.metric("batchproxy_backend_calls_total"), counted(strict, model)["refused"]
+        assert all(crowd.map(right, range(4 * CROWD)))
+        calls = before.proxy.metric("batchproxy_backend_calls_total") - begun
+        assert refused == counted(strict, model)["refused"]
+        with pytest.raises(callers.Refused, match=says):
+            callers.v2_grpc_call(before.through, model, some_inputs("INT64", rows + 1, 0))
+        question = tfs_calls.encode_metadata_request(model, None)
+        answer = callers.call(before.through.channel, tfs_grpc.GET_MODEL_METADATA, question)
+        signature = tfs_calls.decode_metadata_reply(answer).signatures["serving_default"]
+
+    assert 4 * CROWD == calls
+    assert not signature.batchable or model == "ones"  # of which the shape that the server shows is open

@@ -74,6 +74,7 @@ class Model(NamedTuple):
         run: what it does; ``ValueError`` where a row is refused.
         cap: rows that Triton is told to take at most; 0: any number.
         batched: whether the server is to batch it by itself.
+        rows: that Triton is told to take, no more and no fewer; None: any number, or as ``cap`` has it.
     """
 
     inputs: tuple[Tensor, ...]
@@ -81,6 +82,7 @@ class Model(NamedTuple):
     run: Callable[[Arrays], dict[str, Array]]
     cap: int = 0
     batched: bool = False
+    rows: int | None = None
 
 
 class Says(ValueError):
@@ -176,4 +178,7 @@ COMPANY: dict[str, Model] = {
 """Models for the comparison of batchers, by name: ``plain_...`` for who batches before the server, ``packed_...``
 batched by the server itself."""
 
-ZOO = {**MODELS, **COMPANY}
+ALONE: dict[str, Model] = {"pairs": _echo("INT64")._replace(rows=2), "ones": _echo("INT64", cap=1)}
+"""Models of which Triton says that nothing can be merged."""
+
+ZOO = {**MODELS, **COMPANY, **ALONE}
