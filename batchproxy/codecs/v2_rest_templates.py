@@ -40,7 +40,7 @@ _ID = re.compile(rb'([ \n\r\t]*\{[ \n\r\t]*"id"[ \n\r\t]*:[ \n\r\t]*")([\x20\x21
 
 _ID_KEY = re.compile(rb'"id"[ \n\r\t]*:')
 _DATA = re.compile(rb'"data"[ \n\r\t]*:[ \n\r\t]*(\[[][0-9.eE+\- \n\r\t,]*\])?')
-"""The key, and an array of numbers; behind that stands something that is in none, so it is all of the array."""
+"""The key, and an array of numbers, or the beginning of one: up to the last bracket before something else."""
 
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _POINT = b"."[0]  # a byte is found in a fifth of the time that a text of one takes
@@ -281,7 +281,10 @@ def _slot(alias: str, array: np.ndarray, text: bytes, until: bytes) -> _Slot | N
     name = array.dtype.name
     if name not in _FORMATS or not array.ndim or not array.size:
         return None
-    shape = np.array(orjson.loads(text)).shape  # of the lists, which the tensor's need not be
+    try:
+        shape = np.array(orjson.loads(text)).shape  # of the lists, which the tensor's need not be
+    except orjson.JSONDecodeError:  # only its beginning: "[[1], [NaN]]" has other things than numbers
+        return None
     lone = tuple(all(size == 1 for size in shape[: axis + 1]) for axis in range(len(shape) - 1))
     letter, unsure = _FORMATS[name]
     # "=", for the machine's own way lets a float overflow

@@ -77,6 +77,10 @@ def test_numbers_that_decide_by_themselves(numbers: str, known: bool) -> None:
         (f'{{"inputs": [{X}], "data": [1]}}', b""),
         (f'{{"inputs": [{X}, {BUFFER.replace("x", "b")}]}}', bytes(8)),
         (f'{{"inputs": [{X.replace("1.5", "NaN")}]}}', b""),
+        (
+            f'{{"inputs": [{N.replace("[1, 2]", "[2, 1]").replace("INT64", "FP32").replace("[3, 4]", "[3], [NaN]")}]}}',
+            b"",
+        ),
         (f'{{"inputs": [{X.replace("FP32", "FP16")}]}}', b""),
         (f'{{"inputs": [{X.replace("FP32", "BYTES").replace("1.5, 2", TEXTS)}]}}', b""),
         (f'{{"inputs": [{BUFFER.replace("FP32", "BOOL").replace("[2]", "[8]")}]}}', bytes(8)),
