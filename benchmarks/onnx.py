@@ -24,9 +24,11 @@ from batchproxy.backends.onnx import OnnxBackend
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
-from benchmarks import loading, onnx_models, onnx_ways
+from benchmarks import loading, micro, onnx_models, onnx_ways
 from benchmarks.e2e import random_rows
 from benchmarks.load.job import Job
+from benchmarks.micro import timing
+from benchmarks.micro.timing import Figure
 from benchmarks.onnx_requests import PROTOCOLS, Request, request
 from benchmarks.onnx_ways import Way
 from benchmarks.servers import Server
@@ -50,6 +52,9 @@ REPEATS = 9
 """Calls of each size in a round; their median counts."""
 
 SWITCH_S, QUICK_SWITCH_S = 3.0, 1.5
+IMAGE, IMAGE_SAMPLES = "224 x 224 x 3", 9
+"""Part of the names of cases of ``benchmarks.micro``."""
+
 PREFIX = 5
 """Bytes of gRPC's own frame before a message."""
 
@@ -89,6 +94,10 @@ class Line:
     def median(self, figure: Callable[[Sample], float]) -> float:
         """Over the rounds."""
         return statistics.median(figure(sample) for sample in self.samples)
+
+    def whole(self, rounds: int) -> bool:
+        """Whether it was loaded in every round."""
+        return len(self.samples) == rounds
 
     def ratio(self, other: Line) -> float:
         """Of the rates: the median of the ratios within each round."""
@@ -136,15 +145,23 @@ class Found:
     Attributes:
         raw_ms: by model, ``T(b)`` for each of ``SIZES``, round by round: with a thread for each core.
         alone_ms: likewise, with one thread on one core.
+        lines: each way to be served; one that failed may have fewer samples than there were rounds.
+        image: processor time of reading an image of 600 KB of JSON, its yardstick before it.
     """
 
     raw_ms: Mapping[str, Sequence[Sequence[float]]]
     alone_ms: Mapping[str, Sequence[Sequence[float]]]
     lines: Sequence[Line]
     switch: Switch
+    image: Sequence[Figure]
+
+    @property
+    def rounds(self) -> int:
+        """How many there were."""
+        return max(len(rounds) for rounds in self.raw_ms.values())
 
     def share(self, line: Line) -> Share:
-        """Of a line with rows."""
+        """Of a whole line."""
         times = (self.alone_ms if line.way.pinned else self.raw_ms)[line.model]
         cores = 1 if line.way.pinned else len(os.sched_getaffinity(0))
         found = [share(sample, each, cores) for sample, each in zip(line.samples, times, strict=True)]
@@ -204,7 +221,6 @@ def measure(
         progress("asking each server")
         for line in lines:
             line.fault = onnx_ways.ask(running[line.way.server].ports[line.way.door], requests[id(line)])
-        lines = [line for line in lines if not line.fault] or lines
         raw: dict[str, list[list[float]]] = {model: [] for model in models}
         pinned: dict[str, list[list[float]]] = {model: [] for model in models}
         for number in range(ROUNDS if not quick else QUICK_ROUNDS):
@@ -213,19 +229,27 @@ def measure(
                 raw[model].append(raw_ms(direct[model], rows[model][0]))
                 with onnx_ways.on_cores(onnx_ways.split_cores()[0]):
                     pinned[model].append(raw_ms(alone[model], rows[model][0]))
-                for line in (line for line in lines if line.model == model):
+                for line in (line for line in lines if line.model == model and not line.fault):
                     progress(f"round {number + 1}: {model}, {line.way.protocol}, {line.way.name}")
                     own = requests[id(line)][0]
-                    line.samples.append(_sample(line, own, running, folder, warm=not number, latencies=not quick))
+                    try:
+                        sample = _sample(line, own, running, folder, warm=not number and not quick)
+                    except (tools.ToolError, OSError) as error:  # of which urllib's own errors are some
+                        line.fault = f"could not be loaded: {error}"
+                    else:
+                        line.samples.append(sample)
         progress("asking each server again")
         for line in lines:
-            again = onnx_ways.ask(running[line.way.server].ports[line.way.door], requests[id(line)])
-            failed = sum(sample.load.failed for sample in line.samples)
-            line.fault = line.fault or again or (f"{failed} requests failed" if failed else "")
+            if not line.fault:
+                again = onnx_ways.ask(running[line.way.server].ports[line.way.door], requests[id(line)])
+                failed = sum(sample.load.failed for sample in line.samples)
+                line.fault = again or (f"{failed} requests failed" if failed else "")
         progress("a new version under load")
         model = "mlp" if "mlp" in models else models[0]
         switch = _switch(folder, model, rows[model], running["on"], QUICK_SWITCH_S if quick else SWITCH_S)
-    return Found(raw, pinned, lines, switch)
+    progress("reading an image")
+    image = timing.measure([case for case in micro.all_cases() if IMAGE in case.name], IMAGE_SAMPLES)
+    return Found(raw, pinned, lines, switch, image)
 
 
 # ---------------------------------------------------------------- inside
@@ -264,9 +288,7 @@ def raw_ms(backend: OnnxBackend, rows: Array) -> list[float]:
     return [statistics.median(times) for times in taken]
 
 
-def _sample(
-    line: Line, own: Request, running: Mapping[str, Server], folder: Path, *, warm: bool, latencies: bool
-) -> Sample:
+def _sample(line: Line, own: Request, running: Mapping[str, Server], folder: Path, *, warm: bool) -> Sample:
     way = line.way
     server = running[way.server]
     name = line.model + way.suffix
@@ -277,7 +299,7 @@ def _sample(
         calls, rows = server.batches(name)
         before = [tree_cpu_s(pid) for pid in pids]
         load_before = _children_s()
-        load = _load(own, server, folder, SECONDS, latencies=latencies)
+        load = _load(own, server, folder, SECONDS)
         spent = [tree_cpu_s(pid) - then for pid, then in zip(pids, before, strict=True)]
         load_s = _children_s() - load_before
         calls, rows = (after - then for after, then in zip(server.batches(name), (calls, rows), strict=True))
@@ -286,7 +308,7 @@ def _sample(
     return Sample(load, rows / calls if calls else 0.0, server_cores, behind_cores, load_s * per_second)
 
 
-def _load(own: Request, server: Server, folder: Path, seconds: float, *, latencies: bool) -> Load:
+def _load(own: Request, server: Server, folder: Path, seconds: float, *, latencies: bool = True) -> Load:
     port = server.ports[own.door]
     body = own.write(folder / "body")
     if own.door == "rest":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks import onnx_ways, tables
 from benchmarks.onnx import CALLERS, SIZES, Found, Line
@@ -16,7 +16,7 @@ def text(found: Found) -> str:
         f"A new version under {CALLERS} callers, gRPC: {switch.faults} of {switch.answered:,} requests failed; "
         f"p99 {switch.p99_ms[1]:.1f} ms, without a switch {switch.p99_ms[0]:.1f} ms."
     )
-    return "\n\n".join((_times(found), _lines(found), _targets(found), told))
+    return "\n\n".join((_times(found), _lines(found), _targets(found), tables.micro_table(found.image), told))
 
 
 def verdicts(found: Found) -> dict[str, float]:
@@ -24,9 +24,11 @@ def verdicts(found: Found) -> dict[str, float]:
     held: dict[str, float] = {}
     for line in found.lines:
         name, way = f"{line.model}, {line.way.protocol}", line.way.name
-        if way in {onnx_ways.ON, onnx_ways.LANES, onnx_ways.PINNED} and line.samples:
+        if not line.whole(found.rounds):
+            continue
+        if way in {onnx_ways.ON, onnx_ways.LANES, onnx_ways.PINNED}:
             held[f"{name}: {way}, share of the ideal"] = found.share(line).left
-        if way == onnx_ways.IN_FRONT and (best := best_of_triton(found.lines, line)):
+        if way == onnx_ways.IN_FRONT and (best := best_of_triton(found, line)):
             held[f"{name}: {way} / Triton's best"] = line.ratio(best)
     return held
 
@@ -39,13 +41,15 @@ def faults(found: Found) -> list[tuple[str, str]]:
     return of_lines + ([("a new version under load", found.switch.fault)] if found.switch.faults else [])
 
 
-def best_of_triton(lines: Iterable[Line], own: Line) -> Line | None:
+def best_of_triton(found: Found, own: Line) -> Line | None:
     """The dynamic batching that was best for a model and protocol; None where it was not measured."""
     names = {onnx_ways.TRITON_BATCHING, *onnx_ways.TUNED.values()}
     of_the_same = [
         line
-        for line in lines
-        if line.way.name in names and (line.model, line.way.protocol) == (own.model, own.way.protocol)
+        for line in found.lines
+        if line.whole(found.rounds)
+        and line.way.name in names
+        and (line.model, line.way.protocol) == (own.model, own.way.protocol)
     ]
     return max(of_the_same, key=lambda line: line.median(lambda sample: sample.load.per_second), default=None)
 
@@ -68,8 +72,10 @@ def _medians(rounds: Sequence[Sequence[float]]) -> list[float]:
 def _lines(found: Found) -> str:
     rows = []
     for line in found.lines:
+        if not line.whole(found.rounds):
+            continue
         share = found.share(line)
-        best = best_of_triton(found.lines, line)
+        best = best_of_triton(found, line)
         rows.append([
             f"{line.model}, {line.way.protocol}: {line.way.name}",
             f"{line.median(lambda sample: sample.load.per_second):,.0f}",

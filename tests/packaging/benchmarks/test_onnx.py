@@ -17,6 +17,7 @@ from batchproxy.backends.onnx import OnnxBackend
 from batchproxy.core.columns import Array
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
 from benchmarks import onnx, onnx_models, onnx_table, onnx_triton, onnx_ways, tables
+from benchmarks.micro.timing import Figure
 from benchmarks.onnx import Found, Line, Sample, Switch
 from benchmarks.onnx_requests import PROTOCOLS, request
 from benchmarks.onnx_ways import Way
@@ -42,7 +43,8 @@ def _line(name: str, *rates: float, rows: float = 16.0, model: str = "mlp") -> L
 def _found(*lines: Line) -> Found:
     rounds = [TIMES] * len(lines[0].samples)
     models = {line.model for line in lines}
-    return Found(dict.fromkeys(models, rounds), dict.fromkeys(models, rounds), lines, Switch((5.0, 6.25), 12345, 0, ""))
+    switch, image = Switch((5.0, 6.25), 12345, 0, ""), [Figure("image", 4000.0, 4100.0, "orjson", 0.31)]
+    return Found(dict.fromkeys(models, rounds), dict.fromkeys(models, rounds), lines, switch, image)
 
 
 def test_the_share_of_the_ideal() -> None:
@@ -66,7 +68,9 @@ def test_ratios_are_taken_within_the_round() -> None:
     )
     other = _line(onnx_ways.TUNED["-64"], 900, 900, 900, model="convnet")
 
-    assert best is onnx_table.best_of_triton([slow, best, front, other], front)
+    gone = _line(onnx_ways.TUNED["-64"], 900)
+
+    assert best is onnx_table.best_of_triton(_found(slow, best, front, other, gone), front)
     assert 2.0 == onnx_table.verdicts(_found(slow, best, front))["mlp, gRPC: batchproxy > Triton / Triton's best"]
     assert {} == onnx_table.verdicts(_found(front))
 
@@ -78,6 +82,7 @@ def test_the_tables() -> None:
         replace(batching, model="convnet"),
         replace(front, model="convnet"),
         replace(_line(onnx_ways.ON, 1500), fault="other values"),
+        replace(_line(onnx_ways.TRITON_ALONE), fault="could not be loaded"),
     ]
     told = onnx_table.text(_found(*lines))
     cut = [[cell.strip() for cell in row.split("|")[1:-1]] for row in told.splitlines() if row.startswith("|")]
@@ -95,7 +100,12 @@ def test_the_tables() -> None:
     assert ["94", "0.94"] == rows["convnet, gRPC: batchproxy > Triton"][:2]
     assert ["0.94", ">= 0.95 MISSED"] == rows["convnet, gRPC: batchproxy > Triton / Triton's best"]
     assert "0 of 12,345 requests failed; p99 6.2 ms, without a switch 5.0 ms" in told
-    assert [("mlp, gRPC, embedded", "other values")] == onnx_table.faults(_found(*lines))
+    assert "0.31" == rows["image"][2]
+    assert [
+        ("mlp, gRPC, embedded", "other values"),
+        ("mlp, gRPC, Triton, batching off", "could not be loaded"),
+    ] == onnx_table.faults(_found(*lines))
+    assert "mlp, gRPC: Triton, batching off" not in rows
 
 
 def test_every_target_is_measured() -> None:
