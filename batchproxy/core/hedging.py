@@ -62,7 +62,7 @@ class Hedging:
         balancer: of the scheduler.
         retries: the pool's budget.
         refresh: drops the members of a batch that left or are late.
-        depart: sends a batch to an endpoint, for a reason, as one of at most so many rows.
+        send: sends a batch to an endpoint, for a reason, as one of at most so many rows.
 
     Attributes:
         results: how many hedges there were, by model and what became of them.
@@ -75,7 +75,7 @@ class Hedging:
         balancer: Balancer,
         retries: Retries,
         refresh: Callable[[Batch, float], object],
-        depart: Callable[[Batch, Endpoint, float, Release, int], Dispatch],
+        send: Callable[[Batch, Endpoint, float, Release, int], Dispatch],
     ) -> None:
         self.results: Counter[tuple[str, str]] = Counter()
         self.watched: dict[Dispatch, _Watch] = {}
@@ -83,7 +83,7 @@ class Hedging:
         self._balancer = balancer
         self._retries = retries
         self._refresh = refresh
-        self._depart = depart
+        self._send = send
         self._soon: Ranking[float, _Watch] = Ranking()
         self._late: dict[Dispatch, None] = {}
         self._opens = math.inf
@@ -131,7 +131,7 @@ class Hedging:
                     self.forget(dispatch)
                     self._retries.hedged()
                     self._refresh(batch, now)
-                    hedge = self._depart(batch, endpoint, now, Release.HEDGE, dispatch.cap)
+                    hedge = self._send(batch, endpoint, now, Release.HEDGE, dispatch.cap)
                     _ = Race(dispatch, hedge)
                     return hedge
                 self._opens = min(self._opens, opens)

@@ -78,7 +78,7 @@ class Scheduler:
         self.stranded, self.wants = self._unanswered.stranded, self._unanswered.wants
         self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self._outliers = self.health.outliers
-        self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._depart)
+        self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._send)
         self.overload = Overload(self._lanes, notice)
         self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
         self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
@@ -86,6 +86,7 @@ class Scheduler:
         self.call_timeout_s = call_timeout_s
         self._notice = notice
         self._front = Front(self._ends, self.balancer, self._place, self._refresh)
+        self._again = self._front.batches
         self._relays: deque[Dispatch] = deque()
         self._now = -inf  # of the input that is being worked on
         self._held_until = -inf
@@ -153,7 +154,7 @@ class Scheduler:
                 return relay
             del self._running[relay.batch]
             self._release(relay, now, answered=False)
-        if self._front.batches and now >= self._crammed_until and (found := self._front.next(now)) is not None:
+        if self._again and now >= self._crammed_until and (found := self._front.next(now)) is not None:
             batch, endpoint = found
             return self._send(batch, endpoint, now, Release.AGAIN, batch.rows)
         if (dispatch := self._next_batch(now)) is None and self.hedging.watched:
@@ -213,17 +214,16 @@ class Scheduler:
         return endpoint
 
     def _send(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
-        reason = reason if batch.family is None else Release.BISECT
-        dispatch = self._bind(self._depart(batch, endpoint, now, reason, cap))
-        if self.policies[batch.key.model].hedging:
-            self.hedging.watch(dispatch)
-        return dispatch
-
-    def _depart(self, batch: Batch, endpoint: Endpoint, now: float, reason: Release, cap: int) -> Dispatch:
         self.balancer.take(endpoint, batch.rows)
+        reason = reason if batch.family is None else Release.BISECT
         dispatch = Dispatch(batch, endpoint, now, reason, cap, endpoint.limit.depart(now))
-        dispatch.units = dispatch.sent = rows_sent(batch, self.policies[batch.key.model])
+        policy = self.policies[batch.key.model]
+        dispatch.units = dispatch.sent = rows_sent(batch, policy)
         dispatch.count(endpoint.cost(batch.key).units)
+        if reason is not Release.HEDGE:  # whose members are under way already
+            self._bind(dispatch)
+            if policy.hedging:
+                self.hedging.watch(dispatch)
         return dispatch
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
@@ -362,7 +362,7 @@ class Scheduler:
         if opens < inf:
             due = self._lanes.next_due()
             lanes = inf if due is None else max(due, self._held_until)
-            opens = max(opens, min(lanes, self._front.opens) if self._front.batches else lanes)
+            opens = max(opens, min(lanes, self._front.opens) if self._again else lanes)
         if self.hedging.watched:
             opens = min(opens, self.hedging.wake_at())
         return None if opens == inf else max(now, opens)
@@ -370,7 +370,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether anything is queued or running."""
-        return bool(self._running or self._front.batches or self.late() or self._lanes.rows)
+        return bool(self._running or self._again or self._unanswered.late or self._lanes.rows)
 
     @property
     def queued_bytes(self) -> int:
