@@ -51,7 +51,9 @@ debian:
 bench: $(VENV)/.test ## micro figures, and an end-to-end table as ratios to plain echoes
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-onnx: $(VENV)/.test ## embedded ONNX models: their own times, and how much of the gain of batching callers get
+bench-onnx: $(VENV)/.test .venv-triton/.server ## ONNX models, embedded and behind Triton: the gain of batching, and how much callers get
+	@for command in wrk h2load; do command -v "$$command" >/dev/null || \
+	    { echo "make bench-onnx needs $$command. On Debian: apt install wrk nghttp2-client"; exit 1; }; done
 	@$(BIN)/python -m benchmarks onnx $(ARGS)
 
 bench-wire: $(VENV)/.test ## our listeners beside aiohttp, grpc.aio, nginx and HAProxy, under wrk and h2load
