@@ -172,7 +172,7 @@ class Scheduler:
             full, cap = passed_by or lane.full(), lane.cap
             head = lane.head()
             hurry = EASE if head is None else head.hurry
-            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, (), hurry)
+            endpoint = self._place(lane.key, cap if full else lane.rows, cap, now, (), lane.book.kept(hurry))
             if endpoint is None:
                 if not full:
                     self._held = lane
@@ -362,7 +362,9 @@ class Scheduler:
         if opens < inf:
             due = self._lanes.next_due()
             lanes = inf if due is None else max(due, self._held_until)
-            opens = max(opens, min(lanes, self._front.opens) if self._again else lanes)
+            if self._again:
+                lanes = min(lanes, self._front.opens)
+            opens = lanes if lanes == inf else max(opens, lanes)
         if self.hedging.watched:
             opens = min(opens, self.hedging.wake_at())
         return None if opens == inf else max(now, opens)
