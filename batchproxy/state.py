@@ -17,8 +17,9 @@ from typing import Any
 
 import orjson
 
-from batchproxy.core.balancer import MAX_KINDS, Endpoint, KindName
+from batchproxy.core.balancer import MAX_KINDS, Endpoint
 from batchproxy.core.cost import Cost
+from batchproxy.core.request import KindName
 from batchproxy.engine import Engine
 from batchproxy.log import Notices
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
 
 from batchproxy.core.cost import Cost
 from batchproxy.core.limit import Limit
 from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.placement import Placement
-from batchproxy.core.request import BatchKey, Version
+from batchproxy.core.request import BatchKey, KindName
+from batchproxy.core.sharing import FREE, Sharing
 
 MAX_RELAYED = 256
 """Unmerged calls an endpoint may have at once (R2)."""
@@ -43,30 +42,11 @@ UNPROVEN = 2
 NAMED = 8
 """Endpoints whose reasons are told to whoever finds none that can be used."""
 
+_LAST = (MAX_KINDS, math.inf, 0, 0)
+"""Behind every endpoint's rank: no batch failed at so many."""
+
 NOT_PROBED = "not probed yet"
 """Why an endpoint is not up before its first probe has ended."""
-
-
-class KindName(NamedTuple):
-    """A kind of batch by a name that another process gives it, too, and that holds nothing a caller sent.
-
-    Attributes:
-        model: the model's name.
-        version: as asked for.
-        signature: its name.
-        shapes: a digest of the shape class.
-    """
-
-    model: str
-    version: Version
-    signature: str
-    shapes: str
-
-    @classmethod
-    def of(cls, kind: tuple[Any, ...]) -> KindName:
-        """That of (model, version, signature, shapes)."""
-        model, version, signature, shapes = kind
-        return cls(model, version, signature, hashlib.sha256(repr(shapes).encode()).hexdigest()[:16])
 
 
 class Endpoint:
@@ -248,9 +228,11 @@ class Balancer:
             The endpoint, or None and from when one may have it; ``inf``: not before another call has ended.
         """
         best: Endpoint | None = None
-        best_rank: tuple[int, float, int, int] | None = None
+        free: Endpoint | None = None
+        best_rank = free_rank = _LAST
         opens = math.inf
         size, kind = min(rows, cap), key[:4]
+        sharing = Sharing(size, cap, now, hurry) if 1 < len(self.endpoints) <= LOOKED_AT else None
         turn = self._turns.get(kind, 0)
         without: Collection[Endpoint] = barred
         if self.placement.absent:
@@ -260,8 +242,10 @@ class Balancer:
                 continue
             if not endpoint.up or endpoint.out or (endpoint.last_answer == -math.inf and self._is_unproven(endpoint)):
                 continue
-            cost = endpoint.cost(key)
-            when = endpoint.limit.opens(cost, rows, cap, now, hurry)
+            cost, limit = endpoint.cost(key), endpoint.limit
+            when = limit.opens(cost, rows, cap, now, hurry)
+            if sharing is not None and cost.known:
+                sharing.add(limit, cost, when)
             if when > now:
                 opens = min(opens, when)
                 continue
@@ -269,15 +253,26 @@ class Balancer:
                 return endpoint, opens
             age = (turn - cost.tried) / (STALE * len(self.endpoints))  # costs change unseen
             trial = endpoint.trials > 0 or age > 1 << cost.trials
-            finish = 0.0 if trial else endpoint.limit.finish(cost, size) / (1.0 + age)
+            finish = 0.0 if trial else limit.finish(cost, size) / (1.0 + age)
             if endpoint.warm_at > now:
                 finish /= _warmth(endpoint, now)
             tried = avoid.index(endpoint) + 1 if avoid and endpoint in avoid else 0
             rank = (tried, finish, endpoint.rows, endpoint.turn)
-            if best_rank is None or rank < best_rank:
+            if rank < best_rank:
                 best, best_rank = endpoint, rank
-        if best is not None:
-            self._try(best, best.cost(key), kind, turn)
+            if rank < free_rank and limit.in_flight + FREE <= limit.ceiling:
+                free, free_rank = endpoint, rank
+        if best is None:
+            return None, opens
+        limit, cost = best.limit, best.cost(key)
+        if sharing is not None and best_rank[1] and limit.fixed is None and not limit.draining:  # neither new nor tried
+            if rows < cap:
+                when = sharing.opens(limit, cost, best_rank[1])
+                if when > now:
+                    return None, min(opens, when)
+            elif free is not None and sharing.is_dense():
+                best, cost = free, free.cost(key)
+        self._try(best, cost, kind, turn)
         return best, opens
 
     def _is_unproven(self, endpoint: Endpoint) -> bool:

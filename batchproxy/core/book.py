@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from batchproxy.core.cap import CEILING, Cap
 from batchproxy.core.objective import Objective
+from batchproxy.core.pace import Hurry
 from batchproxy.core.policy import Policy
 
 
@@ -25,6 +28,8 @@ class Book:
         waiting: the pool's totals; left out, its own.
 
     Attributes:
+        ahead_s: seconds of work that an endpoint may have in flight beyond its places; ``inf``: as it learned; kept by
+            `overload`, as ``max_rows`` is.
         cap: rows of a batch at most, as learned.
         configured: the policy before its batches were rounded.
         most: rows that its server says it takes at most; None: it does not say.
@@ -33,7 +38,10 @@ class Book:
         tried: whether other caps are tried out: not where the sizes of batches were configured.
     """
 
-    __slots__ = ("cap", "configured", "max_rows", "most", "objective", "policy", "rounded", "rows", "tried", "waiting")
+    __slots__ = (
+        *("ahead_s", "cap", "configured", "max_rows", "most", "objective", "policy", "rounded", "rows", "tried"),
+        "waiting",
+    )
 
     def __init__(self, policy: Policy, waiting: Waiting | None = None) -> None:
         self.rows = 0
@@ -49,6 +57,11 @@ class Book:
         self.rounded = False
         self.tried = not policy.allowed_batch_sizes
         self.max_rows = policy.max_queued_rows
+        self.ahead_s = inf
+
+    def kept(self, hurry: Hurry) -> Hurry:
+        """That of a caller, or of an endpoint that is to have less in flight."""
+        return hurry if self.ahead_s == inf else Hurry(min(hurry.patience, self.ahead_s), hurry.deadline)
 
     def declare(self, most: int | None) -> bool:
         """The server says how many rows it takes at most; returns whether that is news.

@@ -87,6 +87,7 @@ class Limit:
         full_window: of the last batch that ended, if a window of full batches ended with it: the cost of most of
             them, and the rows a second that the endpoint works off at most.
         draining: whether nothing is sent until the endpoint is empty, so that one batch can be timed alone.
+        last_sent: when the last batch left, on the engine's clock.
         hurried: whether what was last asked about may go before its turn, since a caller's time is nearly up.
     """
 
@@ -95,7 +96,7 @@ class Limit:
         self.in_flight = 0
         self._clock = 0.0
         self._ticked = 0.0
-        self._last_sent = -math.inf
+        self.last_sent = -math.inf
         self._turn = 0
         self.hurried = False
         self.forget()
@@ -151,7 +152,7 @@ class Limit:
         places = self.ceiling
         if cost.rows < FULLISH * cap:
             places *= self.partial / self._base
-        opens = self._last_sent + gap(cost, rows, places, count)
+        opens = self.last_sent + gap(cost, rows, places, count)
         if opens > now and hurry is not EASE:
             latest = hurry.deadline - EARLY * self.lead(cost, rows)
             self.hurried = latest <= now
@@ -184,7 +185,7 @@ class Limit:
             self._timing = True
         flight = Flight(now, self._clock, self.in_flight)
         self.in_flight += 1
-        self._last_sent = now
+        self.last_sent = now
         return flight
 
     def _tick(self, now: float) -> None:

@@ -2,7 +2,11 @@
 
 A long queue is right for a burst: all of it is answered. Where requests are refused for seconds on end it is full all
 the time, nobody gains anything by its length, and everybody waits for all of it, even after the load has fallen. So its
-bound is lowered to what the pool works off in ``KEPT_S``, until nobody has been refused for ``CALM_S``.
+bound is lowered to what the pool works off in ``KEPT_S``, until nobody has been refused for ``CALM_S``. What endpoints
+hold is waited for just as much: meanwhile they get no more than ``AHEAD_S`` lets them beyond the places that they have.
+
+With a load of half the capacity afterwards all that is worked off in twice its time: two seconds after the load has
+fallen nobody waits for it any more, where a full batch takes up to 0.4 s.
 
 Callers who wait for their answers before they ask again never get there, however many they are, unless the queue is
 too short for them. Nothing is refused here; see `lanes`.
@@ -25,7 +29,13 @@ APART_S = 1.0
 """Seconds between refusals that belong together."""
 
 KEPT_S = 0.25
-"""Seconds of work that such a queue may hold, but always two batches: at half the load that is worked off at once."""
+"""Seconds of work that such a queue may hold."""
+
+BATCHES = 1.25
+"""Batches that it may hold at least: a full one, whatever the next request has in rows."""
+
+AHEAD_S = 0.5
+"""Patience that stands for that of callers in `limit`, which lets full batches go ahead by a part of it."""
 
 CALM_S = 5.0
 """Seconds without a refusal after which the queue may be long again."""
@@ -71,9 +81,9 @@ class Overload:
         if trouble.shed or now < trouble.since + STANDING_S or lane is None or not lane.row_s:
             return
         book = lane.book
-        rows = max(2 * lane.cap, int(KEPT_S / lane.row_s))
+        rows = max(int(BATCHES * lane.cap), int(KEPT_S / lane.row_s))
         if rows < book.max_rows:
-            book.max_rows, trouble.shed = rows, True
+            book.max_rows, book.ahead_s, trouble.shed = rows, AHEAD_S, True
             self._notice(
                 f"model {model!r}: requests have been refused for {STANDING_S:.0f} s; at most {rows} rows wait "
                 f"({KEPT_S:g} s of work) until none is refused any more. Add capacity, or let callers send less"
@@ -87,7 +97,7 @@ class Overload:
             del self._troubles[model]
             if trouble.shed:
                 book = self._lanes.books[model]
-                book.max_rows = book.policy.max_queued_rows
+                book.max_rows, book.ahead_s = book.policy.max_queued_rows, math.inf
                 self._notice(f"model {model!r}: no request is refused any more; up to {book.max_rows} rows may wait")
         self.due = min((trouble.last + CALM_S for trouble in self._troubles.values()), default=math.inf)
 

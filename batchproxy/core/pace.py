@@ -46,7 +46,7 @@ EASE = Hurry()
 """Of who waits for ever."""
 
 
-def gap(cost: Cost, rows: int, places: float, in_flight: int) -> float:
+def gap(cost: Cost, rows: int, places: float, in_flight: float) -> float:
     """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy.
 
     Args:

@@ -6,6 +6,7 @@ One object per request, carried whole. Nothing here acts.
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -45,6 +46,28 @@ class BatchKey(NamedTuple):
     def target(self) -> Target:
         """(model, version, signature): the grain at which batching is switched off for good."""
         return self[0], self[1], self[2]
+
+
+class KindName(NamedTuple):
+    """A kind of batch by a name that another process gives it, too, and that holds nothing a caller sent.
+
+    Attributes:
+        model: the model's name.
+        version: as asked for.
+        signature: its name.
+        shapes: a digest of the shape class.
+    """
+
+    model: str
+    version: Version
+    signature: str
+    shapes: str
+
+    @classmethod
+    def of(cls, kind: tuple[Any, ...]) -> KindName:
+        """That of (model, version, signature, shapes)."""
+        model, version, signature, shapes = kind
+        return cls(model, version, signature, hashlib.sha256(repr(shapes).encode()).hexdigest()[:16])
 
 
 @dataclass(slots=True, eq=False)

@@ -321,6 +321,9 @@ class SchedulerMachine(HedgeMachine):
             return
         for batch in self.scheduler._front.batches:
             assert self._keeps_its_last_try(batch), "a batch does not leave though a slot is free"
+        busy = any(endpoint.in_flight for endpoint in self.endpoints if endpoint.up and not endpoint.out)
+        if busy and all(endpoint.limit.fixed is None for endpoint in self.endpoints):
+            return  # endpoints share what waits: one may be left idle for a while in which another works
         for lane in self._lanes():
             assert not self._is_ripe(lane), "a lane that is full or due does not leave though a slot is free"
 

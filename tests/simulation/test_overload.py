@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
+import pytest
 
 from batchproxy.core.policy import Policy
 from batchproxy.simulation.arrivals import Arrivals, steps
@@ -13,14 +14,18 @@ from batchproxy.simulation.servers import Habits, Lanes, linear
 from batchproxy.simulation.world import World, build_scheduler
 
 CAP = 64
-CALM_S, OVERLOAD_S, AFTER_S = 10.0, 60.0, 6.0
+CALM_S, AFTER_S = 6.0, 6.0
 
 
-def test_latency_is_back_to_normal_two_seconds_after_an_overload() -> None:
-    """Of 60 s at three times the capacity, with the default bound, which is three seconds of work."""
-    cost, seed = linear(0.008, 0.00025), 1
-    rate = CAP / cost(CAP)
-    fall = CALM_S + OVERLOAD_S
+@pytest.mark.parametrize(("full_s", "overload_s"), [(0.010, 12.0), (0.060, 25.0), (0.257, 60.0)])
+def test_latency_is_back_to_normal_two_seconds_after_an_overload(full_s: float, overload_s: float) -> None:
+    """Of three times the capacity, however long a full batch takes; long enough for the default queue to be full.
+
+    That is 1.3, 8 and 33 s of work: it is answered before anything else is.
+    """
+    cost, seed = linear(0.2 * full_s, 0.8 * full_s / CAP), 1
+    rate = CAP / full_s
+    fall = CALM_S + overload_s
     times = steps([(0.0, 0.5 * rate), (CALM_S, 3.0 * rate), (fall, 0.5 * rate)], fall + AFTER_S, Random(seed))
     server = Lanes(1, Habits({"": cost}), stream(seed, "noise"))
     scheduler = build_scheduler({"m": Policy(max_batch_rows=CAP)}, ["one"])
@@ -29,7 +34,7 @@ def test_latency_is_back_to_normal_two_seconds_after_an_overload() -> None:
     worst = log.latencies(CALM_S, fall).max()
     after = np.percentile(log.latencies(fall + 2.0, fall + AFTER_S), 99)
 
-    assert worst > 3.0
+    assert worst > 1.0
     assert after < 1.5 * calm
-    assert len(log.latency) > 0.9 * rate * OVERLOAD_S  # it worked all the time
+    assert len(log.latency) > 0.9 * rate * overload_s  # it worked all the time
     assert not scheduler.overload.shedding("m")

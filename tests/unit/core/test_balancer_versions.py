@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from batchproxy.core.balancer import Endpoint, KindName
+from batchproxy.core.balancer import Endpoint
 from batchproxy.core.cost import Cost
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, KindName
 
 KEY = BatchKey("m", None, "s", (("x", ("float32", (3,))),))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchproxy.core.book import Book, Share, Waiting
+from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.policy import Policy
 
 
@@ -69,3 +70,16 @@ def test_what_was_learned_stays_as_far_as_the_server_takes_it() -> None:
     book.begin(Policy(max_batch_rows=32, grows=True))
 
     assert (16, 16, 24) == (learned, rounded, book.cap.rows)
+
+
+def test_a_queue_that_is_kept_short_leaves_endpoints_less_ahead() -> None:
+    """As hurried callers do, whose deadlines stay what they are; another policy ends that."""
+    book, hurry = Book(Policy()), Hurry(3.0, 9.0)
+    before = book.kept(hurry)
+    book.ahead_s = 0.5
+    during = book.kept(hurry), book.kept(Hurry(0.1, 1.0)), book.kept(EASE)
+    book.begin(Policy())
+
+    assert before is hurry
+    assert (Hurry(0.5, 9.0), Hurry(0.1, 1.0), Hurry(0.5)) == during
+    assert book.kept(hurry) is hurry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchproxy.core.balancer import Endpoint, KindName
+from batchproxy.core.balancer import Endpoint
 from batchproxy.core.learned import learned
-from batchproxy.core.request import BatchKey
+from batchproxy.core.request import BatchKey, KindName
 
 
 def teach(endpoint: Endpoint, key: BatchKey, alpha: float, beta: float, batches: int) -> None:

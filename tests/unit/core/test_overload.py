@@ -8,7 +8,7 @@ import pytest
 
 from batchproxy.core.errors import QueueFull
 from batchproxy.core.outcome import Outcome
-from batchproxy.core.overload import APART_S, CALM_S, KEPT_S, STANDING_S
+from batchproxy.core.overload import AHEAD_S, APART_S, BATCHES, CALM_S, KEPT_S, STANDING_S
 from batchproxy.core.policy import Policy
 from batchproxy.testing import Playbook, a_request
 
@@ -52,8 +52,9 @@ def test_after_refusals_for_seconds_on_end_the_queue_is_kept_short() -> None:
     bound = play.scheduler._lanes.books["m"].max_rows
 
     assert (False, True) == (before, play.scheduler.overload.shedding("m"))
+    assert AHEAD_S == play.scheduler._lanes.books["m"].ahead_s
     assert bound in {9, 10}
-    assert max(2 * ROWS, int(KEPT_S * 40)) >= bound
+    assert max(int(BATCHES * ROWS), int(KEPT_S * 40)) >= bound
     (line,) = play.notices
     assert line.startswith(f"model 'm': requests have been refused for 5 s; at most {bound} rows wait (0.25 s of work)")
 
@@ -68,6 +69,7 @@ def test_once_nobody_was_refused_for_a_while_it_may_be_long_again() -> None:
     play.at(last + CALM_S).expect_nothing()
 
     assert (True, False) == (still, play.scheduler.overload.shedding("m"))
+    assert inf == play.scheduler._lanes.books["m"].ahead_s
     assert 100 == play.scheduler._lanes.books["m"].max_rows
     assert inf == play.scheduler.overload.due
     assert "model 'm': no request is refused any more; up to 100 rows may wait" == play.notices[-1]
