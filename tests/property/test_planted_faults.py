@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ def _relayed_call_is_retried_in_a_slot(patch: pytest.MonkeyPatch) -> None:
 def _rows_are_counted_after_death(patch: pytest.MonkeyPatch) -> None:
     real = Scheduler.discard
 
-    def discard(self: Scheduler, entry: Entry) -> Dispatch | None:
+    def discard(self: Scheduler, entry: Entry) -> Sequence[Dispatch]:
         home = entry.home
         abandoned = real(self, entry)
         if isinstance(home, Lane):

@@ -111,6 +111,9 @@ async def test_gauges_are_read_off_the_engines_and_all_their_names_are_there() -
         "retries_total",
         "quarantined_lanes",
         "backend_calls_total",
+        "hedges_total",
+        "pool_panic",
+        "shedding",
     ):
         assert f"# TYPE batchproxy_{name} " in text
 
@@ -181,3 +184,20 @@ def test_batches_are_counted_by_why_they_left() -> None:
     assert 2 == found["batchproxy_batches_total", (("model", "m"), ("reason", "idle"))]
     assert {"idle": 2, "full": 1} == metrics.released("m")
     assert {} == metrics.released("n")
+
+
+async def test_panic_and_shedding_are_seen_while_they_last() -> None:
+    """Each is 1 as long as its state holds."""
+    async with a_directory(Recorder()) as directory:
+        (engine,) = (served.engine for served in directory.models())
+        metrics = Metrics(lambda: [engine])
+        found = [samples(metrics)]
+        scheduler, model = engine.scheduler, next(iter(engine.scheduler.queued_rows()))
+        scheduler.health.outliers.panic = True
+        scheduler.overload.refused(model, None, 0.0)
+        scheduler.overload._troubles[model].shed = True
+        found.append(samples(metrics))
+
+    panic, shedding = (("pool", engine.name),), (("model", model),)
+    assert [0, 1] == [each["batchproxy_pool_panic", panic] for each in found]
+    assert [0, 1] == [each["batchproxy_shedding", shedding] for each in found]
