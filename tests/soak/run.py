@@ -53,6 +53,9 @@ END_S = 60.0
 
 SAMPLE_S = 2.0
 
+BEHIND_S = 1.0
+"""How much of the time in which a caller had to wait it makes up for."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,8 +73,8 @@ class Plan:
 
     seconds: float
     seed: int
-    rate: float = 1750.0
-    callers: int = 96
+    rate: float = 2200.0
+    callers: int = 192
     faults: float = 0.02
     kill_every_s: float = 8.0
     reload_every_s: float = 10.0
@@ -225,7 +228,7 @@ class Soak:
         while due < self._end:
             if (late := due - loop.time()) > 0:
                 await asyncio.sleep(late)
-            due = max(due + period, loop.time() - period)  # who is behind does not make up for it at once
+            due = max(due + period, loop.time() - BEHIND_S)  # a server's fault costs requests, but not for long
             model = lots.choices(MODELS, SHARES)[0] if number % 2 else lots.choices(MODELS[:3], SHARES[:3])[0]
             rows = [next(self._rows) for _ in range(lots.choices(range(1, MAX_ROWS + 1), (8, 1, 1))[0])]
             if lots.random() < POISONED:
