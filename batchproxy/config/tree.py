@@ -185,8 +185,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Args:
         rest_api_timeout_in_ms: time limit of a REST call; 0: none (R6).
         rest_api_enable_cors_support: whether pages of other sites may read the REST answers that are our own.
-        enable_grpc_healthcheck_service: whether ``grpc.health.v1`` is answered for this process, as ``/readyz`` is; else
-            its methods are like others that we do not know: passed on to the servers, where there are any.
+        enable_grpc_healthcheck_service: whether ``grpc.health.v1`` is answered for this process, as ``/readyz`` is;
+            else its methods are like others that we do not know: passed on to the servers, where there are any.
         deadline_header: request header that may shorten it, in milliseconds; ``None``: no header does. Lower case.
         priority_header: request header or gRPC metadata that names a priority: high, normal, low, or 0, 1, 2; ``None``:
             none does. Lower case.

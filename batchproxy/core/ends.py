@@ -12,7 +12,7 @@ from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry, State, Target
+from batchproxy.core.request import DONE, QUEUED, RUNNING, BatchKey, Entry, Target
 from batchproxy.core.retries import Retries, is_in_time
 
 MAX_ATTEMPTS = 3
@@ -66,7 +66,7 @@ class Ends:
         self, dispatch: Dispatch, outcome: Outcome, error: BatchProxyError | None, now: float
     ) -> list[Failure]:
         batch = dispatch.batch
-        shared, running = dispatch.shared, State.RUNNING
+        shared, running = dispatch.shared, RUNNING
         batch.entries = [entry for entry in batch.entries if entry.state is running]
         if outcome is Outcome.OK:
             self._settle_ok(batch, dispatch.sent)
@@ -99,7 +99,7 @@ class Ends:
 
     def _settle_ok(self, batch: Batch, sent: int) -> None:
         batch.leave_family()
-        done = State.DONE
+        done = DONE
         for entry in batch.entries:
             entry.state = done
         if batch.halved:
@@ -133,7 +133,7 @@ class Ends:
             )
             return self._fail(batch.entries, BatchProxyError(text, code=Code.ABORTED))
         for entry in batch.entries:
-            entry.state = State.QUEUED
+            entry.state = QUEUED
         if outcome is Outcome.UNSPLITTABLE or not shared:
             batch.padded = False
             sizes = [1] * len(batch.entries)
@@ -179,7 +179,7 @@ class Ends:
             failures += self._fail(hopeful, error)
             hopeful = []
         for entry in hopeful:
-            entry.state = State.QUEUED
+            entry.state = QUEUED
         return failures + self._send_again(batch, dispatch.endpoint, error)
 
     def _is_elsewhere(self, dispatch: Dispatch) -> bool:
@@ -197,7 +197,7 @@ class Ends:
         for entry in batch.entries:
             entry.attempts += 1
             if entry.attempts < most:
-                entry.state = State.QUEUED
+                entry.state = QUEUED
             else:
                 failures += self._fail([entry], error)
                 placement.nobody(batch.key.model, batch.key.version)
@@ -217,7 +217,7 @@ class Ends:
 
     def _fail(self, entries: list[Entry], error: BatchProxyError) -> list[Failure]:
         for entry in entries:
-            entry.state = State.DONE
+            entry.state = DONE
         return [(entry, error) for entry in entries]
 
     def stop_batching(self, key: BatchKey, why: str) -> None:

@@ -34,7 +34,7 @@ from batchproxy.core.ends import MAX_ATTEMPTS
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
 from batchproxy.core.ranking import Ranking
-from batchproxy.core.request import State
+from batchproxy.core.request import RUNNING
 from batchproxy.core.retries import Retries, is_in_time
 
 SOONEST_S = 0.001
@@ -169,7 +169,7 @@ class Hedging:
             return False
         cost = dispatch.endpoint.cost(batch.key)
         return any(
-            entry.state is State.RUNNING
+            entry.state is RUNNING
             and not entry.waiter.done()
             and entry.attempts + 1 < MAX_ATTEMPTS
             and is_in_time(cost, dispatch.sent, entry.request.deadline, now)

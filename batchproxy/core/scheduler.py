@@ -29,7 +29,7 @@ from batchproxy.core.overload import Overload
 from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.padding import Rounded, rows_sent, rows_to_take
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import BatchKey, Entry, State
+from batchproxy.core.request import DONE, RUNNING, BatchKey, Entry
 from batchproxy.core.retries import Retries
 from batchproxy.core.sizes import Sizes
 from batchproxy.core.unanswered import Unanswered
@@ -227,7 +227,7 @@ class Scheduler:
         return dispatch
 
     def _bind(self, dispatch: Dispatch) -> Dispatch:
-        batch, running = dispatch.batch, State.RUNNING
+        batch, running = dispatch.batch, RUNNING
         for entry in batch.entries:
             entry.state = running
         self._running[batch] = dispatch
@@ -237,12 +237,12 @@ class Scheduler:
         """Drop the members of a waiting batch that left or are late; whether any remain."""
         for entry in batch.entries:
             if entry.waiter.done():
-                entry.state = State.DONE
-            elif entry.state is not State.DONE and entry.expired(now):
-                entry.state = State.DONE
+                entry.state = DONE
+            elif entry.state is not DONE and entry.expired(now):
+                entry.state = DONE
                 self._unanswered.late.append(entry)
         for entry in batch.entries:
-            if entry.state is State.DONE:
+            if entry.state is DONE:
                 batch.adopt()
                 break
         return batch.live > 0
@@ -322,10 +322,10 @@ class Scheduler:
         Returns:
             The calls in flight that nobody waits for any more, if this was their last live member.
         """
-        home, running = entry.home, entry.state is State.RUNNING
-        if entry.state is State.DONE:
+        home, running = entry.home, entry.state is RUNNING
+        if entry.state is DONE:
             return ()
-        entry.state = State.DONE
+        entry.state = DONE
         if isinstance(home, Lane):
             home.remove(entry)
             if not home.live:

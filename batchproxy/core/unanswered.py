@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from batchproxy.core.batch import Batch, Dispatch
 from batchproxy.core.lanes import Lanes
-from batchproxy.core.request import Entry, State
+from batchproxy.core.request import DONE, RUNNING, Entry
 
 
 class Unanswered:
@@ -40,7 +40,7 @@ class Unanswered:
             for dispatch in self._running.values():
                 if dispatch.started + call_timeout_s <= now:
                     members = dispatch.batch.entries
-                    found += [e for e in members if e.state is State.RUNNING and e.request.deadline is None]
+                    found += [e for e in members if e.state is RUNNING and e.request.deadline is None]
         return found
 
     def stranded(self) -> list[Entry]:
@@ -59,4 +59,4 @@ class Unanswered:
         families = {batch.family: None for batch in open_batches if batch.family is not None}
         parked = [batch for family in families for batch in family.parked]
         for batch in (*open_batches, *parked):
-            yield from (entry for entry in batch.entries if entry.state is not State.DONE)
+            yield from (entry for entry in batch.entries if entry.state is not DONE)
