@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from batchproxy.core.errors import BatchProxyError, Code
@@ -27,12 +28,14 @@ class TooLong(Exception):  # no error: it says who goes on
     Args:
         heavy: who has the time.
         work: writes the answer; raises ``BatchProxyError`` where it cannot be written.
+        key: equal for answers of which most of the work is the same; None: for no other.
     """
 
-    def __init__(self, heavy: Heavy, work: Callable[[], Any]) -> None:
+    def __init__(self, heavy: Heavy, work: Callable[[], Any], key: Hashable = None) -> None:
         super().__init__()
         self.heavy = heavy
         self.work = work
+        self.key = key
 
 
 class Format(Protocol[Answer]):  # type: ignore[misc]  # a protocol class may be invariant in what it makes
@@ -98,7 +101,11 @@ class Call(Generic[Answer]):
         except TooLong as postponed:
             deadline = self._entry.request.deadline if self._entry is not None else None
             self._entry = None
-            postponed.heavy.run(self, postponed.work, self._written, 0, deadline)
+            heavy, work, key = postponed.heavy, postponed.work, postponed.key
+            if key is None:
+                heavy.run(self, work, self._written, 0, deadline)
+            else:
+                heavy.write(key, self, work, self._written, partial(self.set_result, result), deadline)
         except Exception as error:
             logger.exception("an answer could not be written. This is a bug.")
             self.set_exception(internal_error(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,7 @@ class _Job:
     then: Callable[[Any], None]
     nbytes: int
     timer: asyncio.TimerHandle | None = None
+    key: Hashable = None
 
 
 class Heavy:
@@ -67,6 +68,7 @@ class Heavy:
         self._thread = ThreadPoolExecutor(1, "heavy")  # started by the first job
         self._waiting: deque[_Job] = deque()
         self._running: _Job | None = None
+        self._following: dict[Hashable, list[_Job]] = {}
         self._nbytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,7 +88,13 @@ class Heavy:
             then(result)
 
     def run(
-        self, caller: Waiting, work: Callable[[], T], then: Callable[[T], None], nbytes: int, deadline: float | None
+        self,
+        caller: Waiting,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        nbytes: int,
+        deadline: float | None,
+        key: Hashable = None,
     ) -> None:
         """Do something in the thread, after all that was asked for before, and go on with the result on the loop.
 
@@ -97,20 +105,43 @@ class Heavy:
             then: gets the result.
             nbytes: what is held in memory for it, and counts.
             deadline: on ``clock``; None for none.
+            key: see ``write``.
         """
         if self._nbytes and self._nbytes + nbytes > MAX_WAITING_BYTES:
+            self._following.pop(key, None)
             caller.set_exception(QueueFull(f"{self._nbytes} bytes of long bodies wait to be read; try again"))
             return
-        job = _Job(caller, work, then, nbytes)
-        if deadline is not None:
-            left_s = max(0.0, deadline - self._clock())
-            job.timer = asyncio.get_running_loop().call_later(
-                left_s, _tell, caller, DeadlineExceeded("Deadline Exceeded")
-            )
+        job = _Job(caller, work, then, nbytes, self._timer(caller, deadline), key)
         self._nbytes += nbytes
         self._waiting.append(job)
         self._idle.clear()
         self._begin()
+
+    def write(
+        self,
+        key: Hashable,
+        caller: Waiting,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        again: Callable[[], None],
+        deadline: float | None,
+    ) -> None:
+        """As ``run``, for one of those who want parts of the same: of whom one has the work, and others little then.
+
+        Args:
+            key: whatever is equal for all of them.
+            caller: likewise.
+            work: likewise.
+            then: likewise.
+            again: called instead, where somebody else's work of that key came first: when that has ended.
+            deadline: likewise.
+        """
+        following = self._following.get(key)
+        if following is not None:
+            following.append(_Job(caller, again, then, 0, self._timer(caller, deadline)))
+            return
+        self._following[key] = []
+        self.run(caller, work, then, 0, deadline, key)
 
     def unanswered(self) -> int:
         """How many callers wait for something here."""
@@ -135,7 +166,14 @@ class Heavy:
     # -- inside ------------------------------------------------------------------------------------
 
     def _jobs(self) -> list[_Job]:
-        return [*self._waiting, *((self._running,) if self._running is not None else ())]
+        following = [job for jobs in self._following.values() for job in jobs]
+        return [*self._waiting, *((self._running,) if self._running is not None else ()), *following]
+
+    def _timer(self, caller: Waiting, deadline: float | None) -> asyncio.TimerHandle | None:
+        if deadline is None:
+            return None
+        left_s = max(0.0, deadline - self._clock())
+        return asyncio.get_running_loop().call_later(left_s, _tell, caller, DeadlineExceeded("Deadline Exceeded"))
 
     def _begin(self) -> None:
         """Begin the next job that somebody still wants, if none is under way."""
@@ -146,6 +184,7 @@ class Heavy:
             job = self._waiting.popleft()
             if job.caller.done():
                 self._forget(job)
+                self._follow(job)
                 continue
             self._running = job
             doing = asyncio.get_running_loop().run_in_executor(self._thread, job.work)
@@ -168,12 +207,20 @@ class Heavy:
             logger.exception("a long body or answer failed in an unforeseen way. This is a bug.")
             _tell(job.caller, internal_error(failure))
         finally:
+            self._follow(job)
             self._begin()
 
     def _forget(self, job: _Job) -> None:
         self._nbytes -= job.nbytes
         if job.timer is not None:
             job.timer.cancel()
+
+    def _follow(self, job: _Job) -> None:
+        """Tell those who wait for what ``job`` had to do."""
+        for other in self._following.pop(job.key, ()):
+            self._forget(other)
+            if not other.caller.done():
+                other.work()
 
 
 def _tell(caller: Waiting, error: BatchProxyError) -> None:

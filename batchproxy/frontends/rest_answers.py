@@ -65,7 +65,8 @@ class PredictFormat:
                 for column in whole.columns.values():
                     nbytes += column.nbytes
                 if nbytes > LONG_ANSWER:
-                    raise TooLong(self._heavy, partial(self._write, reply))
+                    key = None if whole is reply else (PredictFormat, id(whole))
+                    raise TooLong(self._heavy, partial(self._write, reply), key)
         return self._write(reply)
 
     def _write(self, reply: Reply) -> RestAnswer:

@@ -71,7 +71,8 @@ class InferFormat:
         if written is not None:
             return _answer(written)
         if v2_rest_answers.to_print(reply, self._wanted) > LONG_PRINT:
-            raise TooLong(self._heavy, partial(self._write, reply))
+            key = (self._wanted, id(reply.whole)) if type(reply) is Share else None
+            raise TooLong(self._heavy, partial(self._write, reply), key)
         return self._write(reply)
 
     def _write(self, reply: Reply) -> RestAnswer:

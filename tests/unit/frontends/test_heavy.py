@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -185,3 +186,64 @@ async def test_closing_while_something_is_under_way() -> None:
 
     assert [] == worked
     assert [Code.UNAVAILABLE] == first.told == caller.told
+
+
+async def test_who_wants_parts_of_the_same_waits_for_one_of_them() -> None:
+    """They are told to ask again once its work is done; others of another key have work of their own."""
+    order: list[str] = []
+    callers = {name: Caller() for name in ("first", "second", "gone", "other")}
+    async with a_heavy() as (it, gate, _):
+        for name, caller in callers.items():
+            work = partial(order.append, f"{name} works")
+            again = partial(order.append, f"{name} asks again")
+            it.write(name == "other", caller, work, caller.told.append, again, 1e9)
+        waiting = it.unanswered()
+        callers["gone"].gone = True
+        gate.opened.set()
+        await it.idle()
+        late = Caller()
+        it.write(False, late, partial(order.append, "late works"), late.told.append, order.clear, None)
+        await it.idle()
+
+    assert 5 == waiting
+    assert ["first works", "second asks again", "other works", "late works"] == order
+    assert [[None], [], [], [None]] == [caller.told for caller in callers.values()]
+
+
+async def test_one_that_others_wait_for_may_leave() -> None:
+    """Before its work begins: then one of the others has it."""
+    order: list[str] = []
+    first, second, third = Caller(), Caller(), Caller()
+    async with a_heavy() as (it, gate, _):
+
+        def ask(name: str, caller: Caller) -> None:
+            work = partial(order.append, name)
+            it.write("key", caller, work, caller.told.append, partial(ask, name, caller), None)
+
+        ask("first", first)
+        ask("second", second)
+        ask("third", third)
+        first.gone = True
+        gate.opened.set()
+        await it.idle()
+
+    assert ["second", "third"] == order
+    assert [[], [None], [None]] == [first.told, second.told, third.told]
+
+
+async def test_deadlines_and_the_end_of_who_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for everybody else; without room for the first one nobody waits for it."""
+    late, stranded, refused = Caller(), Caller(), Caller()
+    async with a_heavy() as (it, _, _):
+        it.write("key", Caller(), lambda: None, print, lambda: None, None)
+        it.write("key", late, lambda: None, print, lambda: None, 0.0)
+        it.write("key", stranded, lambda: None, print, lambda: None, None)
+        await late.heard.wait()
+        monkeypatch.setattr(heavy, "MAX_WAITING_BYTES", 0)
+        for _ in range(2):
+            it.write("another", refused, lambda: None, print, lambda: None, None)
+        it.strand()
+
+    assert [Code.DEADLINE_EXCEEDED] == late.told
+    assert [Code.UNAVAILABLE] == stranded.told
+    assert 2 == len(refused.told)

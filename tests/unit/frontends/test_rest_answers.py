@@ -17,7 +17,8 @@ from batchproxy.core.errors import (
 )
 from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Reply, Share
-from batchproxy.frontends.heavy import Heavy
+from batchproxy.frontends.call import TooLong
+from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
 from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, below_the_api, our_error
 
 RAW = RawReply(418, "I'm a teapot", [("Set-Cookie", "a"), ("set-cookie", "b"), ("x-bin", b"\xe9")], b"\x00body")
@@ -129,3 +130,21 @@ def test_what_the_http_layer_answers_by_itself(method: str, path: str, origin: s
     answer = below_the_api(method, path, origin)
 
     assert status == (answer.status if answer is not None else None)
+
+
+async def test_long_answers_of_one_batch_are_one_piece_of_work() -> None:
+    """Their rows are printed together: whoever has begun does it for all; columns are each caller's own."""
+    heavy = Heavy(lambda: 0.0)
+    whole = Reply({"y": ArrayColumn(np.zeros((LONG_ANSWER, 2), np.float32))}, 1)
+    keys = []
+    for row_form, reply in ((True, Share(whole, 0, 1)), (True, Share(whole, 1, 2)), (False, Share(whole, 0, 9000))):
+        with pytest.raises(TooLong) as postponed:
+            PredictFormat(row_form, heavy).reply(reply)
+        keys.append(postponed.value.key)
+    with pytest.raises(TooLong) as alone:
+        PredictFormat(True, heavy).reply(whole)
+    heavy.close()
+
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
+    assert [None, None] == [keys[2], alone.value.key]

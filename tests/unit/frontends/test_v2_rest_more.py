@@ -14,6 +14,7 @@ import pytest
 from batchproxy.codecs import _dtypes, v2_grpc, v2_rest
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.request import BatchKey, Reply, Request
+from batchproxy.frontends import v2_rest as v2_rest_front
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer
@@ -147,3 +148,21 @@ async def test_priority_and_timeout_of_each_call(
     assert all(
         request.deadline is not None and now + seconds <= request.deadline < now + seconds + 60 for request in requests
     )
+
+
+async def test_long_answers_of_one_batch_are_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first one in a thread; the others then find the numbers of theirs."""
+    monkeypatch.setattr(v2_rest_front, "LONG_PRINT", 8)
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1.5, 2.5, 0.25, 4.0]}
+    async with a_directory(Recorder(), {"echo": echo}) as directory:
+        routes = rest_of(directory)
+        run = Mock(side_effect=routes.heavy.run)
+        monkeypatch.setattr(routes.heavy, "run", run)
+        bodies = [json.dumps({"id": f"{number}", "inputs": [tensor]}).encode() for number in range(16)]
+        answers = await asyncio.gather(*(ask(routes, body) for body in bodies))
+        replies = [call.args[1].args[0] for call in run.call_args_list]
+        batches = len({id(getattr(reply, "whole", reply)) for reply in replies})
+        await routes.aclose()
+
+    assert [f"{number}" for number in range(16)] == [json.loads(answer.body)["id"] for answer in answers]
+    assert batches == run.call_count < 16
