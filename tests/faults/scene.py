@@ -132,7 +132,6 @@ class Scene:
     servers: Sequence[BadServer]
     channel: grpc.Channel
     callers: ThreadPoolExecutor
-    _plugged: bool = False
     _names: Iterator[int] = field(default_factory=itertools.count)
     _rows: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_000))
 
@@ -174,15 +173,17 @@ class Scene:
         name = f"m{next(self._names)}"
         self.until_up()
         self.until_known(name)
-        if not self._plugged:
-            self.until_known(PLUG)
-            self._plugged = True
+        self.until_known(PLUG)  # each time: what nobody used for ten seconds is asked for anew
         return name
 
     def until_known(self, model: str) -> None:
-        """Ask until calls of the model may be merged."""
-        while not any(one["name"] == model and one["backend_calls"] for one in self.status()["models"]):
+        """Ask until a call of the model is one that may be merged."""
+        before = self._merged(model)
+        while self._merged(model) == before:
             self.ask(model, 0)
+
+    def _merged(self, model: str) -> int:
+        return sum(one["backend_calls"] for one in self.status()["models"] if one["name"] == model)
 
     def connect(self) -> socket.socket:
         """A connection to the REST door."""
