@@ -54,6 +54,9 @@ def http_calls() -> None:
             wanted = [over_http.InferRequestedOutput(name, binary_data=binary) for name in ("row", "y")]
             answer = client.infer(model, inputs(over_http, model, binary_data=binary), outputs=wanted, request_id="1")
             check(model, answer)
+    if "statistics" in client.get_server_metadata().get("extensions", ()):
+        (counted,) = client.get_inference_statistics("echo_fp32")["model_stats"]
+        assert counted["inference_count"] > 0, counted  # Triton: requests, where it does not batch a model itself
     client.close()
 
 
@@ -68,6 +71,9 @@ def grpc_calls() -> None:
         answer = client.infer(model, inputs(over_grpc, model), request_id="one")
         check(model, answer)
         assert answer.get_response().id == "one"
+    if "statistics" in client.get_server_metadata().extensions:
+        (counted,) = client.get_inference_statistics("echo_fp32").model_stats
+        assert counted.inference_stats.success.count > 0, counted
     client.close()
 
 
