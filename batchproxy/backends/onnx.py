@@ -85,6 +85,7 @@ class OnnxBackend:
         )
         self.signatures: Mapping[str, Signature] = {DEFAULT_SIGNATURE: signature}
         self._outputs = tuple(signature.outputs)
+        self._calls = 0  # under way
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batchproxy-onnx")
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
@@ -93,7 +94,12 @@ class OnnxBackend:
         def terminate() -> None:
             options.terminate = True  # looked at between operators
 
-        outputs = await run_to_the_end(self._pool, self.run, key, columns, options, stop=terminate)
+        free = self._calls < self.threads
+        self._calls += 1
+        try:
+            outputs = await run_to_the_end(self._pool, self.run, key, columns, options, stop=terminate, at_once=free)
+        finally:
+            self._calls -= 1
         return Reply(outputs, self.version)
 
     def run(self, key: BatchKey, columns: Columns, options: Any = None) -> Columns:

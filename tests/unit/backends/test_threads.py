@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from batchproxy.backends import threads
 from batchproxy.backends.threads import cores, run_to_the_end
 
 
@@ -27,6 +29,45 @@ async def _until_running(started: threading.Event) -> None:
 async def test_result(pool: ThreadPoolExecutor) -> None:
     """What the function returns comes back."""
     assert 5 == await run_to_the_end(pool, lambda a, b: a + b, 2, 3)
+
+
+async def test_begun_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop does nothing else until the thread has begun."""
+    monkeypatch.setattr(threads, "HAND_OVER_S", 60.0)
+    began: list[str] = []
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            def watched() -> Any:
+                began.append("began")
+                return fn(*args, **kwargs)
+
+            return super().submit(watched)
+
+    with Watched(1) as pool:
+        task = asyncio.create_task(run_to_the_end(pool, lambda: 5, at_once=True))
+        await asyncio.sleep(0)
+        seen = list(began)
+        answer = await task
+        with pytest.raises(ZeroDivisionError):
+            await run_to_the_end(pool, lambda: 1 // 0, at_once=True)
+
+    assert ["began"] == seen
+    assert 5 == answer
+
+
+async def test_not_begun_in_time(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on where the thread is late after all."""
+    monkeypatch.setattr(threads, "HAND_OVER_S", 0.0)
+    release = threading.Event()
+    pool.submit(release.wait)
+    task = asyncio.create_task(run_to_the_end(pool, lambda: 5, at_once=True))
+    await asyncio.sleep(0)
+    early = task.done()
+    release.set()
+
+    assert not early
+    assert 5 == await task
 
 
 async def test_error(pool: ThreadPoolExecutor) -> None:
