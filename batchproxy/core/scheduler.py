@@ -75,7 +75,7 @@ class Scheduler:
         self.unbatched = self._ends.unbatched
         self._running: dict[Batch, Dispatch] = {}
         self._unanswered = Unanswered(self._lanes, self._ends.front, self._running)
-        self.stranded, self.wants = self._unanswered.stranded, self._unanswered.wants
+        self.stranded = self._unanswered.stranded
         self.health = Health(self.balancer, self._unanswered, self.discard, self._look_again, notice)
         self._outliers = self.health.outliers
         self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._send)
@@ -345,6 +345,10 @@ class Scheduler:
     def late(self) -> bool:
         """Whether ``poll`` came upon entries whose time is up, so that ``overdue`` should be asked now."""
         return bool(self._unanswered.late)
+
+    def wants(self, version: int) -> bool:
+        """Whether anyone not yet answered means this version of a model."""
+        return self._unanswered.wants(version)
 
     def reconfigure(self) -> None:
         """The policies that this was made with say something else now."""

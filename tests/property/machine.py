@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Batch, Bisection, Dispatch, Release
-from batchproxy.core.ends import MAX_ATTEMPTS
+from batchproxy.core.batch import Bisection, Dispatch, Release
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded, NoEndpoint, Unavailable
 from batchproxy.core.lane import Lane
 from batchproxy.core.outcome import Outcome
@@ -24,7 +23,7 @@ from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter, a_request
 from tests.property.hedge_machine import HedgeMachine, is_lost
 from tests.property.order import leaves_before, urgency
-from tests.property.pool_machine import WHICH, has_room, waiter_of
+from tests.property.pool_machine import WHICH, has_room, keeps_its_last_try, waiter_of
 from tests.property.strategies import MODELS, REQUESTS, policies
 
 STEPS = st.sampled_from((0.001, 0.01, 0.05, 0.5, 3.0))  # seconds
@@ -320,18 +319,12 @@ class SchedulerMachine(HedgeMachine):
         if not any(has_room(endpoint) for endpoint in self.endpoints):
             return
         for batch in self.scheduler._front.batches:
-            assert self._keeps_its_last_try(batch), "a batch does not leave though a slot is free"
+            assert keeps_its_last_try(batch, self.endpoints), "a batch does not leave though a slot is free"
         busy = any(endpoint.in_flight for endpoint in self.endpoints if endpoint.up and not endpoint.out)
         if busy and all(endpoint.limit.fixed is None for endpoint in self.endpoints):
             return  # endpoints share what waits: one may be left idle for a while in which another works
         for lane in self._lanes():
             assert not self._is_ripe(lane), "a lane that is full or due does not leave though a slot is free"
-
-    def _keeps_its_last_try(self, batch: Batch) -> bool:
-        """For an endpoint where it has not failed, all of which are busy."""
-        others = [each for each in self.endpoints if each.up and not each.out and each not in batch.avoid]
-        last = all(entry.attempts >= MAX_ATTEMPTS - 1 for entry in batch.entries)
-        return last and bool(others) and not any(has_room(endpoint) for endpoint in others)
 
     def _check_abandoned(self, entry: Entry, abandoned: Sequence[Dispatch]) -> None:
         calls = [call for call, members in self.in_flight.items() if entry in members and entry.home is call.batch]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Dispatch
-from batchproxy.core.ends import Failure
+from batchproxy.core.batch import Batch, Dispatch
+from batchproxy.core.ends import MAX_ATTEMPTS, Failure
 from batchproxy.core.errors import BatchProxyError, NoEndpoint
 from batchproxy.core.outliers import CONSECUTIVE
 from batchproxy.core.request import Entry, State
@@ -116,6 +116,13 @@ def has_room(endpoint: Endpoint) -> bool:
     """Whether whatever is ripe must go there at once; a learned limit may hold a batch while another is in flight."""
     limit = endpoint.limit
     return endpoint.up and not endpoint.out and endpoint.in_flight < (1 if limit.fixed is None else limit.fixed)
+
+
+def keeps_its_last_try(batch: Batch, endpoints: Sequence[Endpoint]) -> bool:
+    """Whether it waits for an endpoint where it has not failed, all of which are busy."""
+    others = [endpoint for endpoint in endpoints if endpoint.up and not endpoint.out and endpoint not in batch.avoid]
+    last = all(entry.attempts >= MAX_ATTEMPTS - 1 for entry in batch.entries)
+    return last and bool(others) and not any(has_room(endpoint) for endpoint in others)
 
 
 def waiter_of(entry: Entry) -> StubWaiter:
