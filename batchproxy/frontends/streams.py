@@ -12,6 +12,7 @@ from typing import Protocol
 
 from batchproxy.core.errors import BatchProxyError, Code, DeadlineExceeded
 from batchproxy.core.raw import Header
+from batchproxy.core.request import BatchKey
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import internal_error
 from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
@@ -105,11 +106,11 @@ class _Stream:
         accepted = loop.call_later(HEADERS_S, self._accept)
         try:
             self._first = first = await anext(self, None)
-            engine = None if first is None else target.engine_for(await plain(first))
+            home = None if first is None else target.home_of(await plain(first))
         finally:
             accepted.cancel()
-        if engine is not None:
-            return await self._relay(engine)
+        if home is not None:
+            return await self._relay(*home)
         self._accept()
         turns = Turns(self._send_now)
         call.on_writable = turns.writable
@@ -121,9 +122,9 @@ class _Stream:
         self._mark()
         return may_go_on
 
-    async def _relay(self, engine: Engine) -> GrpcAnswer:
+    async def _relay(self, engine: Engine, key: BatchKey | None = None) -> GrpcAnswer:
         call = self._call
-        with engine.borrow(self._strand) as server:
+        with engine.borrow(self._strand, key) as server:
             async with server.relay_stream(call.path, _asked(call), self, call.timeout_s) as stream:
                 headers = await stream.headers()
                 if headers or stream.encoding:

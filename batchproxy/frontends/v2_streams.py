@@ -15,6 +15,7 @@ from typing import Protocol
 from batchproxy.codecs import v2_grpc, v2_streams
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.raw import GRPC, Header, RawCall
+from batchproxy.core.request import BatchKey
 from batchproxy.engine import Engine
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.directory import Directory
@@ -51,10 +52,16 @@ class InferStreams:
         self._unary = unary
         self._clock = clock
 
-    def engine_for(self, first: bytes) -> Engine | None:
-        """The engine that passes on the stream which begins with this message; None: it is answered here."""
-        pool = self._directory.remote(v2_grpc.model_named(first))
-        return pool.engine if pool is not None and pool.v2 and GRPC in pool.doors else None
+    def home_of(self, first: bytes) -> tuple[Engine, BatchKey] | None:
+        """The engine that passes on the stream which begins with this message, and for which model.
+
+        None: it is answered here.
+        """
+        model = v2_grpc.model_named(first)
+        pool = self._directory.remote(model)
+        if pool is None or not pool.v2 or GRPC not in pool.doors:
+            return None
+        return pool.engine, BatchKey(model, v2_grpc.parse_model(first).version if model else None, "")
 
     async def answer(
         self,

@@ -13,11 +13,13 @@ import pytest
 
 from batchproxy.backends.base import Backend
 from batchproxy.core.errors import BackendRejected, BackendUnavailable, BatchProxyError, Code
+from batchproxy.core.request import BatchKey
 from batchproxy.engine import Engine, build_engine
 from batchproxy.frontends import streams as room
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.streams import Streams
+from batchproxy.frontends.v2_streams import InferStreams
 from batchproxy.wire import frames
 from batchproxy.wire.frames import END_STREAM, HEADERS, ErrorCode
 from batchproxy.wire.http2_calls import GrpcStreamCall
@@ -196,6 +198,28 @@ async def test_a_server_without_metadata_has_accepted_all_the_same() -> None:
     assert [":status", "grpc-status"] == [next(iter(head)) for head in scene.heads()]
 
 
+async def test_a_stream_goes_to_a_server_that_has_its_model() -> None:
+    """Where its first message tells which that is, and a server said that it has it not."""
+    servers = {"e0": Server(), "e1": Server()}
+    engine = build_engine("pool", cast("dict[str, Backend]", servers), {})
+    balancer, key = engine.scheduler.balancer, BatchKey("m", None, "")
+    for endpoint in balancer.endpoints:
+        endpoint.up = True
+    balancer.placement.lacks(balancer.endpoints[0], "m", None, balancer.endpoints, lambda line: None)
+
+    class Home:
+        def home_of(self, first: bytes) -> tuple[Engine, BatchKey]:
+            return engine, key
+
+    streams = Streams()
+    for _ in range(2):
+        streams.serve(Connection(), begun(a_peer(), prefixed(b"one")), cast("InferStreams", Home()))
+    await until(lambda: len(servers["e1"].heard) == 2)
+    await streams.aclose()
+
+    assert [] == servers["e0"].asked
+
+
 async def test_a_slow_caller_holds_the_server() -> None:
     """No more is taken than the mark allows, until the caller's window opens."""
     scene = Scene(ends=True)
@@ -330,6 +354,8 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 class Routes:
     """Every method is streamed to one engine."""
+
+    methods: frozenset[str] = frozenset()
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -109,9 +109,10 @@ async def test_whose_stream_it_is() -> None:
     ):
         directory = Directory([], {"theirs": both, "by-rest": rest, "tf": tf_serving})
         streams = InferStreams(directory, Unary(), lambda: 0.0)
-        found = {name: streams.engine_for(a_message(1, name)) for name in ("theirs", "by-rest", "tf", "nobody")}
+        found = {name: streams.home_of(a_message(1, name)) for name in ("theirs", "by-rest", "tf", "nobody")}
 
-    assert {"theirs": both.engine, "by-rest": None, "tf": None, "nobody": None} == found
+    home = both.engine, BatchKey("theirs", None, "")
+    assert {"theirs": home, "by-rest": None, "tf": None, "nobody": None} == found
 
 
 async def test_answers_leave_in_the_order_of_their_requests() -> None:
