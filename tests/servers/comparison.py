@@ -201,8 +201,8 @@ and a queue policy that heeds callers' timeouts (which it does not do unless tol
 own); MLServer 1.7.1 with `max_batch_size` 32 and `max_batch_time` 1. Triton's other backends split an answer
 themselves; only its Python backend comes in a wheel, and there the model does. A Triton model that runs its requests
 one by one isolates the bad row, and batches nothing. Triton looks for cancelled requests "at some critical points"
-([its manual](https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/request_cancellation.html)); one
-that waits in its batcher's window was past them. Of MLServer's batch nobody is answered, since the one who left is
+([its manual](https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/request_cancellation.html));
+one that waits in its batcher's window was past them. Of MLServer's batch nobody is answered, since the one who left is
 missing when the answers are handed out.
 
 Published:
