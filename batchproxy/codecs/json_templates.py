@@ -114,7 +114,9 @@ class JsonTemplates(Generic[P]):
 def only_array(body: bytes) -> tuple[int, int] | None:
     """Where the array in a body begins and ends, if it is the only one and holds nothing but numbers and arrays."""
     start, stop = body.find(b"["), body.rfind(b"]") + 1
-    if len(body) > MAX_BODY or not 0 <= start < stop or body[start:stop].translate(None, LEFT_OUT + b"[],"):
+    if len(body) > MAX_BODY or body.count(b",") > MAX_SKELETON:  # ``learn`` would not have it
+        return None
+    if not 0 <= start < stop or body[start:stop].translate(None, LEFT_OUT + b"[],"):
         return None
     return start, stop
 

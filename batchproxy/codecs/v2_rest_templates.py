@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 
 from batchproxy.codecs import v2_tensors
-from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY, JsonTemplates
+from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY, MAX_SKELETON, JsonTemplates
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.core.columns import ArrayColumn, Columns, Layout, PackedColumn
 
@@ -45,11 +45,11 @@ _DATA = re.compile(rb'"data"[ \n\r\t]*:[ \n\r\t]*(\[[][0-9.eE+\- \n\r\t,]*\])?')
 _TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _POINT = b"."[0]  # a byte is found in a fifth of the time that a text of one takes
 
+_WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _FORMATS = {
     "float32": ("f", b"0" * 8),
     "float64": ("d", b"0" * 16),
-    "int64": ("q", b""),
-    "int32": ("i", b""),
+    **{name: (letter, b"") for name, letter in zip(_WHOLE, "bBhHiIqQ", strict=True)},
 }
 """Of each type: how ``struct`` calls it, and a run of digits that is not sure to be a whole number which it holds."""
 
@@ -71,12 +71,13 @@ class Found(NamedTuple, Generic[T]):
 class RestTemplates(Generic[T]):
     """Plans for the requests that came lately."""
 
-    __slots__ = ("_heads", "_seen", "_texts")
+    __slots__ = ("_heads", "_hopeless", "_seen", "_texts")
 
     def __init__(self) -> None:
         self._heads: dict[Hashable, _BufferPlan[T]] = {}
         self._texts: JsonTemplates[_TextPlan[T]] = JsonTemplates()
         self._seen: set[int] = set()  # what came once: most of that never comes again
+        self._hopeless: set[int] = set()  # of that, what makes no plan
 
     def find(self, path: str, body: bytes, length: int) -> Found[T] | None:
         """What is known of a request; None: it must be read in the general way.
@@ -117,17 +118,34 @@ class RestTemplates(Generic[T]):
         opening, own, rest = _opened(body[:length])
         if own.decode() != call.id or _ID_KEY.search(rest) or b"\\" in rest:
             return
-        key = path, opening, rest if buffers else rest.translate(None, LEFT_OUT)
-        if self._is_new(hash(key)):
-            return
         if not buffers:
-            self._texts.learn((path, opening), rest, _text_plan(rest, call.inputs, value))
+            self._learn_text((path, opening), rest, call, value)
+            return
+        key = path, opening, rest
+        if self._is_new(hash(key)):
             return
         plan = _buffer_plan(len(body) - length, call.inputs, value)
         if plan is not None:
             if len(self._heads) >= MAX_PLANS:
                 self._heads.clear()
             self._heads[key] = plan
+
+    def _learn_text(self, target: Hashable, body: bytes, call: InferCall, value: T) -> None:
+        """What makes no plan is found out before most of the work: it comes again and again."""
+        if body.count(b",") > MAX_SKELETON or any(
+            column.array.dtype.name not in _FORMATS for column in call.inputs.values()
+        ):
+            return
+        number = hash((target, body.translate(None, LEFT_OUT)))
+        if self._is_new(number) or number in self._hopeless:
+            return
+        plan = _text_plan(body, call.inputs, value)
+        if plan is not None:
+            self._texts.learn(target, body, plan)
+            return
+        if len(self._hopeless) >= MAX_PLANS:
+            self._hopeless.clear()
+        self._hopeless.add(number)
 
     def forget(self) -> None:
         """What was found out may not hold any longer."""

@@ -29,7 +29,7 @@ IDS = st.one_of(
     ),
     st.text("ab[1]{}:, ", max_size=6),
 )
-DATATYPES = st.sampled_from(["FP32", "FP32", "FP64", "INT64", "INT32", "UINT8", "FP16", "BOOL"])
+DATATYPES = st.sampled_from(["FP32", "FP32", "FP64", "INT64", "INT32", "UINT8", "INT16", "UINT64", "FP16", "BOOL"])
 MEMBERS = st.sampled_from(
     [
         ['"parameters":{"priority":1}'],
@@ -138,7 +138,7 @@ def test_numbers_as_json(pieces: list[str], data: st.DataObject) -> None:
 
 
 @given(
-    st.sampled_from(["FP32", "FP64", "INT64", "INT32"]),
+    st.sampled_from(["FP32", "FP64", "INT64", "INT32", "UINT64", "UINT8", "INT8", "UINT16"]),
     st.lists(
         st.one_of(st.integers(-(2**65), 2**65), st.integers(-(2**25), 2**25), st.floats()), min_size=2, max_size=2
     ),

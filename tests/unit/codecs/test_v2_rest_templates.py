@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from batchproxy.codecs import v2_rest, v2_rest_templates
@@ -120,3 +122,24 @@ def test_no_more_is_kept_than_is_worth_while(monkeypatch: pytest.MonkeyPatch) ->
 
     assert [None, None] == [found(templates, head, bytes(8)) for head in heads[:2]]
     assert found(templates, heads[2], bytes(8)) is not None
+
+
+def test_what_makes_no_plan_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes again and again, and each time the general way has to read it; long bodies and odd types are not."""
+    plan = Mock(return_value=None)
+    monkeypatch.setattr(v2_rest_templates, "_text_plan", plan)
+    monkeypatch.setattr(v2_rest_templates, "MAX_PLANS", 1)
+    learnt(f'{{"inputs": [{X}]}}', times=4)
+    tried = plan.call_count
+    learnt(f'{{"inputs": [{X.replace("FP32", "FP16")}]}}', times=4)
+    long = X.replace("[2]", "[5000]").replace("1.5, 2", ", ".join(["1"] * 5000))
+    learnt(f'{{"inputs": [{long}]}}', times=4)
+    after = plan.call_count
+    templates: RestTemplates[str] = RestTemplates()
+    for head in [f'{{"inputs": [{X}], "a": "{kind}"}}' for kind in "aabbab"]:
+        call = v2_rest.parse_infer(Target("infer", "m"), head.encode(), len(head))
+        templates.learn(PATH, head.encode(), len(head), call, "kind")
+
+    assert (1, 1) == (tried, after)
+    assert 3 <= plan.call_count
+    assert 1 == len(templates._hopeless)
