@@ -177,7 +177,7 @@ def _config(victims: Sequence[Victim]) -> dict[str, Any]:
     return {
         "listen": dict.fromkeys(("rest", "grpc", "admin"), "127.0.0.1:0"),
         "pools": pools,
-        "models": [{"name": "*", "pool": "both"}, {"name": "bridged", "pool": "bridge"}],
+        "models": [{"name": "*", "pool": "both", "hedging": True}, {"name": "bridged", "pool": "bridge"}],
         "backend_timeout_s": BACKEND_TIMEOUT_S,
         "probe_interval_s": 0.1,
         "rest_api_timeout_in_ms": 0,
