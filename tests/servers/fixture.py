@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 LOOK_S = 0.05
 """How often a server that starts is asked whether it is ready."""
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has it (shm_overview(7))
 SHARED_MEMORY = "triton-{port}-"
 """What the names of a Triton's shared memory begin with: two on one machine would take each other's."""
 
@@ -103,6 +104,8 @@ class RealServer:
         with suppress(ProcessLookupError):  # it ended by itself, and its children with it
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for left in MEMORY.glob(SHARED_MEMORY.format(port=self.rest.rpartition(":")[2]) + "*"):
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
