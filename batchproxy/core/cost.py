@@ -127,10 +127,13 @@ class Cost:
             seconds: it took; more than 0.
             turn: a number that grows, which ``covers`` looks back by.
         """
-        if self._drift:
+        if not self.samples:  # what is known was guessed from batches that had company
+            self._buckets.clear()
+            self.known = False
+        elif self._drift:
             self._rescale(math.exp(-self._drift))
-            self._drift = 0.0
             self._fit()
+        self._drift = 0.0
         if self.known:
             surprise = math.log(seconds / self.seconds(rows))
             self._residuals.append(surprise)

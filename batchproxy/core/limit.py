@@ -9,10 +9,8 @@ anybody, and more may be tried; where it falls behind, ``S`` is the ceiling.
 
 **Full batches do not wait.** They gain nothing by it, so they may go beyond the limit for partial ones.
 
-**Pacing.** Partial batches that leave whenever a place is free bunch up: places that become free together give one
-large batch and a tiny one. They are spaced instead, at the pace at which the endpoint works them off, once half of
-its places are taken. Evenly spaced batches are evenly filled, and the mean and the tail of the latency fall below
-those of the best fixed limit. An idle endpoint is never waited for.
+**Pacing.** Partial batches that leave whenever a place is free bunch up. They are spaced instead (`pace`), at the speed
+at which the endpoint works them off, once half of its places are taken. An idle endpoint is never waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from __future__ import annotations
 import math
 
 from batchproxy.core.cost import Cost
-from batchproxy.core.overflow import Overflow
+from batchproxy.core.overflow import OPENING, Overflow
 from batchproxy.core.pace import EARLY, EASE, Hurry, gap
 from batchproxy.core.saved import number, whole
 from batchproxy.core.units import Weight
@@ -30,10 +28,7 @@ FIRST = 2
 """Partial batches in flight before anything is known: the least that overlaps at all, hence teaches."""
 
 HARD_CAP = 64
-"""Batches in flight at most, whatever was learned: what an endpoint is asked to hold in memory has a bound."""
-
-OPENING = 24
-"""Full batches in flight while nothing is known."""
+"""Batches in flight at most, whatever was learned: an endpoint's memory has a bound."""
 
 PAUSE = 12
 """Windows after a ceiling was seen before it is looked for again: a look costs 1-2 % on a single lane."""
@@ -41,8 +36,8 @@ PAUSE = 12
 PROBE = 1.3
 """A look above the limit, as a factor: beyond a true ceiling S/N falls to 0.77, far outside the noise of a window."""
 
-FULLISH = 0.8
-"""Mean rows over the cap from which a look above the limit must not thin the batches out: capacity is short then."""
+FULLISH = 0.9
+"""Rows over the cap from which a batch counts as full, and a look above the limit must not thin batches out."""
 
 ROUND = 0.4
 """Part of a lane that counts as one more: a lone lane behind a network gives a ceiling of 1.1 to 1.5, and holds one."""
@@ -105,13 +100,12 @@ class Limit:
         """What was learned was wrong; what is in flight stays so."""
         self.ceiling = float(self.fixed or FIRST)
         self.partial = self._base = self.fixed or FIRST
-        self.full = self.fixed or OPENING
+        self.full = self._free = self.fixed or OPENING  # the second: where none is in another's way
         self.full_window: tuple[Cost, float] | None = None
         self.draining = self._timing = False
         self._window = Window()
         self._starting = True
-        self._probing = False
-        self._probed = 0
+        self._probing, self._probed = False, 0
         self._stepped = False  # up, and no batch has ended since
         self._skip = 0
         self._pause = 0
@@ -143,6 +137,7 @@ class Limit:
             if now < self._drain_until:
                 return self._drain_until
             self.draining = self._timing = False  # something in flight takes too long to be waited for
+            self._timed_at -= 24 * self.partial  # it is tried again soon
         if rows >= cap and count < self._most(cost, cap, hurry.patience):
             return now
         if count >= self.partial:
@@ -226,7 +221,7 @@ class Limit:
         share = max(TINY, self._clock - flight.clock)
         crowd = seconds / share
         cost.seen(rows)
-        if not flight.others and (crowd < 2.0 or not cost.known):  # it started alone, and mostly stayed so
+        if not flight.others and (crowd < 2.0 or not cost.samples):  # it started alone, and mostly stayed so
             seconds_alone = self._learn_alone(cost, rows + filler, seconds, share)
             if flight.weight is not None:
                 cost.weigh(flight.weight, seconds_alone)
@@ -237,9 +232,14 @@ class Limit:
         if self.draining:
             self._drained()
             return
+        if rows >= FULLISH * cap:
+            whole = share * cost.seconds(cap) / cost.seconds(rows + filler)
+            before, changed = self.full, self._overflow.ended((cost, cap), crowd, whole, cost.sigma, self._free)
+            self._settle(cost)
+            self._stepped |= changed and abs(self.full - before) > before // 4
         if self._probing and not self._starting:
             self._probed += 1
-            if self._probed > 6 * self.partial:  # the limit does not bind: nothing to be seen
+            if self._probed > max(3 * Window.LEAST, 6 * self.partial):  # the limit does not bind: nothing to be seen
                 self._end_probe(PAUSE // 2)
                 self._settle(cost)
                 self._window = Window()
@@ -291,8 +291,6 @@ class Limit:
         slowed = kept < sure and crowd > 1.25  # less is one batch and the tail of another
         if crowd > 0.95 * self.ceiling and window.rows > 0.95 * window.room:
             self.full_window = window.main, window.rows / window.share
-            if not self._starting and not self._probing and crowd > 0.8 * self.full:
-                self._stepped |= self._overflow.judge(window.rows / window.share)
         if slowed and self._doubts(window, speed):
             return
         if kept > 0.93 and crowd < self.ceiling + 0.5:  # nobody slowed anybody: the sizes tell the line
@@ -311,7 +309,7 @@ class Limit:
         small = self.ceiling < 3.0  # emptying a large endpoint costs too much once it is at work
         covered = cost.covers(window.mean_rows, self._turn - 256 * self.partial - 64)
         unknown = not covered and (self._starting or small) and since > 8 * self.partial * self._backoff
-        lower = small and self._lows > 1 and since > 32 * self.partial
+        lower = self._lows > 1 and since > 32 * self.partial
         absurd = speed < 0.85 and since > 8 * self.partial  # an endpoint does at least one thing at a time
         if not (unknown or lower or absurd):
             return False
@@ -372,9 +370,10 @@ class Limit:
         self.partial = self._base
         if self._probing:
             self.partial = max(self._base + 1, int(self._base * (2.0 if self._starting else PROBE)))
-        full = self._overflow.full(self._base, self.partial)
-        self.partial = min(HARD_CAP, self.partial, full)
-        self.full = min(HARD_CAP, max(OPENING if self._starting else 0, full))
+        free = max(self._overflow.opening, self.partial + 1) if self._starting else 2 * self.partial + 1
+        self._free = min(HARD_CAP, free)
+        self.full = int(min(self._free, self._overflow.most))
+        self.partial = min(self.full, self.partial)
 
     def state(self) -> dict[str, float] | None:
         """What was learned, as plain numbers; None: nothing was, or a user knows better."""
@@ -393,7 +392,8 @@ class Limit:
         full, turn = whole(state, "full", partial, HARD_CAP), whole(state, "turn", 0, 2**53)
         starting = whole(state, "starting", 0, 1) == 1
         if self.fixed is None:
-            self.ceiling, self.partial, self._base, self.full = ceiling, partial, partial, full
+            self.ceiling, self.partial, self._base = ceiling, partial, partial
+            self.full = self._free = full
             self._starting, self._turn = starting, turn
 
     def __repr__(self) -> str:

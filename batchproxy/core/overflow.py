@@ -1,79 +1,199 @@
-"""How far full batches may go beyond the limit for partial ones: less far where they slow each other down by it. Pure.
+"""From how many in flight on full batches slow each other down, by what each takes of the endpoint's time. Pure.
 
-Nearly everywhere they may go far: a full batch gains nothing by waiting here. But some endpoints thrash, as caches and
-memory do that many calls share: each batch more makes all of them slower. So while more full batches wait than may go,
-the next level down and the next one up are tried by turns, and the rows a second are compared.
+Nearly everywhere they may go far beyond the limit for partial ones: a full batch gains nothing by waiting here. But
+some endpoints thrash, as caches and memory do that many calls share: each batch more makes all of them slower. A full
+batch has a fair share of the endpoint's time, and while none is in another's way, that share does not grow with the
+number in flight. Where it seems to, the number at which it was least is tried, and so on downwards as long as that
+pays. What was seen by the way only raises the question, since shares also grow where an endpoint slows down.
 """
 
 from __future__ import annotations
 
-NONE, ONE, FREE = range(3)
-"""Levels: no batch beyond the limit, one, and as many again."""
+import math
 
-WINDOWS = 3
-"""Full windows that a level is judged by: they are good to 2 %, where batches differ by 8 %."""
+OPENING = 6
+"""Full batches in flight at first; twice as many as there are, and one, while their share does not grow."""
 
-PAUSE = 6
-"""Full windows before a try, and after one that changed nothing; doubled each time, up to 96."""
+LOOK = 8
+"""Full batches between two looks at what they took."""
 
-BETTER = (1.03, 1.08)
-"""Rows a second, over those of the next level up, from which a level is better: of none, and of one. The last step is
-long, and where nothing thrashes those beyond the limit make up for one that was learned too low."""
+FEWEST, ENOUGH = 6, 20
+"""Full batches that a number is judged by: where the difference is plain, and where it is not."""
+
+HELD = 5
+"""Looks after which a number that was hardly ever reached is no more tried."""
+
+SEEMS = 1.06
+"""Share of the endpoint's time, over the least, from which there may be something in it, noise apart."""
+
+SURE = 1.5
+"""Standard errors that count as noise."""
+
+FIRST = 1.05
+"""Share at what seemed too many, over that at the number tried, from which batches are known to slow each other."""
+
+BETTER = 1.03
+"""The same for one more, where they are known to."""
+
+EQUAL = 1.0
+"""The same for one less: fewer hold less memory."""
+
+LESS = 0.8
+"""Part of as many as may be that is tried where nothing was seen of fewer."""
+
+PAUSE, LONGEST = 6, 64
+"""Looks between two tries; doubled each time that one changed nothing, up to the second."""
+
+HEAVIEST = 32.0
+"""Batches that a mean may stand for."""
+
+BOUND = 4.0
+"""Batches that a mean must stand for to raise the question."""
 
 
 class Overflow:
     """Of one endpoint.
 
     Attributes:
-        level: as it is now.
+        most: full batches in flight at most; ``inf``: as many as may be.
+        opening: the same while nothing else is known.
     """
 
-    __slots__ = ("_down", "_gained", "_left", "_pause", "_rate", "_seen", "_settled", "level")
+    __slots__ = (
+        *("_down", "_from", "_kind", "_left", "_looks", "_others", "_pause", "_seen", "_shares", "_sides"),
+        *("most", "opening"),
+    )
 
     def __init__(self) -> None:
-        self.level = self._settled = FREE
-        self._left = self._pause = PAUSE
-        self._seen = 0
-        self._rate = self._gained = 0.0
+        self.most = math.inf
+        self.opening = OPENING
+        self._from: float | None = None  # what ``most`` was before the number that is being tried
+        self._sides: tuple[int, ...] = ()  # of ``most``, yet to be tried
         self._down = False
+        self._left = 0
+        self._pause = PAUSE
+        self._looks = self._seen = self._others = 0
+        self._kind: object = None
+        self._shares: dict[int, list[float]] = {}  # number in flight: mean share, weight, look of the last one
 
-    def judge(self, rate: float) -> bool:
-        """A window of full batches ended, of which more waited; returns whether the level changed.
+    def ended(self, kind: object, crowd: float, share: float, noise: float, free: int) -> bool:
+        """A full batch was answered; returns whether ``most`` changed.
 
         Args:
-            rate: rows that the endpoint worked off in a second.
+            kind: of batch, and its size: those of one kind are compared.
+            crowd: batches in flight while it was, on average.
+            share: seconds of the endpoint's time that it had to itself.
+            noise: standard deviation of the logarithm of a batch's time.
+            free: full batches that may be in flight where none is in another's way.
         """
-        if self._left:
-            self._left -= 1
-            return False
+        if kind != self._kind:
+            self._others += 1
+            if self._kind is not None and self._others < LOOK:
+                return False
+            self._kind, self._shares = kind, {}
+        self._others = 0
+        mean = self._shares.setdefault(round(crowd), [0.0, 0.0, 0.0])
+        mean[1] = min(HEAVIEST, mean[1] + 1.0)
+        mean[0] += (share - mean[0]) / mean[1]
+        mean[2] = self._looks
+        if free < self.most < math.inf:  # more cannot be in flight, anyway
+            self.most, self._from = math.inf if self._from == math.inf else free, None
+        if self._from is not None and self._weight(self.most) >= FEWEST:
+            return self._judge(noise, free)
+        if share <= BETTER * min(each[0] for each in self._shares.values()):
+            self.opening = max(self.opening, round(2.0 * crowd) + 1)
         self._seen += 1
-        self._gained += rate
-        if self._seen < WINDOWS:
+        return self._seen >= LOOK and self._look(noise, free)
+
+    def _look(self, noise: float, free: int) -> bool:
+        """Some more were answered; returns whether a number is to be tried, or is no more."""
+        self._seen = 0
+        self._looks += 1
+        self._left -= 1
+        if self._left > 0:
             return False
-        rate, self._seen, self._gained = self._gained / self._seen, 0, 0.0
-        if self.level == self._settled:
-            self._rate = rate
+        if self._from is not None:
+            return self._end(changed=False)
+        if self.most < math.inf:
+            if self._weight(self.most) < BOUND:
+                return False
             self._down = not self._down
-            self.level += -1 if self.level == FREE or (self._down and self.level > NONE) else 1
-            return True
-        lower, upper = (rate, self._rate) if self.level < self._settled else (self._rate, rate)
-        if (lower >= BETTER[min(self.level, self._settled)] * upper) is (self.level < self._settled):
-            self._settled, self._pause = self.level, PAUSE
+            self._sides = (-1,) if self._down else (1,)
+            return self._go_on()
+        number = self._least(noise)
+        if number is None and free > 1 and self._weight(free) >= BOUND and self._shares[free][2] >= self._looks - 1:
+            number = max(1, int(LESS * free))
+        return number is not None and self._try(number)
+
+    def _weight(self, number: float) -> float:
+        mean = self._shares.get(int(number)) if number < math.inf else None
+        return mean[1] if mean else 0.0
+
+    def _least(self, noise: float) -> int | None:
+        """The number at which batches took least, if they take more at one that is in flight now."""
+        known = {number: mean for number, mean in self._shares.items() if mean[1] >= BOUND}
+        if not known:
+            return None
+        least = min(known, key=lambda number: known[number][0])
+        seconds, weight, _ = known[least]
+        for number, (more, count, look) in known.items():
+            plain = SEEMS + SURE * noise * math.sqrt(1.0 / count + 1.0 / weight)
+            if number > least and look >= self._looks - 1 and more > plain * seconds:
+                return least
+        return None
+
+    def _try(self, number: float) -> bool:
+        self._from, self.most = self.most, number
+        self._left = HELD
+        self._shares.pop(int(number), None)
+        return True
+
+    def _judge(self, noise: float, free: int) -> bool:
+        """Something was seen of the number that is being tried; returns whether that was the end of it."""
+        before, tried = self._from, self.most
+        assert before is not None, "nothing is being tried. This is a bug."
+        share, count, _ = self._shares[int(tried)]
+        if before < math.inf:
+            other, weight, _ = self._shares.get(int(before), (share, 1.0, 0.0))
+        else:  # those that raised the question
+            above = [mean for number, mean in self._shares.items() if number > tried and mean[2] >= self._looks - HELD]
+            weight = sum(mean[1] for mean in above)
+            other = sum(mean[0] * mean[1] for mean in above) / weight if weight else share
+        ratio = other / share
+        least = FIRST if before == math.inf else EQUAL if tried < before else BETTER
+        error = 2.0 * noise * math.sqrt(1.0 / count + 1.0 / max(1.0, weight))
+        if count < ENOUGH and abs(ratio - least) < error:
+            return False
+        if ratio < least:
+            self._end(changed=False)
+            return self._go_on()
+        if before == math.inf:
+            self._sides = (-1, 1)
         else:
-            self._pause = min(96, 2 * self._pause)
+            self._sides = (1,) if tried > before else (-1,)
+        self._end(changed=True)
+        if tried > free:
+            self.most = math.inf
+        return self._go_on()
+
+    def _go_on(self) -> bool:
+        """Try what is left to be tried beside ``most``."""
+        while self._sides and self.most < math.inf:
+            number, self._sides = self.most + self._sides[0], self._sides[1:]
+            if number >= 1:
+                return self._try(number)
+        return True
+
+    def _end(self, *, changed: bool) -> bool:
+        """The number that was tried stays, or does not."""
+        if changed:
+            self._pause = PAUSE
+        else:
+            self.most = self._from if self._from is not None else math.inf
+            self._pause = min(LONGEST, 2 * self._pause)
+        self._from = None
         self._left = self._pause
-        changed = self.level != self._settled
-        self.level = self._settled
-        return changed
-
-    def full(self, base: int, partial: int) -> int:
-        """Full batches in flight at most.
-
-        Args:
-            base: the limit for partial ones.
-            partial: the same while more is tried.
-        """
-        return 2 * partial + 1 if self.level == FREE else base + self.level
+        return True
 
     def __repr__(self) -> str:
-        return f"Overflow(level={self.level})"
+        return f"Overflow(most={self.most})"

@@ -26,6 +26,10 @@ from batchproxy.simulation.world import UNBOUNDED, Kind, World
 
 COMPILE_S = 2.0
 HORIZON_S = 20.0
+
+SOON = (0.2, 0.5)
+"""Loads at which the fit has not got over a compile after half of that."""
+
 POWERS = [1, 2, 4, 8, 16, 32, 64]
 
 
@@ -104,12 +108,18 @@ def test_at_most_two_sizes_and_the_powers_of_two_are_compiled(lanes: int, load: 
     check(Found(lanes, load, seed))
 
 
+@pytest.mark.parametrize("load", SOON)
+def test_predictions_are_good_soon(load: float) -> None:
+    """After half the time, too."""
+    check(Found(1, load, 1, calm=4, horizon_s=HORIZON_S / 2))
+
+
 def test_without_the_rule_far_more_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above shows anything at all."""
     monkeypatch.setattr(Compiling, "teaches", lambda self, dispatch, now: True)
     found = Found(1, 0.1, 1)
 
-    assert len(set(found.sizes)) > 2 * len(POWERS)
+    assert len(set(found.sizes)) > 1.5 * len(POWERS)
 
 
 def test_the_largest_batch_need_be_no_power_of_two() -> None:
@@ -173,3 +183,5 @@ def test_planted_fault_is_found(plant: Plant, rows: int, monkeypatch: pytest.Mon
     with pytest.raises(AssertionError):
         for load, seed in product((0.1, 0.5), (1, 2, 3)):
             check(Found(1, load, seed, rows=rows), most=32 if rows == 48 else 64)
+        for load in SOON:
+            check(Found(1, load, 1, rows=rows, calm=4, horizon_s=HORIZON_S / 2), most=32 if rows == 48 else 64)

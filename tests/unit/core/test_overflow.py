@@ -1,81 +1,149 @@
-"""Tests of batchproxy.core.overflow: on servers that thrash, and on those that do not."""
+"""Tests of batchproxy.core.overflow: on servers that thrash, on those that do not, and on those that change."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
-from batchproxy.core.overflow import FREE, NONE, ONE, PAUSE, WINDOWS, Overflow
+from batchproxy.core.overflow import OPENING, Overflow
+
+NOISE = 0.08
+FREE = 9
 
 
-def _lived(rates: tuple[float, float, float], windows: int = 200, *, noise: float = 0.0, seed: int = 1) -> Overflow:
-    """On a server that works off so many rows a second at each level."""
-    overflow, draw = Overflow(), Random(seed)
-    for _ in range(windows):
-        overflow.judge(rates[overflow.level] * draw.lognormvariate(0.0, noise))
-    return overflow
+def _shares(cores: int, thrash: float) -> Callable[[int], float]:
+    """What a full batch has of the time of a server whose cores are shared, by the number in flight."""
+    return lambda crowd: (1 + thrash * max(0, crowd - cores)) / min(crowd, cores)
 
 
-def _settled(rates: tuple[float, float, float], seed: int = 1) -> list[int]:
-    """How many of 400 windows were spent at each level, with the noise of eight batches."""
-    overflow, draw = Overflow(), Random(seed)
-    spent = [0, 0, 0]
-    for _ in range(400):
-        spent[overflow.level] += 1
-        overflow.judge(rates[overflow.level] * draw.lognormvariate(0.0, 0.03))
+def _live(
+    overflow: Overflow,
+    share: Callable[[int], float],
+    seed: int,
+    batches: int = 3000,
+    *,
+    load: Callable[[Random], int] = lambda draw: FREE,
+    free: int = FREE,
+) -> dict[int, int]:
+    """Batches that ended at each number in flight, where as many are as ``load`` says or as may be."""
+    draw, spent = Random(seed), dict[int, int]()
+    for _ in range(batches):
+        crowd = int(min(load(draw), overflow.most, free))
+        spent[crowd] = spent.get(crowd, 0) + 1
+        overflow.ended("kind", crowd, share(crowd) * draw.lognormvariate(0.0, NOISE), NOISE, free)
     return spent
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    ("rates", "level"),
-    [
-        ((94.0, 100.0, 100.0), FREE),
-        ((100.0, 100.0, 100.0), FREE),
-        ((88.0, 100.0, 70.0), ONE),
-        ((100.0, 91.0, 70.0), NONE),
-    ],
-)
-def test_most_windows_are_spent_where_most_is_worked_off(
-    rates: tuple[float, float, float], level: int, seed: int
-) -> None:
-    """Tries become seldom; where all are alike batches go free."""
-    spent = _settled(rates, seed)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_few_are_in_flight_where_more_thrash(cores: int, seed: int) -> None:
+    """As many as there are cores, or one more or less, most of the time."""
+    spent = _live(Overflow(), _shares(cores, 0.1), seed)
+    near = sum(count for crowd, count in spent.items() if abs(crowd - cores) <= 1)
 
-    assert spent[level] > 0.6 * sum(spent)
+    assert near > 0.8 * sum(spent.values())
 
 
-def test_nothing_is_tried_at_once() -> None:
-    """The present level is judged first."""
-    overflow = _lived((100.0, 100.0, 100.0), PAUSE + WINDOWS - 1)
-    assert FREE == overflow.level
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_many_are_in_flight_where_nobody_is_in_the_way(lanes: int, seed: int) -> None:
+    """As many as may be, most of the time, and never long below the lanes."""
+    spent = _live(Overflow(), _shares(lanes, 0.0), seed)
+    below = sum(count for crowd, count in spent.items() if crowd < lanes)
 
-    assert overflow.judge(100.0)
-    assert ONE == overflow.level
-
-
-def test_what_changes_is_followed() -> None:
-    """A server that stops thrashing, or begins to."""
-    overflow = Overflow()
-    for rates, level in (((100.0, 91.0, 60.0), NONE), ((94.0, 100.0, 120.0), FREE), ((100.0, 91.0, 60.0), NONE)):
-        for _ in range(600):
-            overflow.judge(rates[overflow.level])
-        spent = [0, 0, 0]
-        for _ in range(200):
-            spent[overflow.level] += 1
-            overflow.judge(rates[overflow.level])
-
-        assert max(spent) == spent[level]
+    assert spent[FREE] > 0.6 * sum(spent.values())
+    assert below < 0.05 * sum(spent.values())
 
 
-def test_full_batches_beyond_the_limit() -> None:
-    """None, one, or as many again and one."""
-    overflow = Overflow()
+def test_it_takes_few_batches() -> None:
+    """Overloaded from its start, a single core has one batch at a time after a hundred, in four of five runs."""
     found = []
-    for level in (NONE, ONE, FREE):
-        overflow.level = level
-        found.append(overflow.full(4, 6))
+    for seed in range(5):
+        overflow = Overflow()
+        _live(overflow, _shares(1, 0.1), seed, 100, free=3)
+        found.append(overflow.most)
 
-    assert [4, 5, 13] == found
-    assert "Overflow(level=2)" == repr(overflow)
+    assert sorted(found)[3] <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_changes_is_followed(seed: int) -> None:
+    """A server that gets cores has more batches, and one that loses them fewer."""
+    overflow = Overflow()
+    for cores in (1, 4, 1):
+        _live(overflow, _shares(cores, 0.1), seed, 4000)
+        spent = _live(overflow, _shares(cores, 0.1), seed + 10, 1000)
+        near = sum(count for crowd, count in spent.items() if abs(crowd - cores) <= 1)
+
+        assert near > 0.7 * sum(spent.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_server_that_slows_down_does_not_thrash(seed: int) -> None:
+    """Though what was seen of few batches was seen while it was fast."""
+    overflow, lanes = Overflow(), _shares(4, 0.0)
+    _live(overflow, lanes, seed, 200, load=lambda draw: draw.randint(1, 5))
+    spent = _live(overflow, lambda crowd: 2 * lanes(crowd), seed, 1000)
+
+    assert sum(count for crowd, count in spent.items() if crowd < 4) < 0.1 * sum(spent.values())
+
+
+def test_the_opening_grows_while_shares_do_not() -> None:
+    """Twice as many and one; where batches slow each other it stays."""
+    overflow = Overflow()
+    found = [overflow.opening]
+    for crowd, share in ((5, 1 / 5), (8, 1 / 8), (13, 1 / 8)):
+        overflow.ended("kind", crowd, share, NOISE, 99)
+        found.append(overflow.opening)
+    overflow.ended("kind", 20, 2 / 8, NOISE, 99)
+
+    assert [OPENING, 11, 17, 27] == found
+    assert 27 == overflow.opening
+
+
+def test_kinds_are_not_compared() -> None:
+    """Those of another kind count only once none of the first have come for long."""
+    overflow = Overflow()
+    for _ in range(100):
+        overflow.ended("fast", 2, 1.0, NOISE, 5)
+        overflow.ended("slow", 5, 9.0, NOISE, 5)
+    assert math.inf == overflow.most
+
+    for _ in range(40):
+        overflow.ended("slow", 5, 9.0, NOISE, 5)
+
+    assert 4 == overflow.most
+
+
+def test_what_cannot_be_reached_is_no_more_tried() -> None:
+    """One that is never reached is given up, and so is one that the limit fell below."""
+    overflow = Overflow()
+    while overflow.most == math.inf:
+        overflow.ended("kind", FREE, 1.0, NOISE, FREE)
+    tried = int(overflow.most)
+    assert tried < FREE
+
+    for _ in range(100):
+        overflow.ended("kind", 1, 1.0, NOISE, FREE)
+    assert math.inf == overflow.most
+
+    while overflow.most == math.inf:
+        overflow.ended("kind", FREE, 1.0, NOISE, FREE)
+    overflow.ended("kind", 3, 1.0, NOISE, 3)
+
+    assert math.inf == overflow.most
+
+
+def test_what_is_known_of_many_holds_for_as_many_as_may_be() -> None:
+    """Where batches are known to slow each other, and the limit fell below that."""
+    overflow = Overflow()
+    _live(overflow, _shares(4, 0.1), 1)
+    assert overflow.most in {3, 4, 5}
+
+    overflow.ended("kind", 2, 1.0, NOISE, 2)
+
+    assert 2 == overflow.most
+    assert "Overflow(most=2)" == repr(overflow)
