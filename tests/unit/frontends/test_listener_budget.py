@@ -15,7 +15,7 @@ import pytest
 
 from batchproxy.codecs.tfs_grpc import PREDICT
 from batchproxy.core.errors import Code
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
@@ -39,6 +39,8 @@ class Count:
         let_go: answers to be given.
         kept: given to whoever works on a request whose caller is gone.
     """
+
+    methods = METHODS
 
     def __init__(self, *, hold: bool = False) -> None:
         self.hold = hold

@@ -12,7 +12,7 @@ import pytest
 
 from batchproxy.core.errors import Code
 from batchproxy.frontends.door import Door
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.listener import SHARDS, Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.wire import frames
@@ -33,6 +33,8 @@ AT_ONCE = 100
 
 class Echo:
     """gRPC routes that answer with what came."""
+
+    methods = METHODS
 
     def handle(
         self, method: str, message: bytes, timeout_s: float | None, respond: Callable[[GrpcAnswer], None], *_: object

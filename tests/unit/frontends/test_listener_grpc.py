@@ -17,7 +17,7 @@ import pytest
 
 from batchproxy.codecs import tensor_proto, tfs_grpc
 from batchproxy.core.errors import Code
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.protos import tfs_pb2 as pb
@@ -29,6 +29,8 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 class HeldCalls:
     """gRPC routes that keep calls until the test answers them."""
+
+    methods = METHODS
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[GrpcAnswer], None]] = []

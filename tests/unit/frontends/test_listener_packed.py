@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from batchproxy.core.errors import Code
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_routes import METHODS, GrpcAnswer, GrpcRoutes
 from batchproxy.frontends.listener import Listener
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.wire import frames, grpc
@@ -28,6 +28,8 @@ LARGE = bytes(2 * QUICK_TEXT_BYTES)
 
 class Lengths:
     """gRPC routes that answer with the length of what came."""
+
+    methods = METHODS
 
     def handle(
         self, method: str, message: bytes, timeout_s: float | None, respond: Callable[[GrpcAnswer], None], *_: object
