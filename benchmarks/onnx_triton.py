@@ -29,7 +29,7 @@ BATCHING: Mapping[str, str] = {
     "-64": "dynamic_batching { preferred_batch_size: [ 64 ] max_queue_delay_microseconds: 5000 }",
 }
 """What is appended to a model's name, and what its configuration says then: nothing is Triton's own default, which
-batches nothing; of the delays tried (0.5 to 5 ms) those that fill half of 64 callers, or all, did best."""
+batches nothing. The two with a delay are for half of 64 callers, and for all; no others were tried."""
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory, which outlives a process that is killed
 MODEL = Path(__file__).with_name("onnx_triton_model.py")
