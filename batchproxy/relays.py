@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
-from batchproxy.core.errors import BackendError, BatchProxyError
+from batchproxy.core.errors import BackendError, BatchProxyError, Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Entry, Reply
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from batchproxy.backends.base import Backend, Begun, Remote
     from batchproxy.core.batch import Dispatch
     from batchproxy.observe import Observer
+
+logger = logging.getLogger("batchproxy.relays")
 
 Ended = Callable[["Dispatch", Sequence[Entry], RawReply | BackendError | None], None]
 End = Callable[["Dispatch", Sequence[Entry], Sequence[Reply], Outcome, BatchProxyError | None], None]
@@ -59,11 +63,20 @@ class Relays:
         if not goes_as_it_came(members):
             return False
         relay = Relay(dispatch, members, self._ended)
-        if not relay.begin(backend, now):
-            return False
+        try:
+            if not relay.begin(backend, now):
+                return False
+        except Exception as error:
+            logger.exception("model %r: a call could not be begun. This is a bug.", dispatch.batch.key.model)
+            asyncio.get_running_loop().call_soon(self._never_began, dispatch, members, type(error).__name__)
         self._calls[dispatch] = relay
         self._observer.call_started(dispatch, members)
         return True
+
+    def _never_began(self, dispatch: Dispatch, members: Sequence[Entry], kind: str) -> None:
+        if dispatch in self._calls:  # else it was cancelled meanwhile
+            why = BatchProxyError(f"internal error: {kind}. This is a bug.", code=Code.INTERNAL)
+            self._end(dispatch, members, (), Outcome.REJECTED, why)
 
     def _ended(self, dispatch: Dispatch, members: Sequence[Entry], answer: RawReply | BackendError | None) -> None:
         if isinstance(answer, RawReply):

@@ -6,7 +6,8 @@ bound is lowered to what the pool works off in ``KEPT_S``, until nobody has been
 hold is waited for just as much: meanwhile they get no more than ``AHEAD_S`` lets them beyond the places that they have.
 
 With a load of half the capacity afterwards all that is worked off in twice its time: two seconds after the load has
-fallen nobody waits for it any more, where a full batch takes up to 0.4 s.
+fallen nobody waits for it any more, where a full batch takes up to 0.4 s and the overload lasted long enough for what
+had queued up before the bound to be worked off.
 
 Callers who wait for their answers before they ask again never get there, however many they are, unless the queue is
 too short for them. Nothing is refused here; see `lanes`.

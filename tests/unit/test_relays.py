@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from batchproxy.core.errors import BackendError, BackendLost, BackendRejected, BackendUnavailable, Code, Draining
+from batchproxy.core.errors import (
+    BackendError,
+    BackendLost,
+    BackendRejected,
+    BackendUnavailable,
+    BatchProxyError,
+    Code,
+    Draining,
+)
 from batchproxy.core.policy import Policies, Policy
 from batchproxy.core.raw import REST, RawCall, RawReply
 from batchproxy.engine import Engine, build_engine
@@ -134,3 +142,29 @@ async def test_the_end_of_the_engine_ends_them() -> None:
     assert 1 == await engine.aclose()
     assert isinstance(answer.exception(), Draining)
     assert 1 == begun.cancelled
+
+
+class BrokenServer(QuickServer):
+    """Fails in a way that nobody foresaw."""
+
+    def begin(  # type: ignore[override]  # as above
+        self, call: RawCall, timeout_s: float | None, told: Callable[[RawReply | BackendError], None]
+    ) -> Begun | None:
+        raise RuntimeError("unforeseen")
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_unforeseen_failure_is_answered_and_its_place_free_again(leaves: bool) -> None:
+    """Once, and not at all where the caller left in between; what else is waiting goes on."""
+    engine = an_engine(BrokenServer())
+    (first,) = submit(engine, as_it_came(CALL, None))
+    (second,) = submit(engine, as_it_came(CALL, None))
+    if leaves:
+        await asyncio.sleep(0)
+        first.cancel()
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
+
+    assert "internal error: RuntimeError. This is a bug." == str(outcomes[1])
+    assert isinstance(outcomes[0], asyncio.CancelledError if leaves else BatchProxyError)
+    assert (False, 0) == (engine.scheduler.busy, engine.scheduler.balancer.endpoints[0].relayed)
+    await engine.aclose()

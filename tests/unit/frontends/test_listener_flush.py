@@ -80,6 +80,8 @@ async def test_a_batch_is_one_write_on_each_of_its_connections() -> None:
         gate.set()
         found = [[(await client.answer())[2] for _ in range(STREAMS)] for client in clients]
         by_rest = [json.loads((await answer_of(reader))[1]) for _ in range(4)]
+        for client in first:
+            await client.answer()
         writes = [one.writes for one in counts]
         for client in (*first, *clients):
             client.close()
