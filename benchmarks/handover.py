@@ -20,6 +20,7 @@ import uvloop
 
 from batchproxy.codecs import tensor_proto
 from batchproxy.protos import tfs_pb2 as pb
+from benchmarks.asked import GUARD_S, Asked, load, p99_ms
 from tests.proxy import Proxy, started
 from tests.remote import predict_message
 from tests.soak.clients import Http1Client, Http2Client, LostError
@@ -33,17 +34,6 @@ CALM_S = 2.0
 
 AROUND_S = 1.0
 """What is asked so long before or after the former process has ended is reported by itself."""
-
-GUARD_S = 30.0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request: when, for how long, and how it ended; ``fault`` is empty for the right answer."""
-
-    at: float
-    seconds: float
-    fault: str
 
 
 @dataclass(frozen=True)
@@ -101,8 +91,8 @@ def measure(handovers: int, progress: Callable[[str], None], rate: float = RATE,
     faults = Counter(one.fault for one in found if one.fault)
     return Outcome(
         rate, handovers, statuses, len(found), faults.total(),
-        _p99([one for one, close in zip(found, near, strict=True) if not close]),
-        _p99([one for one, close in zip(found, near, strict=True) if close]),
+        p99_ms([one for one, close in zip(found, near, strict=True) if not close]),
+        p99_ms([one for one, close in zip(found, near, strict=True) if close]),
         1000 * max(one.seconds for one in found),
         [f"{fault} ({count} times)" for fault, count in faults.most_common(5)],
     )  # fmt: skip
@@ -144,15 +134,12 @@ class Callers:
 
     async def load(self, rate: float, ended: asyncio.Event) -> list[Asked]:
         """A request every ``1 / rate`` seconds until the event, and what became of them."""
-        loop = asyncio.get_running_loop()
-        tasks: list[asyncio.Task[Asked]] = []
-        begun = loop.time()
-        while not ended.is_set():
-            number = len(tasks)
-            if (wait := begun + number / rate - loop.time()) > 0:
-                await asyncio.sleep(wait)
-            tasks.append(loop.create_task(self.ask(number)))
-        return list(await asyncio.gather(*tasks))
+
+        def waits() -> Iterator[float]:
+            while not ended.is_set():
+                yield 1 / rate
+
+        return await load(waits(), self.ask)
 
     async def ask(self, number: int) -> Asked:
         """One request on a connection of its own."""
@@ -186,7 +173,3 @@ class Callers:
         answer = pb.PredictResponse.FromString(message)
         y, _ = tensor_proto.read(answer.outputs["y"], "y", 1)
         return "" if y.tolist() == [number / 2 + 2] else "another answer"
-
-
-def _p99(found: Sequence[Asked]) -> float:
-    return 1000 * float(np.percentile([one.seconds for one in found], 99)) if found else float("nan")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import uvloop
 
+from benchmarks.asked import GUARD_S, Asked, load, p99_ms
 from tests.faults.grpc_front import read_response
 from tests.faults.script import right
 from tests.proxy import Proxy, started
@@ -37,16 +38,6 @@ AFTER_S = 0.5
 """What is asked so soon after a kill is reported by itself."""
 
 DEAD_S, EVERY_S = 5.0, 10.0
-GUARD_S = 30.0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request: when, for how long, and how it ended; ``fault`` is empty for the right answer."""
-
-    at: float
-    seconds: float
-    fault: str
 
 
 @dataclass(frozen=True)
@@ -144,7 +135,7 @@ async def _experiment(
         progress(f"{rate:.0f} requests a second")
         found = await callers.load(rate, seconds)
         late = [asked for asked in found if asked.at > found[0].at + seconds / 3]  # what came before warms it up
-        if any(asked.fault for asked in late) or _p99(late) > LIMIT * one_s:
+        if any(asked.fault for asked in late) or p99_ms(late) > 1000 * LIMIT * one_s:
             break
         capacity, rate = rate, rate * STEP
     await callers.settled()
@@ -174,12 +165,8 @@ async def _experiment(
     faults = {asked.fault for asked in found if asked.fault}
     return Outcome(
         1000 * one_s, capacity, capacity / 2, kills.count, len(found), sum(bool(asked.fault) for asked in found),
-        1000 * _p99(calm), 1000 * _p99(outside), 1000 * _p99(within), sorted(faults)[:5],
+        p99_ms(calm), p99_ms(outside), p99_ms(within), sorted(faults)[:5],
     )  # fmt: skip
-
-
-def _p99(found: Sequence[Asked]) -> float:
-    return float(np.percentile([asked.seconds for asked in found], 99)) if found else float("nan")
 
 
 class Callers:
@@ -226,15 +213,13 @@ class Callers:
 
     async def load(self, rate: float, seconds: float) -> list[Asked]:
         """Requests whose times depend on no answer, and what became of them."""
-        loop = asyncio.get_running_loop()
-        tasks: list[asyncio.Task[Asked]] = []
-        due = begun = loop.time()
-        while due < begun + seconds:
-            due += self._lots.expovariate(rate)
-            if (wait := due - loop.time()) > 0:
-                await asyncio.sleep(wait)
-            tasks.append(loop.create_task(self.ask()))
-        return list(await asyncio.gather(*tasks))
+        return await load(self._waits(rate, seconds), lambda _: self.ask())
+
+    def _waits(self, rate: float, seconds: float) -> Iterator[float]:
+        passed = 0.0
+        while passed < seconds:
+            passed += (wait := self._lots.expovariate(rate))
+            yield wait
 
     async def settled(self) -> None:
         """Returns when a lone request is fast again: what a rate too high has left is gone."""
