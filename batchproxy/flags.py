@@ -106,7 +106,6 @@ FLAGS: tuple[Flag, ...] = (
     _obeyed(
         "rest_api_enable_cors_support", boolean, "CORS headers (off); an answer that a server gave keeps that server's"
     ),
-    _obeyed("enable_grpc_healthcheck_service", boolean, "grpc.health.v1 says what /readyz does (off: it is passed on)"),
     _obeyed("enable_batching", boolean, "on by default, unlike TF Serving; false sends every request alone"),
     _no_effect(
         "allow_version_labels_for_unavailable_models", boolean, "there is no model_config_file that assigns labels"
@@ -188,6 +187,7 @@ FLAGS: tuple[Flag, ...] = (
     _no_effect("thread_pool_factory_config_file", str, _NO_TENSORFLOW),
     _refused("mixed_precision", str, "models run in the precision they were exported in; export another"),
     _no_effect("skip_initialize_tpu", boolean, "no TPU is used"),
+    _obeyed("enable_grpc_healthcheck_service", boolean, "grpc.health.v1 says what /readyz does (off: it is passed on)"),
     _refused(
         "enable_serialization_as_tensor_content",
         boolean,

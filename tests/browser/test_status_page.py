@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from batchproxy.core.overflow import OPENING
 from tests.proxy import Proxy, running
 
 CHROMIUM = [
@@ -49,7 +50,7 @@ def test_the_page_shows_models_and_endpoints_as_they_are(tmp_path: Path) -> None
     endpoint = "onnx:batchproxy/demo/models/half_plus_two"
     assert f"{endpoint} half_plus_two up 0 of 2 0 0" in text
     learned = re.search(
-        rf"{endpoint} 2\.0 2 / 24 half_plus_two 3 [\d.]+ ms [\d.]+ ms \d+ % [\d.]+\S \(1\.0 \S [\d.]+\)", text
+        rf"{endpoint} 2\.0 2 / {OPENING} half_plus_two 3 [\d.]+ ms [\d.]+ ms \d+ % [\d.]+\S \(1\.0 \S [\d.]+\)", text
     )
     assert learned is not None, text
     assert "half_plus_two 100 % " in text.partition("Why batches left")[2]
