@@ -38,12 +38,12 @@ def encode_answer(*, serving: bool) -> bytes:
 
 
 def decode_answer(message: bytes) -> bool:
-    """Whether a server says that calls should come.
+    """Whether calls may come: a server that does not know itself, or the service, does not say no.
 
     Raises:
         BackendProtocolError: it is no ``HealthCheckResponse``.
     """
     try:
-        return pb.HealthCheckResponse.FromString(message).status == pb.HealthCheckResponse.SERVING
+        return pb.HealthCheckResponse.FromString(message).status != pb.HealthCheckResponse.NOT_SERVING
     except BadMessage as error:
         raise BackendProtocolError("the server's answer is no HealthCheckResponse") from error

@@ -288,7 +288,7 @@ async def test_a_server_that_speaks_of_its_health(status: str) -> None:
         server.grpc_answers["/grpc.health.v1.Health/Check"] = answer
         outcome = await asyncio.gather(remote.probe(), return_exceptions=True)
 
-    assert ([None] if status == "SERVING" else ["is not serving"]) == [
+    assert (["is not serving"] if status == "NOT_SERVING" else [None]) == [
         error and re.findall("is not serving", str(error))[0] for error in outcome
     ]
 
