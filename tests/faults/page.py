@@ -42,6 +42,9 @@ by a schedule that `SEED` reproduces. It counts answers that are wrong, crossed 
 must be 0, and the proxy's memory and descriptors, which must stay flat. `make test` runs it for less than a minute;
 `SECONDS=60` sets the time.
 
+2026-11-21, two cores, 192 callers: 1,319,836 requests in 600 s, 67 kills, 66 reloads; **0 wrong, crossed, lost or
+hanging**; 58 MiB at the start, 63 in the middle and at the end.
+
 `python -m benchmarks kill` measures what callers notice while one of three servers is killed again and again,
 `python -m benchmarks handover` while ten processes take the listening sockets over from each other. What other batchers
 do to those who share a call is [compared](comparison.md).
