@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from batchproxy.core.balancer import Endpoint
 from batchproxy.core.errors import BackendError, BackendUnavailable
 
-CHECK_S = 10.0
-"""Seconds between two questions to an endpoint that is up whether it still is: the kubelet's ``periodSeconds``."""
-
-MISSED = 3
-"""Questions in a row that such an endpoint may leave unanswered: the kubelet's ``failureThreshold``."""
-
 if TYPE_CHECKING:
     from batchproxy.backends.base import Backend
     from batchproxy.core.ends import Failure
     from batchproxy.core.scheduler import Scheduler
     from batchproxy.tasks import Tasks
+
+CHECK_S = 10.0
+"""Seconds between two questions to an endpoint that is up whether it still is: the kubelet's ``periodSeconds``."""
+
+MISSED = 3
+"""Questions in a row that such an endpoint may leave unanswered: the kubelet's ``failureThreshold``."""
 
 
 class Fleet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
 from batchproxy.core.book import Book, Share, Waiting
@@ -137,9 +137,10 @@ class Lanes:
         if book is not None and book.declare(most):
             self._fit(book)
 
-    def _fit(self, book: Book) -> None:
+    def _fit(self, book: Book, change: Callable[[Lane], bool] = Lane.fit) -> None:
+        """The model's batches are others now: rank the lanes that may have fewer rows by it."""
         for lane in list(self._lanes.values()):  # an empty one is dropped where it is ranked
-            if lane.book is book and lane.fit():
+            if lane.book is book and change(lane):
                 self.rank(lane)
 
     def reconfigure(self, policies: Rounded) -> None:
@@ -161,9 +162,7 @@ class Lanes:
         book.policy = self._policies[model]
         book.rounded = True
         book.cap.round()
-        for lane in list(self._lanes.values()):
-            if lane.book is book and lane.round():
-                self.rank(lane)
+        self._fit(book, Lane.round)
 
     def find(self, key: BatchKey) -> Lane | None:
         """The lane of a key, if there is one."""

@@ -19,7 +19,7 @@ import math
 
 from batchproxy.core.cost import Cost
 from batchproxy.core.overflow import OPENING, Overflow
-from batchproxy.core.pace import EARLY, EASE, Hurry, gap
+from batchproxy.core.pace import EASE, Hurry, gap, in_time
 from batchproxy.core.saved import number, whole
 from batchproxy.core.units import Weight
 from batchproxy.core.window import Window
@@ -149,9 +149,7 @@ class Limit:
             places *= self.partial / self._base
         opens = self.last_sent + gap(cost, rows, places, count)
         if opens > now and hurry is not EASE:
-            latest = hurry.deadline - EARLY * self.lead(cost, rows)
-            self.hurried = latest <= now
-            opens = min(opens, latest)
+            opens, self.hurried = in_time(opens, now, self.lead(cost, rows), hurry)
         return max(now, opens)
 
     def _most(self, cost: Cost, cap: int, patience: float) -> int:

@@ -46,6 +46,19 @@ EASE = Hurry()
 """Of who waits for ever."""
 
 
+def in_time(opens: float, now: float, lead: float, hurry: Hurry) -> tuple[float, bool]:
+    """When a batch that should not leave before ``opens`` leaves for its callers' sake, and whether that is now.
+
+    Args:
+        opens: later than ``now``.
+        now: the engine's clock, in seconds.
+        lead: seconds until it would be answered, if it left now.
+        hurry: of its most urgent caller.
+    """
+    latest = hurry.deadline - EARLY * lead
+    return max(now, min(opens, latest)), latest <= now
+
+
 def gap(cost: Cost, rows: int, places: float, in_flight: float) -> float:
     """Seconds between partial batches: what the endpoint needs to work one off, as far as it is busy.
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from batchproxy.core.pace import EARLY, EASE, Hurry, gap
+from batchproxy.core.pace import EASE, Hurry, gap, in_time
 
 if TYPE_CHECKING:
     from batchproxy.core.cost import Cost
@@ -93,9 +93,7 @@ class Sharing:
             spacing = gap(cost, self._rows, places / speed, taken / speed)
             opens = max(opens, max(each.last_sent for each, _ in self._known) + WIDER * strain * spacing)
         if opens > self._now and self._hurry is not EASE:
-            latest = self._hurry.deadline - EARLY * limit.lead(cost, self._rows)
-            limit.hurried = latest <= self._now
-            opens = max(self._now, min(opens, latest))
+            opens, limit.hurried = in_time(opens, self._now, limit.lead(cost, self._rows), self._hurry)
         return opens
 
     def _weigh(self) -> tuple[float, float, float]:
