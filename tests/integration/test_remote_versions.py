@@ -114,7 +114,8 @@ def test_while_servers_are_replaced_every_answer_is_of_one_version(servers: list
         assert {row["predictions"][0] - number / 2 for number, (_, row) in zip(numbers, rest, strict=True)} <= right
     for versions, several in zip(({1}, {1, 2}, {2}), answers, strict=True):
         parsed = [pb.PredictResponse.FromString(answer) for answer in several]
-        assert versions == {answer.model_spec.version.value for answer in parsed}
+        # Which server is asked while they differ is the balancer's choice: one may do.
+        assert {answer.model_spec.version.value for answer in parsed} <= versions
         assert [
             number / 2 + 1 + answer.model_spec.version.value for number, answer in zip(numbers, parsed, strict=True)
         ] == [answer.outputs["y"].float_val[0] for answer in parsed]
