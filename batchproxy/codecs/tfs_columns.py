@@ -73,7 +73,7 @@ def read_answer(body: bytes, key: BatchKey) -> dict[str, ArrayColumn]:
     """
     declared: dict[str, str] = dict(orjson.loads(key.extras))
     try:
-        document = _loaded(body)["outputs"]
+        document = loaded(body)["outputs"]
         values = dict.fromkeys(declared, document) if len(declared) == 1 else document
         return {
             alias: ArrayColumn(_array(values[alias], dtype))
@@ -100,14 +100,20 @@ def _text(model: str, alias: str, column: object) -> bytes:
             code=Code.UNIMPLEMENTED,
         )
     if row.name == "string":
-        return orjson.dumps(_encoded(array.tolist()))
+        return orjson.dumps(encoded(array.tolist()))
     if array.ndim == 0:
         array = array.reshape(1)
-        return _numbers(array, row)[1:-1]
-    return _numbers(array, row)
+        return numbers(array, row)[1:-1]
+    return numbers(array, row)
 
 
-def _numbers(array: Array, row: _dtypes.DType) -> bytes:
+def numbers(array: Array, row: _dtypes.DType) -> bytes:
+    """An array as JSON.
+
+    Args:
+        array: of one axis or more.
+        row: its element type, which has words.
+    """
     text = orjson.dumps(np.ascontiguousarray(array, row.numpy), option=orjson.OPT_SERIALIZE_NUMPY)
     if row.name not in _FLOATS or np.isfinite(array).all():
         return text
@@ -119,10 +125,10 @@ _WORDS_OF = {"nan": b"NaN", "inf": b"Infinity", "-inf": b"-Infinity"}
 """Python's words to rapidjson's, for numbers that JSON has none for."""
 
 
-def _encoded(value: Any) -> Any:
-    """Strings as base64, which carries any."""
+def encoded(value: Any) -> Any:
+    """Strings, in lists or alone, as base64, which carries any."""
     if isinstance(value, list):
-        return [_encoded(item) for item in value]
+        return [encoded(item) for item in value]
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return {"b64": base64.b64encode(data).decode()}
 
@@ -130,7 +136,13 @@ def _encoded(value: Any) -> Any:
 # ---------------------------------------------------------------- text to arrays
 
 
-def _loaded(body: bytes) -> Mapping[str, Any]:
+def loaded(body: bytes) -> Mapping[str, Any]:
+    """The document of an answer; bytes of its strings that are not UTF-8 as surrogates.
+
+    Raises:
+        ValueError: it is no JSON.
+        TypeError: it is no object.
+    """
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:  # NaN, or a string that is not UTF-8, which TF Serving writes as it is

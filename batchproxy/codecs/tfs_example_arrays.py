@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from batchproxy.codecs import _dtypes
-from batchproxy.codecs.tfs_examples import RESULTS, MessageColumn
+from batchproxy.codecs.tfs_examples import RESULTS, MessageColumn, features_of
 from batchproxy.codecs.tfs_grpc import REGRESS
 from batchproxy.core.columns import Array, ArrayColumn
-from batchproxy.core.errors import BackendProtocolError, RequestError
+from batchproxy.core.errors import BackendProtocolError, DecodeError, RequestError
 from batchproxy.core.request import Reply
 from batchproxy.core.shapes import Shape, Signature, TensorSpec
 from batchproxy.protos import tfs_pb2 as pb
@@ -56,16 +55,9 @@ def read_inputs(examples: MessageColumn, signature: Signature) -> dict[str, Arra
 
 
 def _features(example: bytes) -> dict[str, pb.Feature]:
-    """The features of a serialized Example, by name.
-
-    Our messages of lists have the same fields on the wire: Example and Features are one of bytes each, an entry of the
-    map is a name (1) and a Feature (2).
-    """
     try:
-        features = b"".join(pb.ExampleList.FromString(example).examples)
-        entries = map(pb.ExampleListWithContext.FromString, pb.ExampleList.FromString(features).examples)
-        return {(entry.examples or [b""])[-1].decode(): pb.Feature.FromString(entry.context) for entry in entries}
-    except (ProtobufDecodeError, UnicodeDecodeError):
+        return features_of(example)
+    except DecodeError:
         raise RequestError("Could not parse example input: an example is no tensorflow.Example") from None
 
 

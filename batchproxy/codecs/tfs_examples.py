@@ -21,7 +21,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from batchproxy.codecs.tfs_grpc import CLASSIFY, REGRESS
 from batchproxy.core import compare
 from batchproxy.core.columns import Columns
-from batchproxy.core.errors import BackendProtocolError
+from batchproxy.core.errors import BackendProtocolError, Code, DecodeError
 from batchproxy.core.request import BatchKey, Reply, Version
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, Signature
 from batchproxy.protos import tfs_pb2 as pb
@@ -200,6 +200,23 @@ def read_request(method: str, message: bytes) -> ExamplesCall | None:
         request.ClearField("input")
         extras = request.SerializeToString()
     return ExamplesCall(spec.name, version, spec.signature_name or DEFAULT_SIGNATURE, column, extras)
+
+
+def features_of(example: bytes) -> dict[str, pb.Feature]:
+    """The features of a serialized Example, by name.
+
+    Our messages of lists have the same fields on the wire: Example and Features are one of bytes each, an entry of the
+    map is a name (1) and a Feature (2).
+
+    Raises:
+        DecodeError: it is none: INTERNAL, with an empty text, as TF Serving says it of the request.
+    """
+    try:
+        features = b"".join(pb.ExampleList.FromString(example).examples)
+        entries = map(pb.ExampleListWithContext.FromString, pb.ExampleList.FromString(features).examples)
+        return {(entry.examples or [b""])[-1].decode(): pb.Feature.FromString(entry.context) for entry in entries}
+    except (ProtobufDecodeError, UnicodeDecodeError):
+        raise DecodeError("", code=Code.INTERNAL) from None
 
 
 def examples_of(columns: Columns) -> MessageColumn | None:

@@ -261,6 +261,20 @@ def encode_metadata(info: ModelInfo) -> bytes:
     return response.SerializeToString()
 
 
+# ---------------------------------------------------------------- Classify and Regress
+
+
+def parse_examples(message: bytes) -> tuple[Target, pb.ClassificationRequest]:
+    """Read a ClassificationRequest or a RegressionRequest, which have the same fields.
+
+    Raises:
+        DecodeError: neither: INTERNAL, with an empty text.
+        RequestError: no model spec, or no model name.
+    """
+    request = _parse(pb.ClassificationRequest, message)
+    return _target(request), request
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -297,7 +311,9 @@ def _extras_of(message: bytes) -> tuple[bytes, bool]:
 
 
 def _target(
-    request: pb.PredictRequest | pb.GetModelStatusRequest | pb.GetModelMetadataRequest, *, named: bool = True
+    request: pb.PredictRequest | pb.ClassificationRequest | pb.GetModelStatusRequest | pb.GetModelMetadataRequest,
+    *,
+    named: bool = True,
 ) -> Target:
     if not request.HasField("model_spec"):
         raise RequestError("Missing ModelSpec")

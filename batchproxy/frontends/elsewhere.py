@@ -118,3 +118,17 @@ class Question(Call[Answer]):
     def _fail(self, error: BatchProxyError) -> None:
         if not self.done():
             super().set_exception(error)
+
+
+def call_or_question(
+    request: Request,
+    form: Format[Answer],
+    respond: Callable[[Answer], None],
+    record: Record,
+    started: float,
+    tasks: Tasks,
+) -> Call[Answer]:
+    """What carries a request: a question where nothing is known yet of who has its model."""
+    if request.key.model:
+        return Call(form, respond, record, started)
+    return Question(form, respond, record, started, tasks)

@@ -6,26 +6,39 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from batchproxy.codecs import tfs_example_arrays, tfs_example_json, tfs_examples, tfs_rest
+from batchproxy.codecs import (
+    tfs_calls,
+    tfs_example_arrays,
+    tfs_example_json,
+    tfs_example_rows,
+    tfs_example_texts,
+    tfs_examples,
+    tfs_rest,
+)
 from batchproxy.codecs.tfs_example_arrays import Outputs
+from batchproxy.codecs.tfs_example_texts import TextsCall
 from batchproxy.codecs.tfs_examples import MessageColumn
 from batchproxy.core.errors import BatchProxyError, Code, RequestError
-from batchproxy.core.raw import RawCall
+from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Reply, Request, Version, build_request
+from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends import rest_bridge
 from batchproxy.frontends.call import Call, Format
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.grpc_answers import GrpcAnswer, our_error
 from batchproxy.frontends.heavy import Heavy
 from batchproxy.frontends.remote import RemotePool, as_it_came
-from batchproxy.frontends.rest_answers import RestAnswer
+from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer
 from batchproxy.frontends.rest_answers import our_error as rest_error
 from batchproxy.frontends.terms import Terms
+from batchproxy.frontends.v2_bridge import InfoFormat
 
 if TYPE_CHECKING:
     from batchproxy.frontends.grpc_routes import PredictFormat
 
 Answer = TypeVar("Answer")
+
+_JSON = ("content-type", "application/json")
 
 
 class _Results(Generic[Answer]):
@@ -160,7 +173,7 @@ def _build(
     served = directory.find(model, None if isinstance(version, str) else version, label)
     signature = served.info.signatures.get(signature_name)
     if signature is None:
-        raise RequestError(f"No signature was found with the name: {signature_name}")  # TF Serving's, classifier.cc
+        raise RequestError(_no_signature(signature_name))
     outputs = tfs_example_arrays.outputs_of(examples.method, signature)
     columns = tfs_example_arrays.read_inputs(examples, signature)
     request = build_request((model, served.info.version, signature_name), signature, columns)
@@ -185,3 +198,59 @@ def of_servers(pool: RemotePool, raw: RawCall, deadline: float | None, form: Pre
     request.key = request.key._replace(partition=pool.partition(model, raw), extras=call.extras)
     request.raw = raw
     return request
+
+
+# ---------------------------------------------------------------- servers with a REST door only
+
+
+class _RestTold:
+    """Writes what a server said by REST: a whole answer, or the results that are a caller's own."""
+
+    def __init__(self, verb: str, call: TextsCall) -> None:
+        self._verb = verb
+        self._version = call.version
+        self._rest = RelayFormat()
+        self._writer = _GrpcResults(call.model, call.signature_name)
+
+    def reply(self, reply: Reply) -> GrpcAnswer:
+        body = self._rest.reply(reply).body
+        return self._writer.reply(tfs_example_texts.reply_of(self._verb, self._version, body))
+
+    def error(self, error: BatchProxyError) -> GrpcAnswer:
+        return our_error(error)
+
+
+def of_rest_servers(pool: RemotePool, raw: RawCall, deadline: float | None) -> tuple[Request, Format[GrpcAnswer]]:
+    """The REST call that a gRPC call becomes, mergeable with callers of REST where all is known and well.
+
+    Raises:
+        RequestError: TF Serving's text; or UNIMPLEMENTED: what JSON has no words for.
+    """
+    call = TextsCall(raw.method, raw.body)
+    model, version, name = target = (call.model, call.version, call.signature_name)
+    path, partition = tfs_calls.model_path(model, version), pool.partition(model, raw)
+    if call.column is None:
+        asked = RawCall(REST, "GET", path + "/metadata", partition, b"")
+        return as_it_came(asked, deadline), InfoFormat(
+            tfs_calls.decode_metadata_document, partial(_empty, name), our_error
+        )
+    verb = tfs_example_texts.VERB_OF[raw.method]
+    form = _RestTold(verb, call)
+    signature = pool.signature(model, version, name)
+    if signature is None or not tfs_examples.fits(raw.method, signature):
+        body = tfs_example_rows.write_request(call.column)
+        asked = RawCall(REST, "POST", f"{path}:{verb}", (_JSON, *partition), body)
+        return as_it_came(asked, deadline, pool.label(model, version), version), form
+    request = build_request(target, signature, {tfs_example_rows.EXAMPLES: call.column}, deadline=deadline)
+    request.key = request.key._replace(partition=partition)
+    return request, form
+
+
+def _empty(signature_name: str, info: ModelInfo) -> GrpcAnswer:
+    """A request without examples is looked at once its model and its signature are found."""
+    known = signature_name in info.signatures
+    return our_error(RequestError("Input is empty." if known else _no_signature(signature_name)))
+
+
+def _no_signature(name: str) -> str:
+    return f"No signature was found with the name: {name}"  # TF Serving's, classifier.cc

@@ -17,7 +17,7 @@ from batchproxy.engine import Engine
 from batchproxy.frontends import examples, tfs_to_v2
 from batchproxy.frontends.call import Call, recorder
 from batchproxy.frontends.directory import Directory
-from batchproxy.frontends.elsewhere import Question
+from batchproxy.frontends.elsewhere import Question, call_or_question
 from batchproxy.frontends.grpc_answers import GrpcAnswer as GrpcAnswer
 from batchproxy.frontends.grpc_answers import RelayFormat as RelayFormat
 from batchproxy.frontends.grpc_answers import as_it_came as answer_as_it_came
@@ -295,16 +295,19 @@ class GrpcRoutes:
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
     ) -> Call[GrpcAnswer]:
         """What else is asked of servers that gRPC calls of TF Serving's cannot be passed on to."""
-        record = partial(self._ended, "", raw.method.rpartition("/")[2])
+        method = raw.method.rpartition("/")[2]
+        reads_examples = raw.method in tfs_examples.METHODS and not pool.v2
         try:
-            request, form = tfs_to_v2.grpc_document(pool, raw, deadline)
+            become = examples.of_rest_servers if reads_examples else tfs_to_v2.grpc_document
+            request, form = become(pool, raw, deadline)
         except BatchProxyError as error:
-            refused = Call(RelayFormat(), respond, record, started)
+            refused = Call(RelayFormat(), respond, partial(self._ended, "", method), started)
             refused.set_exception(error)
             return refused
-        question = Question(form, respond, record, started, self._tasks)
-        self._start(question, pool.engine, request, raw.headers)
-        return question
+        record = partial(self._ended, request.key.model, method)
+        call = call_or_question(request, form, respond, record, started, self._tasks)
+        self._start(call, pool.engine, request, raw.headers)
+        return call
 
     def _pass_on(
         self, pool: RemotePool, raw: RawCall, started: float, deadline: float | None, respond: Respond
@@ -316,8 +319,7 @@ class GrpcRoutes:
         else:
             request = as_it_came(raw, deadline)
         record = partial(self._ended, request.key.model, raw.method.rpartition("/")[2])
-        asks = raw.method in self._documents or not request.key.model  # nothing is known yet of who has that model
-        call = Question(form, respond, record, started, self._tasks) if asks else Call(form, respond, record, started)
+        call = call_or_question(request, form, respond, record, started, self._tasks)
         self._start(call, pool.engine, request, raw.headers)
         return call
 
