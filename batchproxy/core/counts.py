@@ -50,6 +50,15 @@ class Counts:
         """How many went well."""
         return sum(times.count for times in self.sizes.values())
 
+    def add(self, other: Counts) -> None:
+        """Those of the same version under another name."""
+        self.rows += other.rows
+        for mine, others in ((self.queued, other.queued), (self.computed, other.computed), (self.failed, other.failed)):
+            mine.add(others.count, others.seconds)
+        for rows, times in other.sizes.items():
+            self.sizes.setdefault(rows, Times()).add(times.count, times.seconds)
+        self.last = max((last for last in (self.last, other.last) if last is not None), default=None)
+
 
 class Counted:
     """The counts of all models."""
@@ -63,9 +72,17 @@ class Counted:
         """Those of a version; nothing but zeros where it was not called yet."""
         return self._models.get((model, version)) or Counts()
 
+    def settle(self, model: str, name: Version, version: int) -> None:
+        """What was counted under a name (a label, or None) was of this version; the name means another one now."""
+        counts = self._models.pop((model, name), None)
+        if counts is not None:
+            self._models.setdefault((model, version), Counts()).add(counts)
+
     def ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
-        """Count a call that ended ``seconds`` after it left."""
+        """Count a call that ended ``seconds`` after it left; not a question about a model that was passed on."""
         key, entries = dispatch.batch.key, dispatch.batch.entries
+        if len(entries) == 1 and (raw := entries[0].request.raw) is not None and raw.method == "GET":
+            return
         counts = self._models.get((key.model, key.version))
         if counts is None:
             counts = self._models[key.model, key.version] = Counts()
