@@ -76,13 +76,21 @@ class Catalogue:
         fetch: asks a server of the pool; raises ``BatchProxyError`` where it does not know the model, or cannot say.
         clock: monotonic seconds.
         later: calls back after so many seconds; left out, the running loop does.
+        switched: told the model, the name (a label, or None) and the version that it meant, where it means another now.
 
     Attributes:
         edition: another object whenever ``look`` might say something else than before, and each time that it should be
             asked again, since a name that nobody looks for is forgotten: at least every ``RENEW_S``.
     """
 
-    def __init__(self, fetch: Fetch, clock: Callable[[], float], later: Later | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        clock: Callable[[], float],
+        later: Later | None = None,
+        switched: Callable[[str, Version, int], None] = lambda model, name, version: None,
+    ) -> None:
+        self._switched = switched
         self._fetch = fetch
         self._clock = clock
         self._later = later or _by_the_loop
@@ -117,6 +125,10 @@ class Catalogue:
         """Whether a server confirmed that there is such a model: only then may its name become a label."""
         return (model, version) in self._known
 
+    def names(self) -> list[tuple[str, Version, int]]:
+        """The models that servers confirmed, each under every name it was asked for by, and the version meant."""
+        return [(model, name, known.version) for (model, name), known in self._known.items()]
+
     async def find(self, model: str, version: Version) -> ModelInfo:
         """As ``look``, but waits where nothing is known: for callers who cannot be served without.
 
@@ -139,6 +151,7 @@ class Catalogue:
         if not concrete or known is None or known.version == concrete:
             return
         self.edition = object()
+        self._switched(model, version, known.version)
         known.version = concrete
         found = self._infos.get((model, concrete))
         if found is None:
@@ -195,6 +208,8 @@ class Catalogue:
         elif known.version in {before, info.version}:
             if kept is None and known.version != info.version:
                 logger.info("model %r: version %d answers now, before it was %d", model, info.version, known.version)
+            if known.version != info.version:
+                self._switched(*asked, known.version)
             known.version, known.confirmed, known.late = info.version, now, False
         # Else a newer answer named yet another version meanwhile, which the next look asks for.
         self._forget_unused(model, now)

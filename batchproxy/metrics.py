@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from batchproxy.core.batch import Dispatch, Release
-from batchproxy.core.counts import Counted, Counts
+from batchproxy.core.counts import Counted
 from batchproxy.core.errors import Code
 from batchproxy.core.learned import learned
 from batchproxy.core.outcome import Outcome
@@ -125,6 +125,9 @@ class Metrics(Collector):
         engines: returns the engines that gauges are read from.
         buffered: returns the bytes of requests and answers that are held.
         tallies: returns what others have counted.
+
+    Attributes:
+        counted: see ``Observer``.
     """
 
     def __init__(
@@ -142,7 +145,7 @@ class Metrics(Collector):
         self._batch_rows: dict[str, Histogram] = {}
         self._calls: dict[tuple[str, str, str], int] = {}
         self._released: dict[tuple[str, Release], int] = {}
-        self._counted = Counted()
+        self.counted = Counted()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -175,7 +178,7 @@ class Metrics(Collector):
         if times is None:
             times = self._backend_seconds[model, endpoint] = Histogram(SECONDS)
         times.add(seconds)
-        self._counted.ended(dispatch, outcome, seconds)
+        self.counted.ended(dispatch, outcome, seconds)
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """Count an answered request."""
@@ -187,10 +190,6 @@ class Metrics(Collector):
         if answered is None:
             answered = self._requests[model, method, protocol] = Answered()
         return answered.count
-
-    def counts(self, model: str, version: int) -> Counts:
-        """What calls of a version of a model came to."""
-        return self._counted.of(model, version)
 
     # -- being read --------------------------------------------------------------------------------
 

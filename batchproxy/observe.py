@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from batchproxy.core.batch import Dispatch
-from batchproxy.core.counts import Counts
+from batchproxy.core.counts import Counted
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
@@ -27,8 +27,9 @@ class Observer(Protocol):
     def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
         """``request_ended`` for requests of one kind that are many: only the code and the seconds are left to say."""
 
-    def counts(self, model: str, version: int) -> Counts:
-        """What calls of a version of a model that is served here came to."""
+    @property
+    def counted(self) -> Counted:
+        """What the calls of each version of a model came to."""
 
 
 class NullObserver:
@@ -43,5 +44,6 @@ class NullObserver:
     def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
         return lambda code, seconds: None
 
-    def counts(self, model: str, version: int) -> Counts:
-        return Counts()
+    @property
+    def counted(self) -> Counted:
+        return Counted()

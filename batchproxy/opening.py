@@ -266,7 +266,7 @@ def _open_remote(
         engine.scheduler.sizes.declare(model, info.max_rows)
         return info
 
-    catalogue = Catalogue(fetch, engine.clock)
+    catalogue = Catalogue(fetch, engine.clock, switched=observer.counted.settle)
     remote = RemotePool(engine, catalogue, listing.doors, options, others, habits, listing.v2)
     return Pool(pool, engine, policies, models, remote=remote, members=Members(engine, listing, open_server))
 

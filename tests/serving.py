@@ -9,7 +9,7 @@ from functools import partial
 from batchproxy.backends.callable import CallableBackend, Function, signature
 from batchproxy.core.batch import Dispatch
 from batchproxy.core.columns import Array
-from batchproxy.core.counts import Counted, Counts
+from batchproxy.core.counts import Counted
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.policy import Policy
@@ -37,7 +37,7 @@ class Recorder:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str, Code]] = []
         self.calls: list[tuple[str, int, Outcome]] = []
-        self._counted = Counted()
+        self.counted = Counted()
 
     def call_started(self, dispatch: Dispatch, members: Sequence[Entry]) -> None:
         """Not remembered."""
@@ -45,7 +45,7 @@ class Recorder:
     def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """Model, rows and end of a call."""
         self.calls.append((dispatch.batch.key.model, dispatch.rows, outcome))
-        self._counted.ended(dispatch, outcome, seconds)
+        self.counted.ended(dispatch, outcome, seconds)
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """All but the time."""
@@ -54,10 +54,6 @@ class Recorder:
     def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
         """The same, for one kind."""
         return partial(self.request_ended, model, method, protocol)
-
-    def counts(self, model: str, version: int) -> Counts:
-        """As metrics have them."""
-        return self._counted.of(model, version)
 
 
 @asynccontextmanager

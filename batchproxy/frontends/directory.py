@@ -102,12 +102,17 @@ class Directory:
         """The pool whose servers have the model; None: it is embedded, or nobody's."""
         return self._remotes.get(name) or (None if name in self._models else self.default)
 
+    def pools(self) -> Sequence[RemotePool]:
+        """Every pool of servers."""
+        found = [*self._remotes.values(), *([] if self.default is None else [self.default])]
+        return list({id(pool): pool for pool in found}.values())
+
     def v2_pool(self) -> RemotePool | None:
         """The pool that gets what names no model in the Open Inference Protocol: the default one, or the only one."""
         if self.default is not None and self.default.v2:
             return self.default
-        pools = {id(pool): pool for pool in self._remotes.values() if pool.v2}
-        return next(iter(pools.values())) if len(pools) == 1 else None
+        pools = [pool for pool in self.pools() if pool.v2]
+        return pools[0] if len(pools) == 1 else None
 
     def embedded(self, name: str) -> Served | None:
         """The newest version of the embedded model of this name, whatever version is asked for."""

@@ -7,8 +7,7 @@ signature, so that these callers and TF Serving's share batches.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
@@ -16,9 +15,8 @@ from typing import Generic, NamedTuple, TypeVar
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_calls, tfs_grpc, v2_calls, v2_documents, v2_grpc
 from batchproxy.codecs.v2_calls import InferCall
-from batchproxy.codecs.v2_statistics import Statistics
 from batchproxy.core.columns import Columns
-from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownModel
+from batchproxy.core.errors import BatchProxyError, Code, UnknownModel
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import Reply, Request, Version
 from batchproxy.core.shapes import DEFAULT_SIGNATURE, ModelInfo, Signature
@@ -28,7 +26,6 @@ from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.v2_sequences import ask_home
-from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
 Answer = TypeVar("Answer")
@@ -346,38 +343,3 @@ def question(pool: RemotePool, model: str, version: Version) -> tuple[RawCall, C
         return RawCall(GRPC, tfs_grpc.GET_MODEL_METADATA, "", (), message), tfs_calls.decode_metadata_reply
     path = tfs_calls.model_path(model, version) + "/metadata"
     return RawCall(REST, "GET", path, (), b""), tfs_calls.decode_metadata_document
-
-
-def statistics(directory: Directory, observer: Observer, model: str, version: Version, now: float) -> list[Statistics]:
-    """Those of an embedded model's version, of all its versions where none is named, or of all there are.
-
-    Args:
-        directory: the models.
-        observer: counts their calls.
-        model: its name; empty for all.
-        version: as for ``BatchKey``.
-        now: on the engines' clock, in seconds.
-
-    Raises:
-        UnknownModel: there is none.
-        RequestError: UNIMPLEMENTED: servers of another protocol have it, and count otherwise.
-    """
-    if model and directory.remote(model) is not None:
-        raise RequestError(
-            f"model {model!r} is on servers that are not asked for statistics; batchproxy's own are on the admin port, "
-            "under /metrics",
-            code=Code.UNIMPLEMENTED,
-        )
-    if version is not None:
-        served: Sequence[Served] = [find(directory, model, version)]
-    elif model:
-        served = directory.versions(model) or [find(directory, model, None)]
-    else:
-        served = [one for newest in directory.models() for one in directory.versions(newest.info.name)]
-    began = time.time() - now  # noqa: TID251 - callers are told a date
-    found = []
-    for info in [one.info for one in served]:
-        counts = observer.counts(info.name, info.version)
-        last_ms = 0 if counts.last is None else round(1000 * (began + counts.last))
-        found.append(Statistics(info.name, info.version, counts, last_ms))
-    return found

@@ -8,6 +8,7 @@ from functools import partial
 from batchproxy._version import __version__
 from batchproxy.codecs import v2_grpc, v2_statistics, v2_templates
 from batchproxy.codecs.templates import Plan, Templates
+from batchproxy.codecs.v2_statistics import Statistics
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.raw import GRPC, RawCall
 from batchproxy.core.request import Reply, Request, Share
@@ -21,6 +22,7 @@ from batchproxy.frontends.grpc_answers import GrpcAnswer, RelayFormat, error_ans
 from batchproxy.frontends.remote import RemotePool, as_it_came
 from batchproxy.frontends.terms import Terms
 from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Kind, Told
+from batchproxy.frontends.v2_counts import OurCounts
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -80,6 +82,7 @@ class V2Grpc:
     ) -> None:
         self._directory = directory
         self._observer = observer
+        self._counts = OurCounts(directory, observer, clock)
         self._clock = clock
         self._terms = terms
         self._tasks = tasks
@@ -163,12 +166,15 @@ class V2Grpc:
             if pool is not None and v2_bridge.in_own_words(pool, GRPC) and (model or method in _OF_SERVERS):
                 request = as_it_came(raw, deadline, pool.label(model, version), version)
                 return self._ask(pool, request, _RELAYED, verb, respond, started)
-            if pool is not None and model and method in _OF_MODELS:
+            counts = method == v2_grpc.MODEL_STATISTICS
+            if pool is not None and model and not (counts and pool.v2):
                 asking, read = v2_bridge.question(pool, model, version)
-                form = v2_bridge.InfoFormat(read, partial(_described, method), partial(_refused, method))
+                count = partial(self._counts.on_servers, pool, model, version)
+                describe = partial(_counted, count) if counts else partial(_described, method)
+                form = v2_bridge.InfoFormat(read, describe, partial(_refused, method))
                 return self._ask(pool, as_it_came(asking, deadline), form, verb, respond, started)
-            if method == v2_grpc.MODEL_STATISTICS:
-                stats = v2_bridge.statistics(self._directory, self._observer, model, version, self._clock())
+            if counts:
+                stats = self._counts.here(model, version)
                 name = model
                 answer = GrpcAnswer(Code.OK, "", v2_statistics.encode_message(stats))
             elif named:
@@ -217,6 +223,11 @@ def _described(method: str, info: ModelInfo) -> GrpcAnswer:
         return GrpcAnswer(Code.OK, "", v2_grpc.encode_flag(True))
     encode = v2_grpc.encode_config if method == v2_grpc.MODEL_CONFIG else v2_grpc.encode_metadata
     return GrpcAnswer(Code.OK, "", encode(info, v2_bridge.shown(info)))
+
+
+def _counted(count: Callable[[ModelInfo], list[Statistics]], info: ModelInfo) -> GrpcAnswer:
+    """Statistics of a model that its servers have, and do not count."""
+    return GrpcAnswer(Code.OK, "", v2_statistics.encode_message(count(info)))
 
 
 def _refused(method: str, error: BatchProxyError) -> GrpcAnswer:

@@ -14,6 +14,7 @@ from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.codecs.v2_documents import Target
 from batchproxy.codecs.v2_rest_answers import Wanted, Written
 from batchproxy.codecs.v2_rest_templates import Found, RestTemplates
+from batchproxy.codecs.v2_statistics import Statistics
 from batchproxy.core.errors import BackendError, BatchProxyError, Code, DecodeError
 from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share
@@ -28,6 +29,7 @@ from batchproxy.frontends.rest_answers import RelayFormat, RestAnswer, retry_aft
 from batchproxy.frontends.rest_relay import passed_on
 from batchproxy.frontends.terms import Terms
 from batchproxy.frontends.v2_bridge import Calls, ErrorsOnly, Kind, Told
+from batchproxy.frontends.v2_counts import OurCounts
 from batchproxy.observe import Observer
 from batchproxy.tasks import Tasks
 
@@ -124,6 +126,7 @@ class V2Rest:
     ) -> None:
         self._directory = directory
         self._observer = observer
+        self._counts = OurCounts(directory, observer, clock)
         self._clock = clock
         self._terms = terms
         self._heavy = heavy
@@ -251,14 +254,16 @@ class V2Rest:
         if pool is not None and own and (model or verb in _OF_SERVERS):
             request = as_it_came(raw, None, pool.label(model, target.version), target.version)
             return self._ask(pool, request, _RELAYED, verb, respond, started)
-        if pool is not None and model and verb != "stats":
+        if pool is not None and model and not (verb == "stats" and pool.v2):
             asking, read = v2_bridge.question(pool, model, target.version)
-            form: Format[RestAnswer] = v2_bridge.InfoFormat(read, partial(_described, verb), error_answer)
+            count = partial(self._counts.on_servers, pool, model, target.version)
+            describe = partial(_counted, count) if verb == "stats" else partial(_described, verb)
+            form: Format[RestAnswer] = v2_bridge.InfoFormat(read, describe, error_answer)
             return self._ask(pool, as_it_came(asking, None), form, verb, respond, started)
         code, name = Code.OK, ""
         try:
             if verb == "stats":
-                stats = v2_bridge.statistics(self._directory, self._observer, model, target.version, self._clock())
+                stats = self._counts.here(model, target.version)
                 name = model
                 answer = RestAnswer(200, v2_statistics.encode_document(stats), _JSON)
             elif model:
@@ -328,6 +333,11 @@ def _described(verb: str, info: ModelInfo) -> RestAnswer:
         return RestAnswer(200, orjson.dumps({"name": info.name, "ready": True}), _JSON)  # KServe's client reads it
     encode = v2_documents.encode_config if verb == "config" else v2_documents.encode_metadata
     return RestAnswer(200, encode(info, v2_bridge.shown(info)), _JSON)
+
+
+def _counted(count: Callable[[ModelInfo], list[Statistics]], info: ModelInfo) -> RestAnswer:
+    """Statistics of a model that its servers have, and do not count."""
+    return RestAnswer(200, v2_statistics.encode_document(count(info)), _JSON)
 
 
 def _has_raw(error: BatchProxyError) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from batchproxy.codecs import _dtypes, tfs_calls, tfs_grpc, v2_grpc
-from tests.proxy import Proxy, running_in_front_of
+from batchproxy.protos import v2_pb2
+from tests.proxy import Proxy, ask, running_in_front_of
 from tests.servers import callers
 from tests.servers.callers import CALLERS, Place, same, some_inputs, wanted
 from tests.servers.fixture import ROOT
@@ -204,6 +205,60 @@ def test_what_a_server_without_a_grpc_door_says_of_its_models(fronts: dict[str, 
     assert [(info.version, tfs_grpc.State.AVAILABLE)] == [(one.version, one.state) for one in status]
     assert [5, 3, 5] == said
     assert 12 == reload.value.status
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("door", DOORS)
+def test_statistics_are_the_proxys_own(fronts: dict[str, Front], door: str, caller: str) -> None:
+    """Triton's form over both doors; each row is counted once, refused requests apart; of no other model."""
+    front, model = fronts[door], "reject_negative"
+    ask, good, bad = CALLERS[caller], np.array([4, 9], np.float32), np.array([-1], np.float32)
+
+    def counted() -> tuple[int, int, int]:
+        """Rows, requests that went well, and others; by REST, which gRPC confirms."""
+        (one,) = json.loads(front.proxy.get(f"{front.proxy.rest}/v2/models/{model}/stats")[1])["model_stats"]
+        message = v2_grpc.encode_model(model, int(one["version"]))
+        answer = callers.call(front.place.channel, v2_grpc.MODEL_STATISTICS, message)
+        (other,) = v2_pb2.ModelStatisticsResponse.FromString(answer).model_stats
+        stats = one["inference_stats"]
+        assert (one["inference_count"], model, one["version"]) == (other.inference_count, other.name, other.version)
+        assert one["inference_count"] == sum(
+            size["batch_size"] * size["compute_infer"]["count"] for size in one["batch_stats"]
+        )
+        return one["inference_count"], stats["success"]["count"], stats["fail"]["count"]
+
+    def read_all() -> None:
+        """The first calls of a model may be passed on unread, and count as a row each."""
+        rows, requests, _ = counted()
+        ask(front.place, model, {"x": good})
+        if counted()[:2] != (rows + 2, requests + 1):
+            read_all()
+
+    read_all()
+    before = counted()
+    with ThreadPoolExecutor(CROWD) as crowd:
+        list(crowd.map(lambda _: ask(front.place, model, {"x": good}), range(CROWD)))
+    with pytest.raises(callers.Refused):
+        ask(front.place, model, {"x": bad})
+    after = counted()
+
+    assert (2 * CROWD, CROWD, 1) == tuple(now - then for now, then in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_statistics_of_what_is_not_there(fronts: dict[str, Front], door: str) -> None:
+    """The server says that it has no such model; of all models, those that were asked for are told."""
+    front = fronts[door]
+    status, _ = ask(f"{front.proxy.rest}/v2/models/nobody/stats")
+    ask(f"{front.proxy.rest}/v1/models/dtypes/versions/7:predict", b"{}")
+    CALLERS["v2-grpc"](front.place, "dtypes", {"x": np.ones(1, np.float32)})
+    every = json.loads(ask(f"{front.proxy.rest}/v2/models/stats")[1])["model_stats"]
+    with pytest.raises(callers.Refused) as caught:
+        callers.call(front.place.channel, v2_grpc.MODEL_STATISTICS, v2_grpc.encode_model("dtypes", 99))
+
+    assert (404, 5) == (status, caught.value.status)
+    assert "dtypes" in {one["name"] for one in every}
+    assert "nobody" not in {one["name"] for one in every}
 
 
 def test_the_page_says_what_is_tried() -> None:

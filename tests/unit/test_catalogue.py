@@ -51,7 +51,10 @@ class Stage:
         self.server = Server()
         self.clock = ManualClock()
         self.alarms: list[tuple[float, Alarm]] = []
-        self.catalogue = Catalogue(self.server.fetch, self.clock, self.later)
+        self.switched: list[tuple[str, Version, int]] = []
+        self.catalogue = Catalogue(
+            self.server.fetch, self.clock, self.later, lambda *switched: self.switched.append(switched)
+        )
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Alarm:
         alarm = Alarm(call)
@@ -333,3 +336,22 @@ async def test_only_a_confirmed_model_is_known() -> None:
 
     assert not before
     assert (True, False) == after
+
+
+async def test_names_and_what_they_mean() -> None:
+    """Only what servers confirmed; who wants to know is told which version a name meant before."""
+    stage = Stage()
+    await stage.catalogue.find("m", None)
+    await stage.catalogue.find("m", "canary")
+    await stage.catalogue.find("m", 1)
+    before = stage.catalogue.names()
+    stage.catalogue.answered("m", "canary", 2)
+    stage.catalogue.answered("m", "canary", 2)
+    stage.server.version = 3
+    await stage.advance(RENEW_S)
+    after = stage.catalogue.names()
+    await stage.catalogue.aclose()
+
+    assert [("m", None, 1), ("m", "canary", 1), ("m", 1, 1)] == before
+    assert [("m", None, 3), ("m", "canary", 3), ("m", 1, 1)] == after
+    assert [("m", "canary", 1), ("m", "canary", 2), ("m", None, 1)] == sorted(stage.switched, key=str)

@@ -10,7 +10,7 @@ import pytest
 from batchproxy.codecs import tfs_calls, tfs_grpc, v2_documents, v2_grpc
 from batchproxy.codecs.v2_calls import InferCall
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.errors import BatchProxyError, Code, RequestError, UnknownModel
+from batchproxy.core.errors import BatchProxyError, Code, UnknownModel
 from batchproxy.core.raw import GRPC, REST, RawCall
 from batchproxy.core.request import Reply
 from batchproxy.core.shapes import ModelInfo, Signature
@@ -169,16 +169,6 @@ async def test_a_model_is_asked_for_in_the_servers_words(
         f"/v2/models/{MODEL}/versions/3",
         f"/v1/models/{MODEL}/versions/3/metadata",
     }
-
-
-async def test_statistics_of_servers_of_another_protocol() -> None:
-    """They are told where ours are; models that are here are not asked for among theirs."""
-    async with a_remote_pool(FakeServer(), Recorder(), [GRPC]) as pool:
-        directory = in_front_of(pool)
-        with pytest.raises(RequestError, match="under /metrics"):
-            v2_bridge.statistics(directory, Recorder(), MODEL, None, 0.0)
-
-        assert [] == v2_bridge.statistics(directory, Recorder(), "", None, 0.0)
 
 
 def test_what_is_shown_of_a_model() -> None:
