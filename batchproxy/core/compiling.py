@@ -3,14 +3,16 @@
 A compile is no sample of what a batch costs: it is kept out of what is learned, and so is what was stuck behind it.
 After the second one the model's batches are rounded up to powers of two, so that 7 sizes do for 1 to 64 rows.
 
-Before anything is known there is no prediction to hold a compile against, so the first ones are learned from like
-others. They are found out by the first batch that takes a fraction of what was learned: all of it is forgotten then.
+Before anything is known there is no prediction to hold a compile against. But nothing is faster than alone: what
+others took that had company bounds it. Where there were none, the first are learned from like any, and found out by the
+first batch that takes a fraction of what was learned: all of it is forgotten then.
 
 Nothing is sent or padded here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from batchproxy.core.batch import Dispatch
@@ -36,6 +38,13 @@ moment, too, but a compiling one compiles each."""
 
 MAX_SIZES = 1024
 """Sizes that are remembered for a kind of batch; the oldest is forgotten for one more."""
+
+DEAR = 2.5
+"""Times what others show a batch to take at most, from which it is not learned from while little is known: another
+one's noise of 25 % makes 1.8 of it at two sigma, and what is left out by mistake costs no more than one sample."""
+
+RELAX = 1.25
+"""Grown by this factor each time, so that an endpoint which became slow meanwhile is learned from at last."""
 
 JUDGED = 0.0
 """Stands for the time of a size of which is known whether it was compiled."""
@@ -76,6 +85,7 @@ class Compiling:
         endpoint.last_answer = now
         model = dispatch.batch.key.model
         first = cost.first.get(rows)
+        bound = math.inf if cost.samples >= KNOWN else _bound(cost, dispatch.units, whole)
         predicted = cost.seconds(dispatch.units)
         if cost.known and FACTOR * whole < predicted:  # nothing is faster than alone
             self._refuted(dispatch, whole)
@@ -85,8 +95,14 @@ class Compiling:
         elif first and seconds == whole and not behind:
             cost.first[rows] = JUDGED
         trusted = cost.known and cost.samples >= (1 if cost.doubted else KNOWN)
+        dear = not trusted and not flight.others and seconds > DEAR * bound
+        if dear:
+            _relax(cost)
         if first is None:
-            slow = trusted and least > FACTOR * max(1.0, cost.pace) * predicted
+            if trusted:
+                slow = least > FACTOR * max(1.0, cost.pace) * predicted
+            else:
+                slow, predicted, least = dear and not behind and seconds > FACTOR * bound, bound, seconds
             _remember(cost, rows, JUDGED if slow else least)
             if slow:
                 endpoint.last_compile = now
@@ -96,7 +112,7 @@ class Compiling:
                 self._latest[model] = self._latest.get(model, 0) << 1 & _MASK
         elif trusted and not behind:
             cost.pace = seconds / predicted
-        return not behind
+        return not behind and not dear
 
     def _refuted(self, dispatch: Dispatch, seconds: float) -> None:
         """A batch took a fraction of what was predicted: what was learned so far were compiles."""
@@ -128,3 +144,17 @@ def _remember(cost: Cost, rows: int, seconds: float) -> None:
     if len(cost.first) >= MAX_SIZES:
         del cost.first[next(iter(cost.first))]
     cost.first[rows] = seconds
+
+
+def _bound(cost: Cost, units: float, whole: float) -> float:
+    """Seconds that a batch takes at most, alone, as others show that had company; this one will be one of them."""
+    bound = min((took * max(1.0, units / other) for other, took in cost.quickest.values()), default=math.inf)
+    size = int(units).bit_length()
+    if whole < cost.quickest.get(size, (units, math.inf))[1]:
+        cost.quickest[size] = units, whole
+    return bound
+
+
+def _relax(cost: Cost) -> None:
+    for size, (units, took) in cost.quickest.items():
+        cost.quickest[size] = units, RELAX * took

@@ -60,9 +60,10 @@ class Cost:
         rows: rows of a batch, a running mean.
         batches: how many were answered.
         version: of the model that answered last; 0 where none said.
-        first: row counts sent so far: seconds that the first batch took; kept by `compiling`, as are the next two.
+        first: row counts sent so far: seconds that the first batch took; kept by `compiling`, as are the next three.
         doubted: whether it was learned from batches whose size was being compiled, and forgotten.
         pace: time over prediction of the last batch of a size met before.
+        quickest: bit length of the units: units and seconds of the fastest batch while little was known.
         worth: whether merging gains enough to be done at all.
         units: what its rows are counted in: ``rows`` are rows of mean length where theirs differ, here and below.
         tried: turn of the pool in which such a batch was last sent here; kept by the balancer, as is the next.
@@ -71,7 +72,7 @@ class Cost:
 
     __slots__ = (
         "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
-        "p90", "p95", "pace", "rows", "samples", "trials", "tried", "units", "version", "worth",
+        "p90", "p95", "pace", "quickest", "rows", "samples", "trials", "tried", "units", "version", "worth",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +82,7 @@ class Cost:
         self.first: dict[int, float] = {}
         self.doubted = False
         self.pace = 1.0
+        self.quickest: dict[int, tuple[float, float]] = {}
         self.worth = Worth()
         self.units = Units()
         self.tried = self.trials = 0

@@ -160,8 +160,8 @@ class Limit:
         return min(self.full, max(self.partial, int(HURRY * patience / each)))
 
     def at_most(self, cap: int) -> int:
-        """Rows of the next batch at most: a batch that is timed alone is as large as those that raised the doubt."""
-        return min(cap, max(1, round(self._in_doubt.mean_rows))) if self.draining and self._in_doubt else cap
+        """Rows of the next batch at most: a batch that is timed alone has a size of those that raised the doubt."""
+        return min(cap, self._in_doubt.typical) if self.draining and self._in_doubt else cap
 
     def lead(self, cost: Cost, rows: int) -> float:
         """Seconds until a batch sent now is answered, but for one in ten; 0 where nothing is known."""

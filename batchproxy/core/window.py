@@ -10,6 +10,9 @@ from batchproxy.core.cost import Cost
 GUARD = (0.13, 0.4)
 """How far S/N must fall below 1 for a ceiling to be seen: at least, in little noise, and at most."""
 
+NEAR = 0.7
+"""Least ratio of two sizes of which the one stands for the other."""
+
 
 class _Part:
     """One kind of batch within a window."""
@@ -37,7 +40,7 @@ class Window:
     LEAST: ClassVar[int] = 8
     """Batches a window has at least: their mean is good to 3 % where a single one is good to 8 %."""
 
-    __slots__ = ("_parts", "count", "room", "rows", "seconds", "sent", "share")
+    __slots__ = ("_parts", "_sizes", "count", "room", "rows", "seconds", "sent", "share")
 
     def __init__(self) -> None:
         self.count = 0
@@ -47,6 +50,7 @@ class Window:
         self.share = 0.0
         self.seconds = 0.0
         self._parts: dict[Cost, _Part] = {}
+        self._sizes: set[int] = set()
 
     def add(self, cost: Cost, rows: int, cap: int, share: float, seconds: float, filler: float = 0) -> None:
         """A batch of ``rows`` rows, of at most ``cap``, took ``seconds`` and had ``share`` of them to itself."""
@@ -57,6 +61,7 @@ class Window:
         self.room += cap
         self.share += share
         self.seconds += seconds
+        self._sizes.add(rows)
         part = self._parts.get(cost)
         if part is None:
             part = self._parts[cost] = _Part()
@@ -91,6 +96,13 @@ class Window:
     def mean_rows(self) -> float:
         """Rows of a batch, with what it was padded with."""
         return self.sent / self.count
+
+    @property
+    def typical(self) -> int:
+        """A size near the mean, if possible one that was sent: an endpoint that compiles has met it."""
+        mean = self.mean_rows
+        near = min(self._sizes, key=lambda rows: abs(math.log(rows / mean)))
+        return near if NEAR * mean <= near <= mean / NEAR else max(1, round(mean))
 
     @property
     def main(self) -> Cost:

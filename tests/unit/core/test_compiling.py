@@ -151,6 +151,49 @@ def test_compiles_at_the_start_are_found_out_later() -> None:
     assert "the first batch of 2 rows took 2 s, others like it 0.01 s" in backend.play.notices[0]
 
 
+def _overtaken(*, first: tuple[int, float], others: int) -> Backend:
+    """A cold endpoint whose first batch takes that long, while full ones leave after it and come back in 10 ms."""
+    rows, seconds = first
+    backend = Backend(Policy(max_batch_rows=32))
+    play = backend.play
+    requests = [a_request() for _ in range(rows)]
+    play.at(1.0).submit(*requests).expect_dispatch(requests)
+    for _ in range(others):
+        full = [a_request() for _ in range(32)]
+        play.submit(*full).expect_dispatch(full)
+        play.at(play.now + FAST).settle(Outcome.OK, of=full[0])
+    play.at(1.0 + seconds).settle(Outcome.OK)
+    return backend
+
+
+def test_a_compile_at_the_start_is_seen_by_what_others_took_meanwhile() -> None:
+    """Nothing is faster than alone: 32 rows in 10 ms, in company, and so no 2 s for one row. It counts as a compile."""
+    backend = _overtaken(first=(1, SLOW), others=2)
+    backend.call(2, FAST)
+    backend.call(17, SLOW)
+
+    assert 1 == backend.cost.samples
+    assert backend.cost.seconds(17) < 3 * FAST
+    assert 1 == len(backend.play.notices)
+
+
+def test_what_may_be_noise_at_the_start_is_learned_from() -> None:
+    """Twice what another took in company."""
+    assert 1 == _overtaken(first=(32, 2 * FAST), others=1).cost.samples
+
+
+def test_an_endpoint_that_became_slow_at_the_start_is_learned_from_at_last() -> None:
+    """What others took while it was fast counts for less each time."""
+    backend = _overtaken(first=(1, SLOW), others=2)
+    calls = 0
+    while not backend.cost.samples:
+        backend.call(1, 0.09)  # shorter than compiles are
+        calls += 1
+
+    assert 1 < calls < 20
+    assert 0.09 == pytest.approx(backend.cost.seconds(1))
+
+
 def test_a_slow_first_call_is_one_compile() -> None:
     """A server that loads its model with the first call: it is forgotten, but nothing is rounded."""
     backend = Backend(calls=[(1, SLOW), (1, FAST), (5, FAST), (17, FAST)])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.cost import Cost
-from batchproxy.core.window import Window
+from batchproxy.core.window import NEAR, Window
 
 BATCHES = st.lists(
     st.tuples(st.integers(0, 1), st.integers(1, 64), st.floats(1e-6, 10.0), st.integers(1, 8)), min_size=1, max_size=30
@@ -42,6 +42,17 @@ def test_sums(batches: list[tuple[int, int, float, int]]) -> None:
     assert 1.0 - 1e-9 <= window.crowd <= 8.0 + 1e-9
     assert math.fsum(work) / math.fsum(shares) == pytest.approx(window.speed)
     assert window.rows / len(batches) == window.mean_rows
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=30))
+def test_typical_is_near_the_mean_and_was_sent_if_any_was(sizes: list[int]) -> None:
+    """An endpoint that compiles has met it then."""
+    window = Window()
+    for rows in sizes:
+        window.add(_costs()[0], rows, 64, 1.0, 1.0)
+    near = {rows for rows in sizes if NEAR * window.mean_rows <= rows <= window.mean_rows / NEAR}
+
+    assert window.typical in (near or {max(1, round(window.mean_rows))})
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
