@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
+from batchproxy.backends.connecting import connect
 from batchproxy.tasks import Tasks
 from batchproxy.wire import grpc
 from batchproxy.wire.budget import Budget
@@ -293,7 +294,9 @@ class Channel:
         )
         try:
             async with asyncio.timeout(CONNECT_S):  # noqa: TID251 - once a connection, not once a call
-                await self._open(connection)
+                await connect(
+                    connection, self._host, self._port, path=self._path, tls=self._tls, server_name=self._server_name
+                )
                 why = await connection.ready
         except TimeoutError:
             why = f"no connection within {CONNECT_S:g} s"
@@ -308,21 +311,6 @@ class Channel:
             self._not_before = loop.time() + min(BACKOFF_S * BACKOFF_FACTOR**self._failures, MAX_BACKOFF_S)
             self._failures = min(self._failures + 1, 16)
             connection.end(why)
-
-    async def _open(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            if self._path:
-                await loop.create_unix_connection(
-                    lambda: connection, self._path, ssl=self._tls, server_hostname=self._server_name
-                )
-            else:
-                await loop.create_connection(
-                    lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=self._server_name
-                )
-        except BaseException:
-            connection.connection_lost(None)  # given up just when it worked: uvloop closes it and does not say so
-            raise
 
     def made(self, connection: Connection) -> None:
         """One was opened."""

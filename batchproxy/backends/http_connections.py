@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from typing import Protocol, cast
 
+from batchproxy.backends.connecting import connect
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_client import Answer, AnswerHeads, BadAnswer
 
@@ -245,7 +246,7 @@ class Connections:
         connection = Connection(self)
         try:
             async with asyncio.timeout(limit):  # noqa: TID251 - once a connection, not once a call
-                await self._connect(connection)
+                await connect(connection, self._host, self._port, tls=self._tls, server_name=self._server_name)
         except TimeoutError:
             if limit < CONNECT_S:
                 raise
@@ -255,15 +256,6 @@ class Connections:
         if not connection.usable():
             raise NotConnectedError("the connection was closed")
         return connection
-
-    async def _connect(self, connection: Connection) -> None:
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection, self._host, self._port, ssl=self._tls, server_hostname=self._server_name
-            )
-        except BaseException:
-            connection.connection_lost(None)  # given up just when it worked: uvloop closes it and does not say so
-            raise
 
     def made(self, connection: Connection) -> None:
         """One was opened."""

@@ -96,12 +96,7 @@ def fits(one: socket.socket, host: str, port: int, unix_path: str | None, *, nam
     its_host, its_port = one.getsockname()[:2]
     if port != its_port and not (named and port == 0):
         return False
-    return not _is_ip(host) or ipaddress.ip_address(its_host) == ipaddress.ip_address(host)
-
-
-def _is_ip(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(its_host) == ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return True  # a name

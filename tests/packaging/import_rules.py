@@ -61,6 +61,7 @@ ROOMS = {
     "backends": Room(
         rooms=("core", "codecs", "endpoints", "tasks", "wire.budget", "wire.unpack"), packages=("numpy",)
     ),
+    "backends.connecting": Room(),
     "backends.grpc": Room(
         rooms=("core", "tasks", "wire.unpack", "backends.grpc_terms", "backends.tls"), packages=("grpc",)
     ),
@@ -72,9 +73,9 @@ ROOMS = {
         )
     ),
     "backends.grpc_wire_streams": Room(rooms=("core", "wire", "backends.grpc_wire_connections", "tasks")),
-    "backends.grpc_wire_connections": Room(rooms=("tasks", "wire")),
+    "backends.grpc_wire_connections": Room(rooms=("backends.connecting", "tasks", "wire")),
     "backends.http": Room(rooms=("core", "codecs", "wire", "backends.http_connections", "backends.tls")),
-    "backends.http_connections": Room(rooms=("wire",)),
+    "backends.http_connections": Room(rooms=("backends.connecting", "wire")),
     "backends.tls": Room(rooms=("core.errors",)),
     "backends.onnx_versions": Room(rooms=("backends", "core", "codecs"), packages=("numpy",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
