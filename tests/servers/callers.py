@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
+import ml_dtypes
 import numpy as np
 
 from batchproxy.codecs import _dtypes, tfs_calls, tfs_grpc, tfs_rest, v2_documents, v2_grpc, v2_rest
 from batchproxy.core.columns import Array, ArrayColumn
 from batchproxy.core.request import BatchKey, Reply
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
-from tests.servers.zoo import DTYPES
+from tests.servers.zoo import BF16, DTYPES
 
 Inputs = Mapping[str, Array]
 Outputs = dict[str, Array]
@@ -194,6 +195,8 @@ def some_inputs(datatype: str, rows: int, first: int) -> Inputs:
             x[at] = [f"row {first + at} é".encode(), draw.bytes(3).hex().encode()]
     elif datatype == "BOOL":
         x = draw.integers(0, 2, (rows, 2)).astype(np.bool_)
+    elif datatype == BF16:
+        x = draw.standard_normal((rows, 2)).astype(ml_dtypes.bfloat16)
     elif datatype == "FP64":  # TF Serving's reader, and Triton's, are a last digit off where there are many digits
         x = draw.integers(-(2**20), 2**20, (rows, 2)) / 1024
     elif datatype.startswith("FP"):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.servers import mlp
-from tests.servers.zoo import GATE, MLP_FILE, MODELS, TOGETHER, WINDOW_S, ZOO, Model, Tensor
+from tests.servers.zoo import GATE, MLP_FILE, MODELS, TOGETHER, WINDOW_S, WITHOUT, ZOO, Model, Tensor
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,8 +114,9 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
 
     Args:
         kinds: keys of ``KINDS``.
-        models: names of ``zoo.ZOO``.
+        models: names of ``zoo.ZOO``, but for those of ``zoo.WITHOUT``.
     """
+    served = {kind: [name for name in models if name not in WITHOUT.get(kind, ())] for kind in kinds}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         file = folder / "mlp.onnx"
@@ -125,7 +126,7 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
             home = folder / kind
             home.mkdir()
             os.mkfifo(home / "gate")
-            line, environment = KINDS[kind](home, doors, models)
+            line, environment = KINDS[kind](home, doors, served[kind])
             with (home / "log").open("wb") as log:
                 process = subprocess.Popen(
                     line,
@@ -139,7 +140,7 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
             servers[kind] = RealServer(kind, doors, process, home / "log")
             stack.callback(servers[kind].stop)
         for server in servers.values():
-            server.wait(models)
+            server.wait(served[server.kind])
         yield servers
 
 
@@ -165,7 +166,8 @@ def _triton(home: Path, doors: Doors, models: Sequence[str]) -> Command:
     command = triton(home, doors, repository)
     beside_the_stub = home / "backends" / "python" / "tests" / "servers"  # it looks here, and at no PYTHONPATH
     beside_the_stub.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("zoo.py"), beside_the_stub)
+    for name in ("zoo.py", "dlpack.py"):
+        shutil.copy(Path(__file__).with_name(name), beside_the_stub)
     return command
 
 
@@ -213,7 +215,9 @@ def _triton_config(name: str, model: Model) -> str:
     return (
         f'name: "{name}"\nbackend: "python"\nmax_batch_size: {model.cap}\n'
         f"input {listed(model.inputs)}\noutput {listed(model.outputs)}\n"
-        "instance_group [ { count: 1 kind: KIND_CPU } ]\n" + (_TRITON_BATCHER if model.batched else "")
+        "instance_group [ { count: 1 kind: KIND_CPU } ]\n"
+        + (_TRITON_BATCHER if model.batched else "")
+        + ("model_transaction_policy { decoupled: true }\n" if model.decoupled else "")
     )
 
 

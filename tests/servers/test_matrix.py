@@ -13,14 +13,18 @@ from tests.proxy import Proxy, running
 from tests.servers import callers
 from tests.servers.callers import CALLERS, Place, read, same, some_inputs, wanted
 from tests.servers.fixture import KINDS, ROOT, RealServer
-from tests.servers.zoo import DTYPES, MODELS
+from tests.servers.zoo import BF16, DTYPES, MODELS, WITHOUT
 
 DOORS = ("grpc", "rest")
 CROWD = 6
 """Callers at once."""
 
-LACKING = {"tfs-rest-rows": {"UINT16", "FP16"}, "tfs-rest-columns": {"UINT16", "FP16"}, "v2-rest-json": {"FP16"}}
-"""Element types that a caller's protocol has no words for."""
+LACKING = {
+    "tfs-rest-rows": {"UINT16", "FP16", BF16},
+    "tfs-rest-columns": {"UINT16", "FP16", BF16},
+    "v2-rest-json": {"FP16", BF16},
+}
+"""Element types that a caller's protocol has no words for, or that servers do not take in them."""
 
 
 class Front:
@@ -75,8 +79,7 @@ def before(request: pytest.FixtureRequest, servers: dict[str, RealServer]) -> It
 MATRIX = [(caller, datatype) for caller in CALLERS for datatype in DTYPES if datatype not in LACKING.get(caller, ())]
 
 
-@pytest.mark.parametrize(("caller", "datatype"), MATRIX)
-def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
+def check_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
     """Alone and in company an answer is what the server says directly, bit for bit."""
     model = f"echo_{datatype.lower()}"
     asked = [some_inputs(datatype, 1 + number % 3, 10 * number) for number in range(1 + CROWD)]
@@ -87,6 +90,29 @@ def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
 
     assert same(expected[0], alone)
     assert [True] * CROWD == [same(*pair) for pair in zip(expected[1:], together, strict=True)]
+
+
+@pytest.mark.parametrize(("caller", "datatype"), MATRIX)
+def test_each_gets_its_own(before: Front, caller: str, datatype: str) -> None:
+    """Of each type that numpy has."""
+    check_each_gets_its_own(before, caller, datatype)
+
+
+@pytest.mark.parametrize("caller", [caller for caller in CALLERS if BF16 not in LACKING.get(caller, ())])
+def test_bfloat16(before: Front, caller: str) -> None:
+    """Where there is a server for it; else it is refused (what such a server says itself: ``test_wire``)."""
+    if before.server is None or before.server.kind not in WITHOUT:
+        check_each_gets_its_own(before, caller, BF16)
+        return
+    with pytest.raises(callers.Refused):
+        CALLERS[caller](before.through, "echo_fp16", some_inputs(BF16, 1, 1))
+
+
+def test_half_precision_as_json() -> None:
+    """Which embedded models take."""
+    with front(None, "here") as before:
+        for datatype in ("FP16", BF16):
+            check_each_gets_its_own(before, "v2-rest-json", datatype)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -149,10 +175,12 @@ def test_the_page_says_what_is_tried() -> None:
     """docs/protocols.md has a row for each caller and a column for each server, and the types that are left out."""
     page = (ROOT / "docs" / "protocols.md").read_text().partition("\n## Callers and servers\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
-    cells = {
-        name: " but ".join(["all", ", ".join(sorted(LACKING[name], reverse=True))] if name in LACKING else ["all"])
-        for name in CALLERS
-    }
 
-    assert ["caller", "embedded", *KINDS] == [cell.lower() for cell in rows[0]]
-    assert [[f"`{name}`", *[cell] * (1 + len(KINDS))] for name, cell in cells.items()] == rows[2:]
+    def cell(caller: str, kind: str) -> str:
+        lacking = LACKING.get(caller, set()) | ({BF16} if kind in WITHOUT else set())
+        return " but ".join(["all", ", ".join(sorted(lacking, reverse=True))] if lacking else ["all"])
+
+    kinds = ["embedded", *KINDS]
+
+    assert ["caller", *kinds] == [name.lower() for name in rows[0]]
+    assert [[f"`{caller}`", *(cell(caller, kind) for kind in kinds)] for caller in CALLERS] == rows[2:]

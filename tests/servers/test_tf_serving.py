@@ -16,19 +16,19 @@ from tests.servers import callers
 from tests.servers.callers import CALLERS, Place, same, some_inputs, wanted
 from tests.servers.fixture import ROOT
 from tests.servers.test_matrix import LACKING
-from tests.servers.zoo import DTYPES
+from tests.servers.zoo import BF16, DTYPES
 from tests.tfserving.fixture import Server, running_server
 
 DOORS = ("grpc", "rest")
 CROWD = 6
-NO_WORDS = {"UINT16", "FP16"}
+NO_WORDS = {"UINT16", "FP16", BF16}
 """Element types that TF Serving's REST API has no words for, whoever calls it."""
 
 MATRIX = [
     (door, caller, datatype)
     for door in DOORS
     for caller in CALLERS
-    for datatype in DTYPES
+    for datatype in (*DTYPES, BF16)
     if datatype not in LACKING.get(caller, set()) | (NO_WORDS if door == "rest" else set())
 ]
 _SIGNATURES = {"FP32": "serving_default", "FP64": "double", "FP16": "half"}

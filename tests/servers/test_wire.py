@@ -21,6 +21,7 @@ from tests.servers import callers
 from tests.servers.callers import Place, same, some_inputs
 from tests.servers.fixture import KINDS, RealServer, python_of
 from tests.servers.test_matrix import Front, front
+from tests.servers.zoo import BF16
 
 CROWD = 8
 
@@ -96,6 +97,34 @@ def test_grpc_callers_get_the_servers_own_bytes(
             return error.status, error.text
 
     assert said(both.direct.channel) == said(both.through.channel)
+
+
+NO_BF16 = {
+    "triton": ("receiving BF16 data via JSON is not supported", "data-type is 'BF16', but"),
+    "mlserver": ("Input should be 'BOOL', 'UINT8'", "'BF16' is not a valid Datatype"),
+    "kserve": ("invalid datatype None in the input", "invalid content type"),
+}
+"""What a server says to bfloat16, as JSON and by gRPC; Triton, where the model is of another type."""
+
+
+def test_a_type_that_a_server_does_not_have(both: Front) -> None:
+    """Its own refusal of a direct call is the one that comes through."""
+    assert both.server is not None
+    tensors = some_inputs(BF16, 1, 7)
+    x = {"name": "x", "datatype": BF16, "shape": [1, 2], "data": [1.5, -2.0]}
+    row = {"name": "row", "datatype": "INT64", "shape": [1, 1], "data": [7]}
+    body = json.dumps({"inputs": [x, row]}).encode()
+    found = []
+    for place in (both.direct, both.through):
+        with pytest.raises(callers.Refused) as by_rest:
+            callers.post(place.rest, "/v2/models/echo_fp16/infer", body, {"content-type": "application/json"})
+        with pytest.raises(callers.Refused) as by_grpc:
+            callers.v2_grpc_call(place, "echo_fp16", tensors)
+        found.append([(error.value.status, error.value.text) for error in (by_rest, by_grpc)])
+    direct, through = found
+
+    assert direct == through
+    assert [True, True] == [text in said for text, (_, said) in zip(NO_BF16[both.server.kind], direct, strict=True)]
 
 
 def test_triton_says_how_many_rows_it_takes(servers: dict[str, RealServer]) -> None:

@@ -51,6 +51,10 @@ DTYPES: dict[str, type[Any]] = {
 """The protocol's element types that numpy has; strings are ``bytes`` objects."""
 
 
+BF16 = "BF16"
+"""The one element type of the protocol that numpy does not have; its model only moves values about."""
+
+
 class Tensor(NamedTuple):
     """An input or output; the first axis is open.
 
@@ -75,6 +79,7 @@ class Model(NamedTuple):
         cap: rows that Triton is told to take at most; 0: any number.
         batched: whether the server is to batch it by itself.
         rows: that Triton is told to take, no more and no fewer; None: any number, or as ``cap`` has it.
+        decoupled: whether each row of its outputs is an answer of its own: Triton's word for it.
     """
 
     inputs: tuple[Tensor, ...]
@@ -83,6 +88,7 @@ class Model(NamedTuple):
     cap: int = 0
     batched: bool = False
     rows: int | None = None
+    decoupled: bool = False
 
 
 class Says(ValueError):
@@ -125,12 +131,16 @@ def _echo(datatype: str, run: Callable[[Arrays], dict[str, Array]] = _reversed, 
 
 
 MODELS: dict[str, Model] = {
-    **{f"echo_{datatype.lower()}": _echo(datatype) for datatype in DTYPES},
+    **{f"echo_{datatype.lower()}": _echo(datatype) for datatype in (*DTYPES, BF16)},
     "strict": _echo("INT64", _strict),
     "capped": _echo("INT64", cap=4),
     "mlp": Model((Tensor("x", "FP32", (8,)), ROW), (Tensor("y", "FP32", (3,)), ROW), _mlp, cap=64),
 }
 """Name to model."""
+
+
+WITHOUT: dict[str, frozenset[str]] = {"mlserver": frozenset({"echo_bf16"}), "kserve": frozenset({"echo_bf16"})}
+"""By kind of server, the models that cannot be served there: it does not have their type."""
 
 
 def _in_company(inputs: Arrays, y: Array) -> dict[str, Array]:
@@ -181,4 +191,17 @@ batched by the server itself."""
 ALONE: dict[str, Model] = {"pairs": _echo("INT64")._replace(rows=2), "ones": _echo("INT64", cap=1)}
 """Models of which Triton says that nothing can be merged."""
 
-ZOO = {**MODELS, **COMPANY, **ALONE}
+
+def _countdown(inputs: Arrays) -> dict[str, Array]:
+    ((steps,),) = inputs["x"].tolist()
+    if steps < 0:
+        raise ValueError(f"{steps} is below zero")
+    return {"y": np.arange(steps)[::-1, None], "row": np.repeat(inputs["row"], steps, axis=0)}
+
+
+DECOUPLED: dict[str, Model] = {
+    "countdown": Model((Tensor("x", "INT64", (1,)), ROW), (Tensor("y", "INT64", (1,)), ROW), _countdown, decoupled=True)
+}
+"""Models that Triton serves by streams alone."""
+
+ZOO = {**MODELS, **COMPANY, **ALONE, **DECOUPLED}
