@@ -140,3 +140,30 @@ def test_what_is_decided_upon_is_not_older_than_a_second(servers: list[Server], 
 
     assert [(200, {"predictions": [2 * number + 1]}) for number in (1, 2, 3)] == before
     assert [(200, {"predictions": [number / 2 + 2]}) for number in (1, 2, 3)] == after
+
+
+@pytest.mark.parametrize("door", ["grpc", "rest"])
+def test_statistics_of_a_version_are_its_own(servers: list[Server], door: str) -> None:
+    """Calls name no version: those of the former one are not counted for its successor."""
+    server = servers[0]
+    configure(server, "multi_version", 1)
+    with running_in_front_of([server], doors=[door]) as proxy:
+
+        def counted() -> dict[str, int]:
+            found = json.loads(proxy.get(f"{proxy.rest}/v2/models/{MODEL}/stats")[1])["model_stats"]
+            return {one["version"]: one["inference_count"] for one in found}
+
+        until_merged(proxy, MODEL, partial(asked_at_once, proxy, [1]))
+        known = counted()
+        asked_at_once(proxy, [*range(40)])
+        before = counted()
+        configure(server, "multi_version", 2)
+        since = 0
+        while "1" in (after := counted()):
+            asked_at_once(proxy, [1])
+            since += 1
+
+    assert ["1"] == [*known]
+    assert {"1": known["1"] + 40} == before
+    assert ["2"] == [*after]
+    assert after["2"] <= since
