@@ -235,7 +235,8 @@ def measure(
                     try:
                         sample = _sample(line, own, running, folder, warm=not number and not quick)
                     except (tools.ToolError, OSError) as error:  # of which urllib's own errors are some
-                        line.fault = f"could not be loaded: {error}"
+                        ends = [running[name].ended() for name in (line.way.server, line.way.behind) if name]
+                        line.fault = "; ".join([f"could not be loaded: {error}", *filter(None, ends)])
                     else:
                         line.samples.append(sample)
         progress("asking each server again")

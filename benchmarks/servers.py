@@ -61,9 +61,16 @@ class Server:
         end = time.monotonic() + READY_S
         while not self._ready():
             if self._process is None or self._process.poll() is not None or time.monotonic() > end:
-                words = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-                raise ServerError(f"server {self.name!r} did not start:\n{words}")
+                raise ServerError(f"server {self.name!r} did not start:\n{self._last_words()}")
             time.sleep(0.05)
+
+    def ended(self) -> str:
+        """With which status it ended by itself, and its last words; empty while it runs."""
+        status = None if self._process is None else self._process.poll()
+        return "" if status is None else f"server {self.name!r} ended with status {status}:\n{self._last_words()}"
+
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
 
     def _ready(self) -> bool:
         try:
