@@ -315,8 +315,10 @@ def _load(own: Request, server: Server, folder: Path, seconds: float, *, latenci
     if own.door == "rest":
         return tools.wrk(port, own.path, body, CALLERS, max(1, round(seconds)), own.headers)
     size = onnx_ways.answer_bytes(port, own) + PREFIX
-    streams = CALLERS // CONNECTIONS
-    return tools.h2load(port, body, CONNECTIONS, streams, seconds, size, own.path, latencies=latencies)
+    # Triton 2.51 dies of calls that are cut off (its issues 7368 and 8034), so all are waited for.
+    return tools.h2load(
+        port, body, CONNECTIONS, CALLERS // CONNECTIONS, seconds, size, own.path, latencies=latencies, to_the_end=True
+    )
 
 
 def _children_s() -> float:

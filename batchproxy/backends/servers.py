@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Protocol, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from batchproxy.backends.base import Begun, Stream
-from batchproxy.backends.grpc_wire import GrpcWireDoor, StreamDoor
+from batchproxy.backends.grpc_wire import GrpcWireDoor
 from batchproxy.backends.http import RestDoor
 from batchproxy.backends.tls import ClientTls
+from batchproxy.backends.unhurried import GrpcCalls
 from batchproxy.core.errors import BackendError, BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
 from batchproxy.wire.budget import Budget
@@ -26,14 +27,6 @@ AIO, WIRE = "aio", "wire"
 """The gRPC clients: ``grpc.aio``'s, and our own."""
 
 JSON: tuple[Header, ...] = (("content-type", "application/json"),)
-
-
-class GrpcCalls(StreamDoor, Protocol):
-    """What makes gRPC calls; see ``GrpcDoor`` and ``GrpcWireDoor``."""
-
-    name: str
-
-    async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply: ...
 
 
 class Options(TypedDict, total=False):

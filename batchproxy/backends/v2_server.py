@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
+from batchproxy.backends.unhurried import GrpcCalls, UnhurriedDoor
 from batchproxy.codecs import v2_config, v2_documents, v2_grpc, v2_rest
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns
@@ -41,6 +42,13 @@ _TOO_MANY = re.compile(r"inference request batch-size must be <= \d+")
 
 _NO_SUCH_THING = frozenset({Code.NOT_FOUND, Code.UNIMPLEMENTED, Code.INVALID_ARGUMENT, BackendProtocolError.code})
 """What MLServer and KServe say of the configuration of a model that they have: nothing of the kind is known there."""
+
+_STEADY = (2, 57)
+"""Triton's first version (25.04) that survives it when gRPC calls are given up: before, one that is cancelled, or whose
+deadline passes, just as its answer is ready may end the server by SIGSEGV (triton-inference-server/server#7368, #8034,
+mended by #8078). Seen with 2.51: minutes of load, a second where callers are impatient."""
+
+_VERSION = re.compile(r"(\d+)\.(\d+)\.")
 
 _LENGTH = v2_rest.LENGTH_HEADER.lower()
 _OCTETS: Header = ("content-type", "application/octet-stream")
@@ -152,6 +160,8 @@ class V2Backend(ServerBackend):
         if not ready and not await self._server_ready():
             raise BackendUnavailable(f"{self.name} says that it is not ready")
         self.configured = True  # it may be another server now
+        if self._grpc is not None:
+            self._grpc = await self._steady(self._grpc)
         if self._rest is not None:
             with suppress(BackendError):  # it is asked again where it has to be known
                 await self._ask_extensions()  # every time: it may be another server now
@@ -179,6 +189,17 @@ class V2Backend(ServerBackend):
                 return False
         return True
 
+    async def _steady(self, door: GrpcCalls) -> GrpcCalls:
+        """A door that this server survives."""
+        try:
+            answer = await door.call(v2_grpc.SERVER_METADATA, self._static, b"", PROBE_S)
+            frail = is_frail(*v2_grpc.decode_server_metadata(answer.body))
+        except BackendError:  # it is asked again with the next probe
+            return door
+        if frail:
+            return door if isinstance(door, UnhurriedDoor) else UnhurriedDoor(door)
+        return door.door if isinstance(door, UnhurriedDoor) else door
+
     async def _ask_extensions(self) -> None:
         name, extensions = v2_documents.decode_server_metadata((await self._get("/v2", ASK_S)).body)
         self.buffers = BINARY in extensions or name.lower() in BINARY_BY_NAME
@@ -187,6 +208,16 @@ class V2Backend(ServerBackend):
         if _TOO_MANY.search(error.message):
             return BackendTooBig(error.message, code=error.code, raw=error.raw)
         return error
+
+
+def is_frail(name: str, version: str) -> bool:
+    """Whether a server of this name and version may end when a gRPC call is given up (``_STEADY``).
+
+    >>> is_frail("triton", "2.51.0"), is_frail("triton", "2.57.0"), is_frail("mlserver", "1.7.1")
+    (True, False, False)
+    """
+    found = _VERSION.match(version)
+    return name == "triton" and found is not None and (int(found[1]), int(found[2])) < _STEADY
 
 
 def _of_one_row(signature: Signature) -> Signature:

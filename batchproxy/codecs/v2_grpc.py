@@ -199,6 +199,16 @@ def encode_server_metadata(name: str, version: str, extensions: Sequence[str] = 
     return pb.ServerMetadataResponse(name=name, version=version, extensions=extensions).SerializeToString()
 
 
+def decode_server_metadata(message: bytes) -> tuple[str, str]:
+    """A server's name and its version, out of its ServerMetadataResponse.
+
+    Raises:
+        BackendProtocolError: it is none.
+    """
+    response = _answer(pb.ServerMetadataResponse, message)
+    return response.name, response.version
+
+
 def encode_metadata(info: ModelInfo, signature: Signature, platform: str = v2_calls.PLATFORM) -> bytes:
     """A ModelMetadataResponse."""
     response = pb.ModelMetadataResponse(name=info.name, versions=[str(info.version)], platform=platform)

@@ -24,6 +24,9 @@ PATIENCE_S = 30.0
 LATENCY_S = 0.3
 """Length of the second, shorter load that h2load's latencies come from: its log costs it a twentieth of its rate."""
 
+PILOT = 8
+"""Calls of each caller by which their number in a given time is estimated."""
+
 _SEARCHED = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
@@ -109,6 +112,7 @@ def h2load(
     path: str = GRPC_PATH.decode(),
     *,
     latencies: bool = True,
+    to_the_end: bool = False,
 ) -> Load:
     """Make unary gRPC calls, so many at a time on each connection; then a little longer, for the latencies.
 
@@ -122,6 +126,7 @@ def h2load(
             gRPC error; missing bytes tell.
         path: of the method.
         latencies: whether these are wanted; else they are 0.
+        to_the_end: nothing is cut off when the time is over: a number of calls is made that takes about so long.
 
     Raises:
         ToolError: h2load failed.
@@ -134,18 +139,30 @@ def h2load(
         "te: trailers",
         f"http://{HOST}:{port}{path}",
     ]
-    told = _run([*command, f"-D{1000 * seconds:.0f}ms"], seconds)
+    rate = 0.0
+    if to_the_end:
+        rate = _rate(_run([*command, f"-n{PILOT * connections * streams}"], seconds))
+
+    def length(of_s: float) -> str:
+        return f"-n{max(connections * streams, round(rate * of_s))}" if to_the_end else f"-D{1000 * of_s:.0f}ms"
+
+    told = _run([*command, length(seconds)], seconds)
     if not latencies:
         return parse_h2load(told, answer_bytes, "")
     log = message.with_suffix(".log")
     log.unlink(missing_ok=True)  # h2load appends
-    _run([*command, f"-D{1000 * LATENCY_S:.0f}ms", f"--log-file={log}"], LATENCY_S)
+    _run([*command, length(LATENCY_S), f"--log-file={log}"], LATENCY_S)
     return parse_h2load(told, answer_bytes, log.read_text())
+
+
+def _rate(told: str) -> float:
+    """Calls a second."""
+    return _numbers(r"finished in [^,]+, ([\d.]+) req/s", told)[0]
 
 
 def parse_h2load(told: str, answer_bytes: int, log: str) -> Load:
     """Its summary, and the log of another load: a line a request with start, status and microseconds."""
-    rate = _numbers(r"finished in [^,]+, ([\d.]+) req/s", told)[0]
+    rate = _rate(told)
     _, _, done, _, failed, _, _ = _numbers(
         r"requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, "
         r"(\d+) failed, (\d+) errored, (\d+) timeout",

@@ -79,6 +79,7 @@ ROOMS = {
     "backends.tls": Room(rooms=("core.errors",)),
     "backends.onnx_versions": Room(rooms=("backends", "core", "codecs"), packages=("numpy",)),
     "backends.onnx": Room(rooms=("backends", "core", "codecs"), packages=("ml_dtypes", "numpy", "onnxruntime")),
+    "backends.unhurried": Room(rooms=("core", "tasks", "wire.unpack", "backends.base", "backends.grpc_wire")),
     "catalogue": Room(rooms=("core", "tasks")),
     "frontends": Room(
         rooms=("core", "codecs", "wire", "engine", "catalogue", "observe", "tasks", "_version"),

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 
-from batchproxy.codecs import tfs_calls, tfs_grpc
+from batchproxy.backends.v2_server import is_frail
+from batchproxy.codecs import tfs_calls, tfs_grpc, v2_grpc
 from tests.proxy import ask
 from tests.servers import callers
 from tests.servers.callers import same, some_inputs
@@ -103,3 +105,11 @@ def test_models_of_which_nothing_can_be_merged(strict: RealServer, door: str, mo
 
     assert 4 * CROWD == calls
     assert not signature.batchable or model == "ones"  # of which the shape that the server shows is open
+
+
+def test_the_version_that_does_not_survive_impatience_is_known(servers: dict[str, RealServer]) -> None:
+    """What the real one says of itself is read; this one is older than 2.57."""
+    with grpc.insecure_channel(servers["triton"].grpc) as channel:
+        said = channel.unary_unary(v2_grpc.SERVER_METADATA)(b"", timeout=60)
+
+    assert is_frail(*v2_grpc.decode_server_metadata(said))

@@ -308,7 +308,7 @@ async def test_a_model_of_the_configuration_is_enough(door: str) -> None:
     asked = [line for line, _, _ in server.seen]
 
     assert {
-        "grpc": [v2_grpc.MODEL_READY],
+        "grpc": [v2_grpc.MODEL_READY, v2_grpc.SERVER_METADATA],
         "rest": ["GET /v2/models/broken/ready", "GET /v2/models/m/ready", "GET /v2"],
     }[door] == asked
 
