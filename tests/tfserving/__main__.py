@@ -39,7 +39,10 @@ def main(line: list[str]) -> None:
     arguments = _arguments(line)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})  # for sigwait, and for all threads
 
-    # Only now: TensorFlow takes seconds to import, and reads the environment.
+    # Only now: TensorFlow takes a while to import, and reads the environment.
+    from tests.tfserving.lean import open_tensorflow  # noqa: PLC0415
+
+    open_tensorflow()
     from tests.tfserving import grpc_front, rest_front  # noqa: PLC0415
     from tests.tfserving.inference import Inference  # noqa: PLC0415
     from tests.tfserving.ledger import Ledger  # noqa: PLC0415

@@ -147,7 +147,7 @@ class Server:
 
     def wait_for_running(self, count: int) -> None:
         """Returns when so many runs are in flight; they stay there while :meth:`held`."""
-        while self.counters()["running"] < count:
+        while self._command(f"running/{count}")["running"] < count:
             pass
 
     def _command(self, name: str) -> Any:
@@ -159,7 +159,7 @@ class Server:
 def running_server(
     *flags: str, models: Sequence[str] = (), config: Path = MODELS / "models.config"
 ) -> Iterator[Server]:
-    """A server for as long as the block lasts. It takes several seconds to start: share it.
+    """A server for as long as the block lasts. It takes a second or two to start: share it.
 
     Args:
         flags: of the command, e.g. ``--latency_ms=5``.

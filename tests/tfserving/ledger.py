@@ -1,7 +1,7 @@
 """What the server was asked: counts, rows per run, raw bytes; tests read it over HTTP. TF Serving has none of it.
 
-``/test/hold`` keeps every inference waiting until ``/test/release``: tests that need calls in flight ask for them and
-do not sleep.
+``/test/hold`` keeps every inference waiting until ``/test/release``, and ``/test/running/N`` is answered when N are
+under way: tests that need calls in flight ask for them and do not sleep.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from typing import Any
 KEPT = 256
 """Captured calls; older ones are forgotten."""
 
+PATIENCE_S = 5.0
+"""How long ``/test/running/N`` waits before it tells how many there are; half of what the fixture's calls may take."""
+
+RUNNING = "/test/running/"
+
 
 class Ledger:
     """Counts calls, keeps the last ones, holds inferences back on demand."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._begun = threading.Condition(self._lock)
         self._calls: Counter[str] = Counter()
         self._rows: dict[str, list[int]] = {}
         self._captured: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -52,6 +58,7 @@ class Ledger:
             self._rows.setdefault(model, []).append(rows)
             self._running += 1
             self._peak = max(self._peak, self._running)
+            self._begun.notify_all()
         self._open.wait()
 
     def inference_ended(self) -> None:
@@ -76,6 +83,9 @@ class Ledger:
                     self._open.clear()
                 case "/test/release":
                     self._open.set()
+                case _ if path.startswith(RUNNING):
+                    count = int(path.removeprefix(RUNNING))
+                    self._begun.wait_for(lambda: self._running >= count, PATIENCE_S)
                 case _:
                     return None
             return self._counters()

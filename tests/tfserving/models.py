@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.client.session import Session
+from tensorflow.python.framework.errors import OpError
+from tensorflow.python.framework.ops import Graph
+from tensorflow.python.saved_model import loader
 from tensorflow_serving.config import model_server_config_pb2
 
 from tests.tfserving.faults import Fault, invalid
@@ -40,10 +43,10 @@ class Servable:
     def __init__(self, name: str, version: int, path: Path) -> None:
         self.name = name
         self.version = version
-        graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph)
+        graph = Graph()
+        self._session = Session(graph=graph)
         with graph.as_default():
-            loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+            loaded = loader.load(self._session, ["serve"], str(path))
         self._session._extend_graph()
         self.signatures: dict[str, Any] = dict(loaded.signature_def)
         self._ends: dict[str, Any] = {}
@@ -69,7 +72,7 @@ class Servable:
                 [],
                 None,
             )
-        except tf.errors.OpError as error:
+        except OpError as error:
             raise Fault(code_of(error), str(error)) from None
         finally:
             if options is not None:
