@@ -5,10 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
+JOBS   ?= 2 # processes that share the tests; each has a gigabyte, and the servers that its tests start
 SERVERS := triton mlserver kserve # real servers of the Open Inference Protocol; their pins clash, so each has its own
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers fix check quick test debian bench bench-onnx bench-wire fuzz demo docs protos
+.PHONY: help setup servers fix lint check quick test debian bench bench-onnx bench-wire fuzz demo docs protos
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -27,22 +28,24 @@ fix: $(VENV)/.test ## format, and mend what can be mended by machine
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: $(VENV)/.test ## style, types, import rules, docs in sync (under a minute)
+lint: $(VENV)/.test
 	@echo "== Format"
 	@$(BIN)/ruff format --check .
 	@echo "== Style"
 	@$(BIN)/ruff check .
 	@echo "== Types (the first run takes about a minute)"
 	@$(BIN)/mypy
+
+check: lint ## style, types, import rules, docs in sync (about a minute)
 	@echo "== Import rules, file twins, sizes, docs"
-	@$(BIN)/python -m pytest tests/packaging -q
+	@$(BIN)/python -m pytest tests/packaging -q -n $(JOBS)
 
 quick: $(VENV)/.test ## unit and property tests, simulated worlds (under a minute)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
 
-test: debian servers check ## everything: what CI runs
+test: debian servers lint ## everything: what CI runs
 	@echo "== All tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 debian:
 	@sed -n 's/^\([^# ]*\) *# command: \(.*\)/\1 \2/p' deps.apt | while read -r package command; do \

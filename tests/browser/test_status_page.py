@@ -34,7 +34,6 @@ def seen(proxy: Proxy, folder: Path) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.slow
 def test_the_page_shows_models_and_endpoints_as_they_are(tmp_path: Path) -> None:
     """Three good requests of two rows and a bad one: counts, batch size and endpoint are on the page."""

@@ -18,8 +18,6 @@ from tests.remote import predict_message
 
 CALLERS = 8
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @dataclass
 class Upstream:

@@ -17,8 +17,6 @@ import pytest
 
 from tests.proxy import ROOT, ask, started
 
-pytestmark = pytest.mark.timeout(120)
-
 MODEL = "--model=half=python:tests.models:picky"
 PATH = "/v1/models/half:predict"
 HANDOVERS = 10

@@ -69,7 +69,6 @@ async def ask_grpc(predict: grpc.aio.UnaryUnaryMultiCallable, first: int, count:
     return list(zip(outputs["number"].int64_val, outputs["name"].string_val, outputs["sum"].float_val, strict=True))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.slow
 async def test_twenty_thousand_requests_get_their_own_rows_in_a_tenth_of_the_calls() -> None:
     """0 wrong, 0 lost, 0 hanging; 256 callers, 1-7 rows; the model takes 5 ms a call."""

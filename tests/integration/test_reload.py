@@ -16,8 +16,6 @@ from tests.proxy import Proxy, ask, started
 from tests.remote import PLUG
 from tests.tfserving.fixture import Server, running_server
 
-pytestmark = pytest.mark.timeout(120)
-
 LISTEN = dict.fromkeys(("rest", "grpc", "admin"), "127.0.0.1:0")
 PICKY = "python:tests.models:picky"
 

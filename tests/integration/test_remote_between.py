@@ -21,8 +21,6 @@ from tests.integration.test_remote_golden import PER_HOP
 from tests.proxy import running_in_front_of
 from tests.tfserving.fixture import running_server
 
-pytestmark = pytest.mark.timeout(300)
-
 KINDS: tuple[Callable[[], Iterable[Request]], ...] = (
     between.values, between.strings, between.shapes, between.bodies, between.examples, between.routes,
 )  # fmt: skip

@@ -21,8 +21,6 @@ from tests.proxy import Proxy, running_in_front_of
 from tests.remote import predict_message
 from tests.tfserving.fixture import Server, running_server
 
-pytestmark = pytest.mark.timeout(240)
-
 MIB = 1 << 20
 DEPTH = 500_000
 

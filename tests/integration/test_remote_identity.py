@@ -81,7 +81,6 @@ def jobs() -> Iterator[list[int]]:
         first += count
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.slow
 async def test_everybody_gets_their_own_rows_while_servers_die() -> None:
     """0 wrong, 0 lost, 0 hanging; and they were merged."""

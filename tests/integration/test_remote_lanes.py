@@ -24,8 +24,6 @@ from tests.tfserving.fixture import Captured, Server, running_server
 
 FIXED = {"inputs": [[1.0, 2.0], [3.0, 4.0]]}
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:

@@ -18,8 +18,6 @@ from tests.proxy import Proxy, running_in_front_of
 from tests.remote import PLUG, predict_message
 from tests.tfserving.fixture import Server, running_server
 
-pytestmark = pytest.mark.timeout(120)
-
 OTHER = "m"
 
 

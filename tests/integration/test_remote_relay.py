@@ -32,8 +32,6 @@ INITIAL = (("i-plain", "1"), ("i-twice", "a"), ("i-twice", "b"), ("i-some-bin", 
 TRAILING = (("t-plain", "2"), ("t-some-bin", b"\x01\xfe"))
 ODD_TEXT = "100 % über\n\tthere"
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Stranger(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
     """Doubles ``x``, refuses numbers below zero, and says more than TF Serving does. Holds its calls on demand.

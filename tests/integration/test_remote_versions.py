@@ -24,8 +24,6 @@ from tests.proxy import Proxy, running_in_front_of
 from tests.remote import PLUG, predict_message, until_merged
 from tests.tfserving.fixture import Server, running_server
 
-pytestmark = pytest.mark.timeout(120)
-
 MODEL = "m"
 PATH = f"/v1/models/{MODEL}"
 HALF, INTEGERS = "half_plus_two", "int64_model"

@@ -201,7 +201,6 @@ def wait_for(proxy: Proxy, value: object, expected: float) -> None:
     raise AssertionError(f"not {expected} after 5000 looks")
 
 
-@pytest.mark.timeout(120)
 def test_the_expired_and_the_departed_leave_the_queue_and_are_never_sent(proxy: Proxy) -> None:
     """504 and DEADLINE_EXCEEDED at their time; a closed connection frees its place; the neighbour is answered."""
     holders = hold_the_gate(proxy)
@@ -251,7 +250,6 @@ def _json(answer: tuple[int, bytes]) -> tuple[int, object]:
     return answer[0], json.loads(answer[1])
 
 
-@pytest.mark.timeout(120)
 def test_sigterm_answers_what_was_taken_and_exits_0() -> None:
     """Unready at once, no new connections, the waiting caller is answered."""
     with running(MODELS, drain_delay_s=0.0) as proxy, ThreadPoolExecutor(2) as callers:
@@ -271,7 +269,6 @@ def test_sigterm_answers_what_was_taken_and_exits_0() -> None:
     assert any("everything that was taken is answered" in line for line in proxy.log)
 
 
-@pytest.mark.timeout(120)
 def test_unready_at_sigterm_and_a_second_signal_drops_what_is_left() -> None:
     """Exit status 1, and the log says how many went unanswered."""
     with running(MODELS) as proxy, ThreadPoolExecutor(1) as callers:
