@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.proxy import ask
 from tests.servers.contenders import Contender, Told, at_once, sure, until
 from tests.servers.zoo import REFUSED, TOGETHER
 
@@ -110,10 +109,7 @@ def wrong_rows(contender: Contender) -> str:
 def disconnect(contender: Contender) -> str:
     """A caller over gRPC gives up while it waits for company."""
     for _ in range(3):
-        leaver = contender.leaver(next(_rows))
-        _settled(contender, 1)
-        leaver.cancel()
-        _settled(contender, 0)
+        _leave(contender)
         rows = [next(_rows) for _ in range(TOGETHER)]
         found = at_once([partial(contender.ask, [row, 7], row, patience_s=PATIENCE_S) for row in rows])
         if sum(told.status == 0 for told in found) >= TOGETHER - 1:
@@ -125,14 +121,27 @@ def disconnect(contender: Contender) -> str:
     return "its row is run all the same; the others get theirs"
 
 
-def _settled(contender: Contender, queued: int) -> None:
-    """Returns when so many rows wait in the proxy; of a server that does not tell, when it has had time to notice."""
-    if contender.proxy is None:
-        for _ in range(20):
-            ask(f"http://{contender.place}/v2/health/ready")
-        return
-    while contender.proxy.metric("batchproxy_queued_rows") != queued:
-        pass
+def _leave(contender: Contender) -> None:
+    """Returns when a caller has come, waited, and gone; one who was answered before that did not go."""
+    proxy, triton = contender.proxy, contender.server.kind == "triton"
+    gone = False
+    while not gone:
+        before = contender.taken() if triton else 0.0
+        leaver = contender.leaver(next(_rows))
+        if proxy is not None:
+            while not (proxy.metric("batchproxy_queued_rows") or leaver.done()):
+                pass
+        elif triton:
+            while contender.taken() <= before:
+                pass
+        else:
+            contender.knock()
+        gone = leaver.cancel()
+    if proxy is None:  # which does not tell whether it has noticed
+        contender.knock()
+    else:
+        while proxy.metric("batchproxy_queued_rows"):
+            pass
 
 
 def deadline(contender: Contender) -> str:

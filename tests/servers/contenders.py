@@ -20,7 +20,7 @@ from batchproxy.codecs import v2_grpc
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.request import BatchKey
 from batchproxy.core.shapes import DEFAULT_SIGNATURE
-from tests.proxy import Proxy, started
+from tests.proxy import Proxy, ask, started
 from tests.servers.fixture import RealServer
 from tests.servers.zoo import TOGETHER, WINDOW_S
 
@@ -29,6 +29,10 @@ TRIES = 20
 
 GUARD_S = 60
 """A caller that has waited for so long hangs."""
+
+
+_TAKEN = ("nv_inference_pending_request_count", "nv_inference_request_success", "nv_inference_request_failure")
+"""Triton's metrics that say together how many requests came: those that wait, and those that have ended."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,16 @@ class Contender:
         key = BatchKey(f"{self._prefix}_numbers", None, DEFAULT_SIGNATURE)
         call = self._channel.unary_unary(v2_grpc.MODEL_INFER)
         return call.future(v2_grpc.encode_infer_request(key, columns), timeout=GUARD_S)
+
+    def taken(self) -> float:
+        """How many requests a Triton that batches by itself took in so far."""
+        lines = ask(f"http://{self.server.metrics}/metrics")[1].decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_TAKEN))
+
+    def knock(self) -> None:
+        """Returns when the server has read what came before over the same connection, and had time to see to it."""
+        for _ in range(20):
+            self._channel.unary_unary(v2_grpc.SERVER_READY)(b"", timeout=GUARD_S)
 
     def close(self) -> None:
         """Hang up."""

@@ -69,6 +69,7 @@ class RealServer:
     Attributes:
         gate: the pipe at which calls of ``zoo.COMPANY`` may wait.
         kind: ``triton``, ``mlserver`` or ``kserve``.
+        metrics: where Prometheus asks those that have a port for it.
         rest: ``127.0.0.1:PORT``.
         grpc: likewise.
         process: whose group it is.
@@ -78,6 +79,7 @@ class RealServer:
         self.kind = kind
         self.rest = f"127.0.0.1:{doors.rest}"
         self.grpc = f"127.0.0.1:{doors.grpc}"
+        self.metrics = f"127.0.0.1:{doors.metrics}"
         self.process = process
         self.gate = log.with_name("gate")
         self._log = log
