@@ -82,11 +82,18 @@ def test_calls_beyond_max_relayed_are_refused_at_once(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def careful(server: Server) -> Iterator[Proxy]:
+def apart() -> Iterator[Server]:
+    """Behind ``careful``, which goes on asking what it knows for ten seconds: others count what a server is asked."""
+    with running_server(models=[PLUG, "int64_model"]) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def careful(apart: Server) -> Iterator[Proxy]:
     """One call at a time; ``x-tenant`` counts beside ``authorization``, and there is a static header."""
     models = {"*": {"partition_by": ["authorization", "x-tenant"]}}
     pool = {"max_inflight": 1, "static_headers": {"x-api-key": "k", "x-tenant": "nobody"}}
-    with running_in_front_of([server], models=models, pool=pool) as one:
+    with running_in_front_of([apart], models=models, pool=pool) as one:
         until_merged(one, PLUG, partial(plug, one))
         until_merged(one, "int64_model", partial(one.post, "/v1/models/int64_model:predict", {"instances": [1]}))
         yield one
@@ -114,16 +121,16 @@ EXPECTED = sorted(
 """One call for each kind, with its headers, the static ones, and no caller's own."""
 
 
-def test_rest_callers_of_unlike_authorization_never_share_a_call(server: Server, careful: Proxy) -> None:
+def test_rest_callers_of_unlike_authorization_never_share_a_call(apart: Server, careful: Proxy) -> None:
     """Those of the same do, and their header arrives."""
     asks = [
         partial(careful.post, "/v1/models/int64_model:predict", {"instances": [7]}, {**who, "x-own": str(number)})
         for who in WHO
         for number in range(3)
     ]
-    server.reset()
-    found = in_one_call(server, careful, asks, len(asks))
-    calls = [call for call in server.captured() if "int64_model" in call.method]
+    apart.reset()
+    found = in_one_call(apart, careful, asks, len(asks))
+    calls = [call for call in apart.captured() if "int64_model" in call.method]
 
     assert {200} == {status for status, _ in found}
     assert EXPECTED == rows_by_caller([rest_call(call) for call in calls])
@@ -138,10 +145,10 @@ def rest_call(call: Captured) -> tuple[int, dict[str, str]]:
     return len(json.loads(body)["instances"]), headers
 
 
-def test_grpc_callers_of_unlike_authorization_never_share_a_call(server: Server, careful: Proxy) -> None:
+def test_grpc_callers_of_unlike_authorization_never_share_a_call(apart: Server, careful: Proxy) -> None:
     """As over REST."""
     message = predict_message("int64_model", {"x": np.array([7], np.int64)})
-    server.reset()
+    apart.reset()
     with grpc.insecure_channel(careful.grpc) as channel:
         predict = channel.unary_unary(tfs_grpc.PREDICT)
         asks = [
@@ -149,8 +156,8 @@ def test_grpc_callers_of_unlike_authorization_never_share_a_call(server: Server,
             for who in WHO
             for number in range(3)
         ]
-        in_one_call(server, careful, asks, len(asks))
-    calls = [call for call in server.captured() if call.method == tfs_grpc.PREDICT]
+        in_one_call(apart, careful, asks, len(asks))
+    calls = [call for call in apart.captured() if call.method == tfs_grpc.PREDICT]
     requests = [pb.PredictRequest.FromString(call.request) for call in calls]
     rows = [request.inputs["x"].tensor_shape.dim[0].size for request in requests]
 
