@@ -83,8 +83,8 @@ def _status(versions: Sequence[tfs_grpc.VersionStatus]) -> GrpcAnswer:
 
 def _no_door(pool: RemotePool, method: str) -> RequestError:
     return RequestError(
-        f"pool {pool.engine.name!r} has no gRPC door, through which {method} could be passed on: name one "
-        "(grpc://HOST:PORT), or call over REST",
+        f"pool {pool.engine.name!r} has no gRPC door, through which {method} could be passed on: add "
+        "grpc://HOST:PORT to its endpoints",
         code=Code.UNIMPLEMENTED,
     )
 
