@@ -71,8 +71,9 @@ class Cost:
     """
 
     __slots__ = (
-        "_alone", "_buckets", "_drift", "_residuals", "alpha", "batches", "beta", "doubted", "first", "known", "noise",
-        "p90", "p95", "pace", "quickest", "rows", "samples", "trials", "tried", "units", "version", "worth",
+        "_alone", "_buckets", "_drift", "_introduced", "_residuals", "alpha", "batches", "beta", "doubted", "first",
+        "known", "noise", "p90", "p95", "pace", "quickest", "rows", "samples", "trials", "tried", "units", "version",
+        "worth",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -98,6 +99,7 @@ class Cost:
         self._drift = 0.0
         self._buckets: dict[int, list[float]] = {}  # bit length of the rows: mean rows, mean seconds, weight
         self._alone: dict[int, int] = {}
+        self._introduced: dict[int, int] = {}
         self._residuals: deque[float] = deque(maxlen=RESIDUALS)
         self.units.forget()
 
@@ -143,12 +145,24 @@ class Cost:
                 self.trials = 0
             surprise = max(-1.0, min(1.0, surprise))
             self.noise += (abs(surprise) - self.noise) / MEAN_OVER
-            self._rescale(math.exp(surprise / CROSS_TALK))
+            self._rescale(1.0 + self._change(rows, seconds) / CROSS_TALK)
         self.samples += 1
         if not self.samples % OFTEN:
             self._measure()
         self._alone[int(rows).bit_length()] = turn
         self.shape(rows, seconds, 1.0)
+
+    def _change(self, rows: float, seconds: float) -> float:
+        """By what part a batch took longer than those of its size do, within bounds; 0: none of them was met.
+
+        On average that is 0 while nothing changes. Its logarithm is less, and so may be what it is by the line: with
+        those, sizes that are rare would be learned to be ever cheaper.
+        """
+        bucket = self._buckets.get(int(rows).bit_length())
+        if bucket is None:
+            return 0.0
+        expected = bucket[1] + self.beta * (rows - bucket[0])
+        return max(-0.6, min(1.7, seconds / expected - 1.0)) if expected > 0.0 else 0.0
 
     def outlasted(self, rows: float, seconds: float) -> None:
         """A batch that had the endpoint to itself was given up then: it would have taken longer, which is as much as is
@@ -165,6 +179,19 @@ class Cost:
         bucket[0] += (rows - bucket[0]) * step
         bucket[1] += (seconds - bucket[1]) * step
         self._fit()
+
+    def introduce(self, rows: float, seconds: float, count: float, turn: int) -> None:
+        """``count`` batches of a size that never had the endpoint to itself took so long, as others were not slowed.
+
+        Args:
+            rows: of each, on average.
+            seconds: each took.
+            count: of batches; what one of them took is noise, but better than nothing.
+            turn: as in ``learn``.
+        """
+        self.shape(rows, seconds, count)
+        if count > 1:
+            self._introduced[int(rows).bit_length()] = turn
 
     def fade(self) -> None:
         """What was learned is old: all of it weighs no more than the next batch will."""
@@ -211,9 +238,14 @@ class Cost:
         self.alpha, self.beta, self.known = alpha, beta, True
 
     def covers(self, rows: float, since: int) -> bool:
-        """Whether lone batches of about this size, smaller and larger, were seen at or after turn ``since``."""
-        sizes = [self._buckets[size][0] for size, turn in self._alone.items() if turn >= since]
+        """Whether batches of about this size, smaller and larger, alone or as good as that, were seen since a turn."""
+        seen = (*self._alone.items(), *self._introduced.items())
+        sizes = [self._buckets[size][0] for size, turn in seen if turn >= since]
         return any(size >= 0.6 * rows for size in sizes) and any(size <= 1.7 * rows for size in sizes)
+
+    def timed(self, length: int) -> bool:
+        """Whether a batch whose rows have so many bits had the endpoint to itself."""
+        return length in self._alone
 
     def sizes_alone(self) -> tuple[float, float]:
         """Mean rows of the smallest and of the largest batches that had the endpoint to themselves; 0: none had."""
@@ -312,7 +344,7 @@ class Cost:
             if turn >= 0:
                 alone[length] = turn
         self.units.restore(units)
-        self._buckets, self._alone, self._drift = buckets, alone, 0.0
+        self._buckets, self._alone, self._introduced, self._drift = buckets, alone, {}, 0.0
         self._residuals = deque(surprises, maxlen=RESIDUALS)
         self.version, self.batches, self.samples = version, batches, samples
         self.noise, self.rows = noise, mean_rows

@@ -250,8 +250,9 @@ class Limit:
             self._skip -= 1
             return
         self._window.add(cost, rows, cap, share, seconds, filler)
-        if self._window.count >= max(Window.LEAST, self.partial):
+        if self._window.complete(self.partial, first=self._starting and self.partial <= FIRST):
             window, self._window = self._window, Window()
+            window.introduce(self._turn)
             self._judge(window, cost)
 
     def _learn_alone(self, cost: Cost, rows: float, seconds: float, share: float) -> float:
@@ -260,7 +261,7 @@ class Limit:
             seconds -= (seconds - share) / 4
         if self._timing and cost.known:
             surprise = seconds / cost.seconds(rows)
-            if self._was_covered and not 1 / 1.35 <= surprise <= 1.35:  # that is no noise
+            if self._was_covered and cost.covers(rows, 0) and not 1 / 1.35 <= surprise <= 1.35:  # that is no noise
                 cost.scale(surprise)
                 self._backoff = 1
             elif not 1 / 1.35 <= surprise <= 1.35:
@@ -333,7 +334,7 @@ class Limit:
     def _up_to(self, window: Window, speed: float, crowd: float) -> None:
         """S kept up with N: the ceiling is no lower."""
         kept = speed / crowd
-        if kept > 1.12:  # nothing is faster than alone
+        if kept > 1.0 + window.guard:  # nothing is faster than alone
             window.rescale(kept**-0.5)
         elif 1.5 < crowd <= self.ceiling + 0.05:
             window.bend(1.0 / kept)

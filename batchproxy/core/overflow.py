@@ -38,6 +38,10 @@ BETTER = 1.03
 EQUAL = 1.0
 """The same for one less: fewer hold less memory."""
 
+CARE = 0.15
+"""Part of the error by which fewer must be better, and more may be worse: too few is what callers suffer most from.
+With none, noise of 25 % now and then leaves fewer in flight than there are lanes; with a half, thrashing lasts."""
+
 LESS = 0.8
 """Part of as many as may be that is tried where nothing was seen of fewer."""
 
@@ -60,7 +64,8 @@ class Overflow:
     """
 
     __slots__ = (
-        *("_down", "_from", "_kind", "_left", "_looks", "_others", "_pause", "_seen", "_shares", "_sides"),
+        *("_differed", "_down", "_from", "_kind", "_left", "_looks", "_others", "_pause", "_seen", "_shares"),
+        *("_sides", "_spread"),
         *("most", "opening"),
     )
 
@@ -74,6 +79,7 @@ class Overflow:
         self._pause = PAUSE
         self._looks = self._seen = self._others = 0
         self._kind: object = None
+        self._spread = self._differed = 0.0  # of shares about their means, and how many it was seen by
         self._shares: dict[int, list[float]] = {}  # number in flight: mean share, weight, look of the last one
 
     def ended(self, kind: object, crowd: float, share: float, noise: float, free: int) -> bool:
@@ -91,7 +97,9 @@ class Overflow:
             if self._kind is not None and self._others < LOOK:
                 return False
             self._kind, self._shares = kind, {}
+            self._spread = self._differed = 0.0
         self._others = 0
+        noise = self._noise(noise, share, round(crowd))
         mean = self._shares.setdefault(round(crowd), [0.0, 0.0, 0.0])
         mean[1] = min(HEAVIEST, mean[1] + 1.0)
         mean[0] += (share - mean[0]) / mean[1]
@@ -104,6 +112,14 @@ class Overflow:
             self.opening = max(self.opening, round(2.0 * crowd) + 1)
         self._seen += 1
         return self._seen >= LOOK and self._look(noise, free)
+
+    def _noise(self, noise: float, share: float, number: int) -> float:
+        """What is known of it from lone batches, or by what shares were seen to differ, if that is more."""
+        mean = self._shares.get(number)
+        if mean is not None and mean[1] >= BOUND:
+            self._differed = min(HEAVIEST, self._differed + 1.0)
+            self._spread += (abs(share / mean[0] - 1.0) - self._spread) / self._differed
+        return max(noise, 1.25 * self._spread) if self._differed >= FEWEST else noise
 
     def _look(self, noise: float, free: int) -> bool:
         """Some more were answered; returns whether a number is to be tried, or is no more."""
@@ -164,7 +180,7 @@ class Overflow:
         error = 2.0 * noise * math.sqrt(1.0 / count + 1.0 / max(1.0, weight))
         if count < ENOUGH and abs(ratio - least) < error:
             return False
-        if ratio < least:
+        if ratio < least + (CARE * error if tried < before else -CARE * error):
             self._end(changed=False)
             return self._go_on()
         if before == math.inf:

@@ -13,6 +13,10 @@ GUARD = (0.13, 0.4)
 NEAR = 0.7
 """Least ratio of two sizes of which the one stands for the other."""
 
+KEPT, SAME = 0.8, 0.9
+"""How fast batches of known sizes must have been, over alone, for other sizes to be learned from those beside them; and
+from where on the difference is taken for noise."""
+
 
 class _Part:
     """One kind of batch within a window."""
@@ -39,6 +43,9 @@ class Window:
 
     LEAST: ClassVar[int] = 8
     """Batches a window has at least: their mean is good to 3 % where a single one is good to 8 %."""
+
+    SOON: ClassVar[int] = 4
+    """The same of the very first windows, when two batches at a time are far too few for most endpoints."""
 
     __slots__ = ("_parts", "_sizes", "count", "room", "rows", "seconds", "sent", "share")
 
@@ -71,6 +78,10 @@ class Window:
         size[0] += 1
         size[1] += sent
         size[2] += seconds
+
+    def complete(self, places: int, *, first: bool) -> bool:
+        """Whether it can be judged: a batch for each of the ``places``, and enough for a mean."""
+        return self.count >= max(self.SOON if first else self.LEAST, places)
 
     @property
     def crowd(self) -> float:
@@ -114,6 +125,23 @@ class Window:
         for cost, part in self._parts.items():
             for count, rows, seconds in part.sizes.values():
                 cost.shape(rows / count, seconds / count * kept, min(4.0, count / 4.0))
+
+    def introduce(self, turn: int) -> None:
+        """Tell each cost what sizes took that it does not know, if those that it does took hardly longer than alone.
+
+        It is told so before the first judgement: a row that is dear, and not yet known to be, looks like an endpoint
+        that does one batch at a time; to see it empty instead takes time in which everybody waits.
+        """
+        for cost, part in self._parts.items():
+            known = [size for length, size in part.sizes.items() if cost.timed(length)]
+            count, seconds = sum(size[0] for size in known), sum(size[2] for size in known)
+            alone = sum(size[0] * cost.seconds(size[1] / size[0]) for size in known)
+            if count < 2 or alone < KEPT * seconds:
+                continue
+            kept = 1.0 if alone >= SAME * seconds else alone / seconds
+            for length, (count, rows, seconds) in part.sizes.items():
+                if not cost.timed(length):
+                    cost.introduce(rows / count, seconds / count * kept, count, turn)
 
     def rescale(self, factor: float) -> None:
         """All costs of this window were wrong by ``factor``."""

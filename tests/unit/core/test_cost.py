@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,16 @@ def test_slowness_of_one_size_is_that_of_the_others(factor: float) -> None:
         cost.learn(1, factor * 0.011, turn)
 
     assert before < cost.seconds(32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_makes_rare_sizes_no_cheaper(seed: int) -> None:
+    """However many batches of another size come in between: noise of 25 %, whose logarithm has a mean below 0."""
+    cost, draw = _on_a_line(0.001, 0.004, [1, 32]), Random(seed)
+    for turn in range(3000):
+        cost.learn(1, 0.005 * draw.lognormvariate(-(0.25**2) / 2, 0.25), turn)
+
+    assert 0.129 == pytest.approx(cost.seconds(32), rel=0.25)
 
 
 def test_what_is_old_weighs_no_more_than_what_is_new() -> None:

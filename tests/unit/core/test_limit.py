@@ -283,7 +283,7 @@ def test_an_endpoint_that_was_never_seen_alone_is_emptied() -> None:
     assert (True, 0.0, 20, 5) == emptied
     assert (False, CAP) == (walk.limit.draining, walk.limit.at_most(CAP))
     assert 0.01 == pytest.approx(walk.cost.seconds(20), rel=0.1)
-    assert walk.limit.ceiling < 1.5
+    assert 1 == walk.limit.partial
 
 
 @pytest.mark.parametrize("timed", [True, False])

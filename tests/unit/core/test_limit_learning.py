@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from batchproxy.core.cost import Cost
+from batchproxy.core.limit import Limit
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.simulation.scenario import Backend, Scenario, ours
 from batchproxy.simulation.servers import Change
@@ -86,3 +88,25 @@ def test_little_work_teaches_no_wrong_number() -> None:
 
     assert max(log.watched) < 16 * (ALPHA_S + BETA_S + RTT_S)
     assert max(log.latency) < 2 * (ALPHA_S + BETA_S + RTT_S)
+
+
+def test_a_size_that_is_timed_for_the_first_time_says_nothing_of_others() -> None:
+    """A batch of four rows that takes four times as long as one row is no endpoint that became slower."""
+    limit, cost = Limit(), Cost()
+    for turn in range(40):
+        flight = limit.depart(float(turn))
+        limit.arrive(flight, cost, 1, 32, turn + 0.005)
+    limit.draining = limit._was_covered = True
+    flight = limit.depart(40.0)
+    limit.arrive(flight, cost, 4, 32, 40.020)
+
+    assert (0.005, 0.020) == pytest.approx((cost.seconds(1), cost.seconds(4)), rel=0.15)
+
+
+def test_dear_rows_are_no_lanes_that_are_missing() -> None:
+    """Where a row is most of a batch's time, lanes are counted within 100 batches, and callers do not wait for that."""
+    scenario = Scenario(Backend("dear", 4, 0.001, 0.004, 3.0, RTT_S), 0.7)
+    logs = [ours(scenario, seed, watch=lambda scheduler: lambda: _ceiling(scheduler)) for seed in SEEDS]
+
+    assert 4.2 == pytest.approx(statistics.median(log.watched[100] for log in logs), rel=0.25)
+    assert statistics.median(max(log.latency) for log in logs) < 0.1

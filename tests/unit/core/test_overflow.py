@@ -47,6 +47,20 @@ def test_few_are_in_flight_where_more_thrash(cores: int, seed: int) -> None:
     assert near > 0.8 * sum(spent.values())
 
 
+def test_noise_that_lone_batches_did_not_show_is_no_thrashing() -> None:
+    """A quarter instead of a twelfth: it is seen in the shares, and fewer are tried less often."""
+    spent: dict[int, int] = {}
+    for seed in range(20):
+        overflow, draw = Overflow(), Random(seed)
+        for _ in range(1000):
+            crowd = int(min(overflow.most, FREE))
+            spent[crowd] = spent.get(crowd, 0) + 1
+            overflow.ended("kind", crowd, draw.lognormvariate(0.0, 0.25) / min(crowd, 4), NOISE, FREE)
+
+    assert spent[FREE] > 0.55 * sum(spent.values())
+    assert sum(count for crowd, count in spent.items() if crowd < 4) < 0.05 * sum(spent.values())
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("lanes", [1, 4, 8])
 def test_many_are_in_flight_where_nobody_is_in_the_way(lanes: int, seed: int) -> None:

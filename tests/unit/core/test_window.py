@@ -126,3 +126,45 @@ def test_padding_costs_but_is_no_part_of_the_rows() -> None:
 
     assert (40, 64, 64) == (window.rows, window.room, window.mean_rows)
     assert 1.0 == pytest.approx(window.speed, rel=0.05)
+
+
+@pytest.mark.parametrize(("slower", "learned"), [(1.0, True), (1.2, True), (2.0, False)])
+def test_sizes_are_introduced_by_those_beside_them(slower: float, learned: bool) -> None:
+    """Where those that are known took no longer than alone, a new size did not either; else it cannot be told."""
+    cost, window = Cost(), Window()
+    for turn in range(16):
+        cost.learn(1, 0.005, turn)
+    for rows in (1, 1, 20, 20):
+        window.add(cost, rows, 64, 0.04, slower * (0.001 + 0.004 * rows))
+    window.introduce(16)
+
+    assert learned is (cost.seconds(20) == pytest.approx(0.081, rel=0.1))
+    assert 0.005 == pytest.approx(cost.seconds(1), rel=0.05)
+    assert learned is cost.covers(20, 16)
+
+
+def test_introduced_sizes_change_no_known_ones() -> None:
+    """Nor is anything said by sizes of which none is known, or one batch."""
+    cost, known, window, few = Cost(), _costs()[0], Window(), Window()
+    cost.shape(4, 0.1, 1.0)
+    before = known.seconds(1), known.seconds(64)
+    for rows in (1, 1, 64, 64):
+        window.add(cost, rows, 64, 0.1, 0.1)
+        window.add(known, rows, 64, 0.1, 0.01)
+    for rows in (1, 20, 20):
+        few.add(known, rows, 64, 0.1, 0.001)
+    window.introduce(1)
+    few.introduce(1)
+
+    assert before == (known.seconds(1), known.seconds(64))
+    assert 0.1 == pytest.approx(cost.seconds(4))
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.booleans())
+def test_a_window_is_complete_when_it_has_a_batch_for_each_place(count: int, places: int, first: bool) -> None:
+    """And as many as make a mean: fewer of them at the very start."""
+    window, cost = Window(), _costs()[0]
+    for _ in range(count):
+        window.add(cost, 1, 64, 0.01, 0.01)
+
+    assert (count >= places and count >= (4 if first else 8)) is window.complete(places, first=first)
