@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install
 PROTOS := .venv-protos
 JOBS   ?= 2 # processes that share the tests; each has a gigabyte, and the servers that its tests start
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, each of which would compile all of it anew
 SERVERS := triton mlserver kserve # real servers of the Open Inference Protocol; their pins clash, so each has its own
 
 .DEFAULT_GOAL := help
@@ -40,8 +41,8 @@ check: lint ## style, types, import rules, docs in sync (about a minute)
 	@echo "== Import rules, file twins, sizes, docs"
 	@$(BIN)/python -m pytest tests/packaging -q -n $(JOBS)
 
-quick: $(VENV)/.test ## unit and property tests, simulated worlds (under a minute)
-	@$(BIN)/python -m pytest $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
+quick: $(VENV)/.test ## unit and property tests, simulated worlds (two to three minutes)
+	@$(BIN)/python -m pytest -n $(JOBS) $(wildcard tests/unit tests/property tests/simulation) $(ARGS)
 
 test: debian servers lint ## everything: what CI runs
 	@echo "== All tests"

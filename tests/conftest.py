@@ -32,3 +32,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Bundles
     from tests.workers import Bundles  # noqa: PLC0415 - only where there are several processes
 
     return Bundles(config, log)
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes that are no text are in no test's name, which is the same in each process: gzip's tell the time."""
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()) else None
