@@ -334,7 +334,7 @@ class Limit:
     def _up_to(self, window: Window, speed: float, crowd: float) -> None:
         """S kept up with N: the ceiling is no lower."""
         kept = speed / crowd
-        if kept > 1.0 + window.guard:  # nothing is faster than alone
+        if kept > 1.0 + window.luck:  # nothing is faster than alone
             window.rescale(kept**-0.5)
         elif 1.5 < crowd <= self.ceiling + 0.05:
             window.bend(1.0 / kept)

@@ -104,6 +104,14 @@ class Window:
         return max(GUARD[0], min(GUARD[1], 2.5 * error))
 
     @property
+    def luck(self) -> float:
+        """How far above 1 S/N must be for costs to be wrong: 2.5 standard errors of this window alone.
+
+        What they are held against may be off by more while few lone batches were seen, which is to be mended.
+        """
+        return max(GUARD[0], min(GUARD[1], 2.5 * self.main.sigma / math.sqrt(self.count)))
+
+    @property
     def mean_rows(self) -> float:
         """Rows of a batch, with what it was padded with."""
         return self.sent / self.count

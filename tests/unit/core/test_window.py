@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.core.cost import Cost
-from batchproxy.core.window import NEAR, Window
+from batchproxy.core.window import GUARD, NEAR, Window
 
 BATCHES = st.lists(
     st.tuples(st.integers(0, 1), st.integers(1, 64), st.floats(1e-6, 10.0), st.integers(1, 8)), min_size=1, max_size=30
@@ -168,3 +168,18 @@ def test_a_window_is_complete_when_it_has_a_batch_for_each_place(count: int, pla
         window.add(cost, 1, 64, 0.01, 0.01)
 
     assert (count >= places and count >= (4 if first else 8)) is window.complete(places, first=first)
+
+
+@given(BATCHES, st.floats(0.02, 0.5))
+def test_luck_is_that_of_the_window_alone(batches: list[tuple[int, int, float, int]], noise: float) -> None:
+    """Never more than the guard's, which fewer lone batches widen; within its bounds."""
+    costs, window = _costs(), Window()
+    for kind, rows, share, crowd in batches:
+        window.add(costs[kind], rows, 64, share, share * crowd)
+    for cost in costs:
+        cost.noise = noise
+    luck = window.luck
+    window.main.samples = 1
+
+    assert luck == window.luck
+    assert GUARD[0] <= luck <= window.guard <= GUARD[1]
