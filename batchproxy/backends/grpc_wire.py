@@ -36,6 +36,14 @@ class StreamDoor(Protocol):
     async def aclose(self) -> None: ...
 
 
+class GrpcCalls(StreamDoor, Protocol):
+    """What makes gRPC calls; see ``GrpcDoor`` and ``GrpcWireDoor``."""
+
+    name: str
+
+    async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply: ...
+
+
 class GrpcWireDoor:
     """One connection to ``target``, opened at the first call and opened again whenever it is lost.
 

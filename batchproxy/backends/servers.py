@@ -8,10 +8,9 @@ from functools import partial
 from typing import TypedDict, Unpack
 
 from batchproxy.backends.base import Begun, Stream
-from batchproxy.backends.grpc_wire import GrpcWireDoor
+from batchproxy.backends.grpc_wire import GrpcCalls, GrpcWireDoor
 from batchproxy.backends.http import RestDoor
 from batchproxy.backends.tls import ClientTls
-from batchproxy.backends.unhurried import GrpcCalls
 from batchproxy.core.errors import BackendError, BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, Header, RawCall, RawReply
 from batchproxy.wire.budget import Budget

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Unpack
 
+from batchproxy.backends.grpc_wire import GrpcCalls
 from batchproxy.backends.servers import AIO as AIO
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
 from batchproxy.backends.servers import WIRE as WIRE
-from batchproxy.backends.unhurried import GrpcCalls
 from batchproxy.codecs import grpc_health, tfs_calls, tfs_columns, tfs_example_rows, tfs_examples
 from batchproxy.codecs.tfs_example_rows import ExampleTexts
 from batchproxy.codecs.tfs_grpc import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, VersionStatus

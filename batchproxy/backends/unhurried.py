@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 from batchproxy.backends.base import Stream
-from batchproxy.backends.grpc_wire import StreamDoor
+from batchproxy.backends.grpc_wire import GrpcCalls
 from batchproxy.core.errors import BackendError, BackendRejected, Code
 from batchproxy.core.raw import Header, RawReply
 from batchproxy.tasks import Tasks
@@ -16,14 +15,6 @@ from batchproxy.wire.unpack import Message
 
 LINGER_S = 30.0
 """A call that nobody waits for has so long to end: it is given up then after all, for the server hangs."""
-
-
-class GrpcCalls(StreamDoor, Protocol):
-    """What makes gRPC calls; see ``GrpcDoor`` and ``GrpcWireDoor``."""
-
-    name: str
-
-    async def call(self, method: str, headers: Sequence[Header], body: bytes, timeout_s: float | None) -> RawReply: ...
 
 
 class UnhurriedDoor:
@@ -50,11 +41,11 @@ class UnhurriedDoor:
         try:
             done, _ = await asyncio.wait([work], timeout=timeout_s)
         except asyncio.CancelledError:
-            await asyncio.wait([work], timeout=LINGER_S)
-            work.cancel()
+            _give_up_later(work)
+            await asyncio.wait([work])
             raise
         if not done:
-            asyncio.get_running_loop().call_later(LINGER_S, work.cancel)
+            _give_up_later(work)
             raise BackendRejected(f"{self.name}: no answer in time", code=Code.DEADLINE_EXCEEDED)
         said = work.result()
         if isinstance(said, BackendError):
@@ -77,3 +68,8 @@ class UnhurriedDoor:
         """Close the other door; calls under way are lost."""
         await self._tasks.aclose()
         await self.door.aclose()
+
+
+def _give_up_later(work: asyncio.Task[RawReply | BackendError]) -> None:
+    """Nobody waits for it any longer."""
+    asyncio.get_running_loop().call_later(LINGER_S, work.cancel)

@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Unpack
 
+from batchproxy.backends.grpc_wire import GrpcCalls
 from batchproxy.backends.servers import ASK_S, JSON, PROBE_S, Options, ServerBackend
-from batchproxy.backends.unhurried import GrpcCalls, UnhurriedDoor
+from batchproxy.backends.unhurried import UnhurriedDoor
 from batchproxy.codecs import v2_config, v2_documents, v2_grpc, v2_rest
 from batchproxy.codecs.tfs_grpc import VersionStatus
 from batchproxy.core.columns import Columns

@@ -99,9 +99,7 @@ class Window:
 
         That is 2.5 standard errors, of this window and of the lone batches that it is held against.
         """
-        main = self.main
-        error = main.sigma * math.sqrt(1.0 / max(1, min(16, main.samples)) + 1.0 / self.count)
-        return max(GUARD[0], min(GUARD[1], 2.5 * error))
+        return self._errors(1.0 / max(1, min(16, self.main.samples)) + 1.0 / self.count)
 
     @property
     def luck(self) -> float:
@@ -109,7 +107,11 @@ class Window:
 
         What they are held against may be off by more while few lone batches were seen, which is to be mended.
         """
-        return max(GUARD[0], min(GUARD[1], 2.5 * self.main.sigma / math.sqrt(self.count)))
+        return self._errors(1.0 / self.count)
+
+    def _errors(self, variance: float) -> float:
+        """2.5 standard errors of what varies so much, where a single batch varies by 1; within ``GUARD``."""
+        return max(GUARD[0], min(GUARD[1], 2.5 * (self.main.sigma * math.sqrt(variance))))
 
     @property
     def mean_rows(self) -> float:
