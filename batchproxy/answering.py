@@ -9,9 +9,9 @@ from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.request import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from batchproxy.core.request import Entry
+    from batchproxy.core.request import Entry, Waiter
 
 logger = logging.getLogger("batchproxy.answering")
 
@@ -34,17 +34,41 @@ def answer(entry: Entry, said: Reply | BatchProxyError) -> None:
 
 
 def answer_all(members: Sequence[Entry], replies: Sequence[Reply]) -> None:
-    """Tell each member of a call its own answer; as ``answer``, which it spells out.
+    """Tell each member of a call its own answer; those who can be told together are.
+
+    A kind of waiter may have ``set_results``: a static method that takes several of them and the reply to each, and
+    does for all of them, but those that are done, what ``set_result`` does for one.
 
     Args:
         members: of the call.
         replies: one for each, or none.
     """
+    if len(replies) > 1:
+        kind = type(members[0].waiter)
+        together = getattr(kind, "set_results", None)
+        if together is not None and _answer_together(kind, together, members, replies):
+            return
     for member, reply in zip(members, replies, strict=False):
-        member.home = None
+        answer(member, reply)
+
+
+def _answer_together(
+    kind: type[Waiter],
+    together: Callable[[Sequence[Waiter], Sequence[Reply]], None],
+    members: Sequence[Entry],
+    replies: Sequence[Reply],
+) -> bool:
+    """Tell those members whose waiters are of one kind; whether that was all."""
+    waiters, theirs = [], []
+    for member, reply in zip(members, replies, strict=True):
         waiter = member.waiter
-        if not waiter.done():
-            try:
-                waiter.set_result(reply)
-            except Exception:
-                logger.exception(_UNANSWERED, member.request.key.model)
+        if type(waiter) is kind:
+            member.home = None  # as ``answer``
+            waiters.append(waiter)
+            theirs.append(reply)
+    try:
+        together(waiters, theirs)
+    except Exception:
+        logger.exception(_UNANSWERED, members[0].request.key.model)
+        return False
+    return len(waiters) == len(members)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,9 +20,7 @@ from batchproxy.core.learned import learned
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
 from batchproxy.engine import Engine
-
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Bucket bounds of times: half a millisecond (a lone small request) to TF Serving's REST time limit."""
+from batchproxy.histograms import NOTED, SECONDS, Answered, Histogram
 
 ROWS = tuple(float(2**n) for n in range(11))
 """Bucket bounds of batch sizes: powers of two up to 1,024, where growth stops (R7)."""
@@ -31,75 +28,6 @@ ROWS = tuple(float(2**n) for n in range(11))
 
 OUTRUN = "OUTRUN"
 """The outcome of a call that was cancelled since another one of the same batch had answered."""
-
-NOTED = 1024
-"""Values that are noted before they are counted: numpy takes 20 ns for each of so many, and 10 us for a single one."""
-
-
-class Histogram:
-    """Counts per bucket; the last one takes what is above every bound.
-
-    Attributes:
-        noted: values that are not counted yet. Whoever adds to it calls ``count_noted`` now and then.
-    """
-
-    __slots__ = ("_bounds", "_counts", "_total", "noted")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = np.array(bounds)
-        self._counts = np.zeros(len(bounds) + 1, np.int64)
-        self._total = 0.0
-        self.noted: list[float] = []
-
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.noted.append(value)
-        if len(self.noted) >= NOTED:
-            self.count_noted()
-
-    def count_noted(self) -> None:
-        """Put what was noted into its buckets."""
-        noted = np.array(self.noted)
-        self.noted.clear()
-        self._counts += np.bincount(self._bounds.searchsorted(noted), minlength=len(self._counts))
-        self._total += float(noted.sum())
-
-    @property
-    def total(self) -> float:
-        """The sum of all values."""
-        return self._total + sum(self.noted)
-
-    @property
-    def count(self) -> int:
-        """How many values were counted."""
-        return int(self._counts.sum()) + len(self.noted)
-
-    def buckets(self) -> Iterator[tuple[str, float]]:
-        """(bound, count of values up to it), as Prometheus wants them: cumulative, the last one ``+Inf``."""
-        self.count_noted()
-        below = 0
-        for bound, count in zip((*map(str, self._bounds.tolist()), "+Inf"), self._counts.tolist(), strict=True):
-            below += count
-            yield bound, below
-
-
-class Answered:
-    """The requests of one model, method and protocol: how many by status code, and how long they took."""
-
-    __slots__ = ("codes", "seconds")
-
-    def __init__(self) -> None:
-        self.codes: dict[Code, int] = {}
-        self.seconds = Histogram(SECONDS)
-
-    def count(self, code: Code, seconds: float) -> None:
-        """One more."""
-        codes = self.codes
-        codes[code] = codes.get(code, 0) + 1
-        noted = self.seconds.noted  # as its ``add``: this is done for every request
-        noted.append(seconds)
-        if len(noted) >= NOTED:
-            self.seconds.count_noted()
 
 
 class Tally(NamedTuple):
@@ -182,14 +110,14 @@ class Metrics(Collector):
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """Count an answered request."""
-        self.counter(model, method, protocol)(code, seconds)
+        self.counter(model, method, protocol).count(code, seconds)
 
-    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+    def counter(self, model: str, method: str, protocol: str) -> Answered:
         """Counts answered requests of one kind."""
         answered = self._requests.get((model, method, protocol))
         if answered is None:
             answered = self._requests[model, method, protocol] = Answered()
-        return answered.count
+        return answered
 
     # -- being read --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from batchproxy.core.batch import Dispatch
@@ -10,6 +10,16 @@ from batchproxy.core.counts import Counted
 from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
+
+
+class Counter(Protocol):
+    """Counts the answered requests of one model, method and protocol."""
+
+    def count(self, code: Code, seconds: float) -> None:
+        """One more, ``seconds`` after it came."""
+
+    def count_all(self, code: Code, seconds: Sequence[float]) -> None:
+        """As ``count`` of each."""
 
 
 class Observer(Protocol):
@@ -24,7 +34,7 @@ class Observer(Protocol):
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None:
         """A caller was answered; ``model`` is empty unless it is served here."""
 
-    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+    def counter(self, model: str, method: str, protocol: str) -> Counter:
         """``request_ended`` for requests of one kind that are many: only the code and the seconds are left to say."""
 
     @property
@@ -41,8 +51,12 @@ class NullObserver:
 
     def request_ended(self, model: str, method: str, protocol: str, code: Code, seconds: float) -> None: ...
 
-    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
-        return lambda code, seconds: None
+    def counter(self, model: str, method: str, protocol: str) -> Counter:
+        return self
+
+    def count(self, code: Code, seconds: float) -> None: ...
+
+    def count_all(self, code: Code, seconds: Sequence[float]) -> None: ...
 
     @property
     def counted(self) -> Counted:

@@ -50,6 +50,7 @@ class Peer:
         fast: whether the server may take the short way.
         streamed: the paths of streamed calls.
         budget: of the server's process.
+        call: what its unary calls are.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Peer:
         fast: bool = True,
         streamed: Sequence[str] = (),
         budget: Budget | None = None,
+        call: type[GrpcCall] = GrpcCall,
     ) -> None:
-        self.server = Http2Connection(limits or Http2Limits(), 0.0, streamed.__contains__, budget)
+        self.server = Http2Connection(limits or Http2Limits(), 0.0, streamed.__contains__, budget, call)
         self.server.FAST = fast
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 from batchproxy.backends.callable import CallableBackend, Function, signature
 from batchproxy.core.batch import Dispatch
@@ -51,9 +50,26 @@ class Recorder:
         """All but the time."""
         self.requests.append((model, method, protocol, code))
 
-    def counter(self, model: str, method: str, protocol: str) -> Callable[[Code, float], None]:
+    def counter(self, model: str, method: str, protocol: str) -> Kind:
         """The same, for one kind."""
-        return partial(self.request_ended, model, method, protocol)
+        return Kind(self, (model, method, protocol))
+
+
+class Kind:
+    """What a recorder is told of one kind of requests."""
+
+    def __init__(self, recorder: Recorder, kind: tuple[str, str, str]) -> None:
+        self._recorder = recorder
+        self._kind = kind
+
+    def count(self, code: Code, seconds: float) -> None:
+        """One more."""
+        self._recorder.request_ended(*self._kind, code, seconds)
+
+    def count_all(self, code: Code, seconds: Sequence[float]) -> None:
+        """Each of them."""
+        for each in seconds:
+            self.count(code, each)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from batchproxy.codecs import _dtypes
 from batchproxy.codecs.tfs_echo import indent, quoted
 from batchproxy.core.columns import Array
 from batchproxy.core.errors import BackendProtocolError, RequestError
+from batchproxy.core.request import Share
 
 BYTES_SUFFIX = "_bytes"
 """String outputs with such a name are written as base64 (``kBytesTensorNameSuffix``)."""
@@ -30,6 +31,7 @@ _LEAST_BINADE = -13  # of ``_LEAST``, as frexp counts them
 _DECADES = [math.floor(math.log10(2.0 ** (binade - 1))) for binade in range(_LEAST_BINADE, 21)]  # where a binade begins
 _SCALES = np.array([float(f"1e{5 - decade}") for decade in _DECADES])  # makes 6 digits of such a number whole
 _NEXT_DECADE = np.array([float(f"1e{decade + 1}") for decade in _DECADES])
+_FRAME = b'{\n    "predictions": [%b\n    ]\n}'
 _NOWHERE = np.empty(0, np.intp)
 _INTEGERS = frozenset({"int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"})
 
@@ -86,7 +88,15 @@ def framed(rows: Rows, start: int, stop: int) -> bytes:
         return b'{\n    "predictions": []\n}'
     texts = rows.texts
     text = texts[start] if stop - start == 1 else rows.between.join(texts[start:stop])
-    return b'{\n    "predictions": [%b\n    ]\n}' % text
+    return _FRAME % text
+
+
+def framed_each(rows: Rows, shares: Sequence[Share]) -> list[bytes]:
+    """As ``framed``, for each of those who have a share of the rows."""
+    texts, frame = rows.texts, _FRAME
+    if len(texts) == len(shares):  # nobody has more than one row, then, and none is left over
+        return [frame % text for text in texts]
+    return [framed(rows, share.start, share.stop) for share in shares]
 
 
 def outputs(arrays: Mapping[str, Array]) -> bytes:

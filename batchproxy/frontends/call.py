@@ -1,15 +1,20 @@
-"""One inference call of a network caller: its own waiter, answered exactly once. No wire format is known here."""
+"""One inference call of a network caller: its own waiter, answered exactly once. No wire format is known here.
+
+Calls that rode together are told their answers together, and what is alike in them is done once (``Call.set_results``).
+What that takes of a form, a record and a responder they need not have: then each call is told its own.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from batchproxy.core.errors import BatchProxyError, Code
 from batchproxy.core.request import Entry, Reply, Request
 from batchproxy.engine import Engine
+from batchproxy.observe import Counter
 
 if TYPE_CHECKING:
     from batchproxy.frontends.heavy import Heavy
@@ -53,6 +58,29 @@ class Format(Protocol[Answer]):  # type: ignore[misc]  # a protocol class may be
         """The answer of a call that did not."""
 
 
+class Recorder:
+    """The record of calls that are counted by ``counter``: their code, and the seconds since they came.
+
+    Args:
+        counter: of their kind.
+        clock: monotonic seconds, that of their starts.
+    """
+
+    __slots__ = ("_clock", "_counter")
+
+    def __init__(self, counter: Counter, clock: Callable[[], float]) -> None:
+        self._counter = counter
+        self._clock = clock
+
+    def __call__(self, started: float, code: Code) -> None:
+        self._counter.count(code, self._clock() - started)
+
+    def all(self, started: Sequence[float]) -> None:
+        """As ``__call__``, of calls that went well."""
+        now = self._clock()
+        self._counter.count_all(_OK, [now - then for then in started])
+
+
 class Call(Generic[Answer]):
     """A request on its way through the engine; its outcome is written by ``form`` and handed to ``respond``.
 
@@ -63,34 +91,36 @@ class Call(Generic[Answer]):
         started: on the engine's clock, in seconds.
 
     Attributes:
+        entry: what the engine made of it; None before that, and after its end.
+        over: whether it was answered or cancelled.
         priority: what the caller asked for, one of ``policy.PRIORITIES``; None: nothing.
     """
 
-    __slots__ = ("_done", "_engine", "_entry", "_respond", "_started", "form", "priority", "record")
+    __slots__ = ("_engine", "entry", "form", "over", "priority", "record", "respond", "started")
 
     def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float) -> None:
         self.form = form
-        self._respond = respond
+        self.respond = respond
         self.record = record
-        self._started = started
+        self.started = started
         self.priority: int | None = None
-        self._done = False
+        self.over = False
         self._engine: Engine | None = None
-        self._entry: Entry | None = None
+        self.entry: Entry | None = None
 
     def start(self, engine: Engine, request: Request) -> None:
         """Submit to the engine; a refusal is answered at once."""
         if self.priority is not None:
             request.priority = self.priority
         try:
-            self._entry = engine.submit(request, self)
+            self.entry = engine.submit(request, self)
             self._engine = engine
         except BatchProxyError as error:
             self.set_exception(error)
 
     def done(self) -> bool:
         """Whether it was answered or cancelled."""
-        return self._done
+        return self.over
 
     def set_result(self, result: Reply, /) -> None:
         """The engine's answer."""
@@ -99,8 +129,8 @@ class Call(Generic[Answer]):
         except BatchProxyError as error:
             self.set_exception(error)
         except TooLong as postponed:
-            deadline = self._entry.request.deadline if self._entry is not None else None
-            self._entry = None
+            deadline = self.entry.request.deadline if self.entry is not None else None
+            self.entry = None
             heavy, work, key = postponed.heavy, postponed.work, postponed.key
             if key is None:
                 heavy.run(self, work, self._written, 0, deadline)
@@ -110,10 +140,54 @@ class Call(Generic[Answer]):
             logger.exception("an answer could not be written. This is a bug.")
             self.set_exception(internal_error(error))
         else:
-            self._done = True
-            self._entry = None  # as ``_finish``
-            self.record(self._started, _OK)
-            self._respond(answer)
+            self.over = True
+            self.entry = None  # as ``_finish``
+            self.record(self.started, _OK)
+            self.respond(answer)
+
+    @staticmethod
+    def set_results(calls: Sequence[Call[Answer]], results: Sequence[Reply], /) -> None:
+        """``set_result`` of each.
+
+        Args:
+            calls: of one batch; those that are done are passed over.
+            results: one for each.
+        """
+        form, kind = calls[0].form, type(calls[0].respond)
+        write, respond = getattr(form, "replies", None), getattr(kind, "respond_all", None)
+        if write is not None and respond is not None:
+            alike, theirs = [], []
+            for call, result in zip(calls, results, strict=True):
+                if call.form is form and type(call.respond) is kind and not call.over:
+                    alike.append(call)
+                    theirs.append(result)
+            try:
+                answers = write(theirs)
+            except Exception:  # noqa: BLE001  # whose fault that is will be found out one by one
+                answers = None
+            if answers is not None:
+                Call._tell(alike, answers, respond)
+        for call, result in zip(calls, results, strict=True):
+            if not call.over:
+                call.set_result(result)
+
+    @staticmethod
+    def _tell(calls: Sequence[Call[Answer]], answers: object, respond: Callable[..., None]) -> None:
+        record, started, callers = calls[0].record, [], []
+        for call in calls:
+            call.over = True
+            call.entry = None
+            if call.record is record:
+                started.append(call.started)
+            else:
+                call.record(call.started, _OK)
+            callers.append(call.respond)
+        if isinstance(record, Recorder):
+            record.all(started)
+        else:
+            for then in started:
+                record(then, _OK)
+        respond(callers, answers)
 
     def _written(self, answer: Answer) -> None:
         self._finish(answer, Code.OK)
@@ -123,10 +197,10 @@ class Call(Generic[Answer]):
         self._finish(self.form.error(exception), exception.code)
 
     def _finish(self, answer: Answer, code: Code) -> None:
-        self._done = True
-        self._entry = None  # which knows us: apart, both go at once, and no garbage is left to collect
-        self.record(self._started, code)
-        self._respond(answer)
+        self.over = True
+        self.entry = None  # which knows us: apart, both go at once, and no garbage is left to collect
+        self.record(self.started, code)
+        self.respond(answer)
 
     def cancel(self, keep: object = None) -> None:
         """The caller is gone: nothing will be answered.
@@ -134,23 +208,14 @@ class Call(Generic[Answer]):
         Args:
             keep: is to live as long as the request, which may be part of a call under way.
         """
-        if not self._done:
-            self._done = True
-            self.record(self._started, Code.CANCELLED)
-            entry, self._entry = self._entry, None
+        if not self.over:
+            self.over = True
+            self.record(self.started, Code.CANCELLED)
+            entry, self.entry = self.entry, None
             if entry is not None and keep is not None:
                 entry.request.keep = keep
             if self._engine is not None and entry is not None:
                 self._engine.discard(entry)
-
-
-def recorder(count: Callable[[Code, float], None], clock: Callable[[], float]) -> Record:
-    """A record of calls that are counted by ``count``: their code, and the seconds since they came."""
-
-    def record(started: float, code: Code) -> None:
-        count(code, clock() - started)
-
-    return record
 
 
 def internal_error(error: Exception) -> BatchProxyError:

@@ -49,6 +49,8 @@ class Door(asyncio.Protocol):
 
     Attributes:
         dirty: whether a flush is to come anyhow.
+        write: writes bytes, as the transport does; for whoever knows that the wire has nothing to say before or with
+            them.
     """
 
     __slots__ = (
@@ -64,12 +66,14 @@ class Door(asyncio.Protocol):
         "_wire",
         "_writable",
         "dirty",
+        "write",
     )
 
     def __init__(self, house: House) -> None:
         self.dirty = False
         self._house = house
         self._transport: asyncio.Transport | None = None
+        self.write: Callable[[bytes], object] = len  # nobody is there
         self._wire: Connection | None = None
         self._serve: Callable[[Door, Any], None] | None = None
         self._first = b""
@@ -84,6 +88,7 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         if not self._house.enter(self):
             self._transport.write(Answers().head(503, 0, {"Retry-After": "1"}, None, CLOSE))
             self._transport.close()
@@ -128,10 +133,12 @@ class Door(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._house.leave(self)
         self._transport = None
+        self.write = len
         self._sample = self._house.budget.sample(self._sample, 0)
         if self._wire is not None:
             self._wire.on_room = None
             self._wire.lost()
+            self._wire.owner = None
 
     # -- what we do --------------------------------------------------------------------------------
 
@@ -144,7 +151,7 @@ class Door(asyncio.Protocol):
             return None
         self._first = b""
         self._wire, self._serve = found.connect(now), found.serve
-        self._wire.on_room = self._on_room
+        self._wire.owner, self._wire.on_room = self, self._on_room
         if self._house.draining:
             self._wire.drain(now)
         return self._wire

@@ -94,7 +94,7 @@ class Question(Call[Answer]):
         if engine is None or request is None or not is_absent(exception) or len(engine.backends) == 1:
             super().set_exception(exception)
             return
-        self._request = self._entry = None
+        self._request = self.entry = None
         _ = self._tasks.spawn("elsewhere", self._ask_others(engine, request, exception))
 
     async def _ask_others(self, engine: Engine, request: Request, first: BatchProxyError) -> None:

@@ -34,7 +34,7 @@ from batchproxy.frontends.terms import Terms
 from batchproxy.frontends.v2_bridge import InfoFormat
 
 if TYPE_CHECKING:
-    from batchproxy.frontends.grpc_routes import PredictFormat
+    from batchproxy.frontends.grpc_answers import PredictFormat
 
 Answer = TypeVar("Answer")
 

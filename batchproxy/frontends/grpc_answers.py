@@ -1,15 +1,19 @@
-"""gRPC answers as the routes make them, and what every protocol's make alike: relays and errors. No socket here."""
+"""gRPC answers as the routes make them, and the formats that write them: of columns, or as they came. No socket."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_grpc
 from batchproxy.core.errors import BackendError, BatchProxyError, Code
 from batchproxy.core.raw import Header, RawReply
-from batchproxy.core.request import Reply
+from batchproxy.core.request import Reply, Share, Version
 from batchproxy.frontends.heavy import LONG_ANSWER
+
+_OK = Code.OK  # an enumeration's members are found in Python, 50 ns a time
 
 
 class GrpcAnswer(NamedTuple):
@@ -29,6 +33,50 @@ class RelayFormat:
     def reply(self, reply: Reply) -> GrpcAnswer:
         assert reply.raw is not None, "a relayed call has no raw answer. This is a bug."
         return as_it_came(reply.raw)
+
+    def error(self, error: BatchProxyError) -> GrpcAnswer:
+        return error_answer(error)
+
+
+@dataclass(slots=True, eq=False)
+class PredictFormat:
+    """Writes PredictResponses for one model and signature; or answers to Classify and Regress.
+
+    Attributes:
+        model: the name the caller used.
+        signature: after defaulting.
+        asked: the version asked for, and the catalogue that wants to know which one answered; None for embedded models.
+        encode: makes the message of a reply, a model's name and a signature's.
+        version_of: the version that such a message tells.
+    """
+
+    model: str = ""
+    signature: str = ""
+    asked: tuple[Catalogue, Version] | None = None
+    encode: Callable[[Reply, str, str], bytes] = tfs_grpc.encode_predict
+    version_of: Callable[[bytes], int] = tfs_grpc.version_of
+
+    def reply(self, reply: Reply) -> GrpcAnswer:
+        said = reply.whole if type(reply) is Share else reply  # a share would have to fetch what all have in common
+        if said.raw is None:
+            answer = GrpcAnswer(_OK, "", self.encode(reply, self.model, self.signature))
+            version = said.version
+        else:
+            answer = as_it_came(said.raw)
+            version = self.version_of(said.raw.body) if self.asked else 0
+        if self.asked:
+            self.asked[0].answered(self.model, self.asked[1], version)
+        return answer
+
+    def replies(self, replies: Sequence[Reply]) -> Sequence[bytes] | None:
+        """The messages for the members of one call; None: each is to be answered by itself."""
+        first = replies[0]
+        if type(first) is not Share or first.whole.raw is not None:
+            return None
+        if self.asked:
+            self.asked[0].answered(self.model, self.asked[1], first.whole.version)
+        encode, model, signature = self.encode, self.model, self.signature
+        return [encode(reply, model, signature) for reply in replies]
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:
         return error_answer(error)

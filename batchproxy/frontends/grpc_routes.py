@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import grpc_health, tfs_examples, tfs_grpc, v2_grpc
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BatchProxyError, Code, RequestError, TooLarge
 from batchproxy.core.raw import GRPC, Header, RawCall
-from batchproxy.core.request import Reply, Request, Share, Version, build_request
+from batchproxy.core.request import Reply, Request, build_request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends import examples, tfs_to_v2
-from batchproxy.frontends.call import Call, recorder
+from batchproxy.frontends.call import Call, Recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question, call_or_question
 from batchproxy.frontends.grpc_answers import GrpcAnswer as GrpcAnswer
+from batchproxy.frontends.grpc_answers import PredictFormat
 from batchproxy.frontends.grpc_answers import RelayFormat as RelayFormat
-from batchproxy.frontends.grpc_answers import as_it_came as answer_as_it_came
 from batchproxy.frontends.grpc_answers import error_answer as error_answer
 from batchproxy.frontends.grpc_health import HealthService
 from batchproxy.frontends.known import Known
@@ -36,42 +34,6 @@ Respond = Callable[[GrpcAnswer], None]
 
 METHODS = frozenset(tfs_grpc.METHODS) | v2_grpc.METHODS
 """The unary methods that we answer ourselves, or know how to pass on."""
-
-_OK = Code.OK  # an enumeration's members are found in Python, 50 ns a time
-
-
-@dataclass(slots=True, eq=False)
-class PredictFormat:
-    """Writes PredictResponses for one model and signature; or answers to Classify and Regress.
-
-    Attributes:
-        model: the name the caller used.
-        signature: after defaulting.
-        asked: the version asked for, and the catalogue that wants to know which one answered; None for embedded models.
-        encode: makes the message of a reply, a model's name and a signature's.
-        version_of: the version that such a message tells.
-    """
-
-    model: str = ""
-    signature: str = ""
-    asked: tuple[Catalogue, Version] | None = None
-    encode: Callable[[Reply, str, str], bytes] = tfs_grpc.encode_predict
-    version_of: Callable[[bytes], int] = tfs_grpc.version_of
-
-    def reply(self, reply: Reply) -> GrpcAnswer:
-        said = reply.whole if type(reply) is Share else reply  # a share would have to fetch what all have in common
-        if said.raw is None:
-            answer = GrpcAnswer(_OK, "", self.encode(reply, self.model, self.signature))
-            version = said.version
-        else:
-            answer = answer_as_it_came(said.raw)
-            version = self.version_of(said.raw.body) if self.asked else 0
-        if self.asked:
-            self.asked[0].answered(self.model, self.asked[1], version)
-        return answer
-
-    def error(self, error: BatchProxyError) -> GrpcAnswer:
-        return error_answer(error)
 
 
 class GrpcRoutes:
@@ -252,7 +214,7 @@ class GrpcRoutes:
             refused = Call(form, respond, partial(self._ended, model, "Predict"), started)
             refused.set_exception(error)
             return refused
-        record = recorder(self._observer.counter(model, "Predict", GRPC), self._clock)
+        record = Recorder(self._observer.counter(model, "Predict", GRPC), self._clock)
         waiting = (
             Call(form, respond, record, started) if model else Question(form, respond, record, started, self._tasks)
         )

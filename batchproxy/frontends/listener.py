@@ -1,8 +1,8 @@
 """One address for both protocols: connections in, requests to the routes, answers out together. No bytes here.
 
 A connection's first bytes, or ALPN, tell which protocol it speaks; any port takes any. Per request there is no task,
-no future and no timer. An answer on an HTTP/1.1 connection on which nothing else is asked is written at once; any other
-marks its connection (``door``), and one callback a loop turn writes what all marked connections have to say, each once.
+no future and no timer. Who asks is a caller (``callers``), and one callback a loop turn writes what all connections
+have to say that are marked by one (``door``), each once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from socket import socket
 from typing import Protocol
 
 from batchproxy.core.errors import Code, ConfigError
-from batchproxy.frontends import grpc_routes
 from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
+from batchproxy.frontends.callers import UNFORESEEN, GrpcCaller, Http1Caller, answer_http2
 from batchproxy.frontends.door import Door, Wire
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes
+from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
+from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.streams import Streams
 from batchproxy.wire.base import HttpExchange, Limits
@@ -35,7 +36,6 @@ from batchproxy.wire.gzip import inflated_size
 from batchproxy.wire.http1 import Http1Connection
 from batchproxy.wire.http1_answers import PAGE, Answers, page
 from batchproxy.wire.http1_body import NO_ROOM
-from batchproxy.wire.http1_exchange import Http1Exchange
 from batchproxy.wire.http1_head import Heads
 from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
@@ -43,7 +43,7 @@ from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_limits import Http2Limits
 from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_requests import no_room
-from batchproxy.wire.http2_streams import Extra, GrpcCall
+from batchproxy.wire.http2_streams import Extra
 
 logger = logging.getLogger("batchproxy.listener")
 
@@ -58,9 +58,8 @@ CLOSE_S = 1.0
 """How long a connection may take to carry its last answer, once the listener closes."""
 
 
-Http2Call = GrpcCall | GrpcStreamCall | Http2Exchange
+Http2Call = GrpcCaller | GrpcStreamCall | Http2Exchange
 
-_UNFORESEEN = "a request failed in an unforeseen way. This is a bug."
 _NO_MEMORY = "there is no memory to decompress what was sent; send less at a time"
 
 
@@ -123,10 +122,15 @@ class Listener:
         self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
-        self.http1 = Wire(lambda now: Http1Connection(limits, heads, self._answers, now, budget), self._serve_http1)
+        answers = self._answers
+        self.http1 = Wire(
+            lambda now: Http1Connection(limits, heads, answers, now, budget, Http1Caller), self._serve_http1
+        )
         self._http2_limits = http2_limits = http2_limits or Http2Limits()
         self.wires = {
-            PREFACE: Wire(lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget), self._serve_http2)
+            PREFACE: Wire(
+                lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget, GrpcCaller), self._serve_http2
+            )
         }
         self._streams = Streams()
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
@@ -256,7 +260,7 @@ class Listener:
         for door in dirty:
             door.flush()
 
-    def _serve_http1(self, door: Door, exchange: Http1Exchange) -> None:
+    def _serve_http1(self, door: Door, exchange: Http1Caller) -> None:
         if exchange.compressed:
             if self.budget.spent:
                 exchange.answer(503, page(503, NO_ROOM), {**PAGE, "Retry-After": "1"})
@@ -266,13 +270,13 @@ class Listener:
             inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
             inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
         else:
-            self._serve_http(door, exchange, partial(_answer_http1, door, exchange))
+            self._serve_http(exchange, exchange)
 
-    def _serve_inflated(self, door: Door, exchange: Http1Exchange, inflating: asyncio.Future[None]) -> None:
+    def _serve_inflated(self, door: Door, exchange: Http1Caller, inflating: asyncio.Future[None]) -> None:
         if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
             exchange.body = b""
         if not exchange.gone():
-            self._serve_http(door, exchange, partial(_answer_http1, door, exchange))
+            self._serve_http(exchange, exchange)
 
     def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
         extra = exchange.extra
@@ -282,14 +286,14 @@ class Listener:
                 return
             unpacking = self.loop.run_in_executor(None, exchange.inflated, self._http2_limits)
             unpacking.add_done_callback(partial(self._serve_unpacked, door, exchange, extra))
-        elif isinstance(exchange, GrpcCall):
-            self._serve_grpc(door, exchange)
+        elif isinstance(exchange, GrpcCaller):
+            self._serve_grpc(exchange)
         elif isinstance(exchange, GrpcStreamCall):
             target = self._grpc.streams(exchange.path) if self._grpc is not None else None
             assert target is not None, "a streamed call that nobody takes. This is a bug."
             self._streams.serve(door, exchange, target)
         else:
-            self._serve_http(door, exchange, partial(_answer_http2, door, exchange))
+            self._serve_http(exchange, partial(answer_http2, door, exchange))
 
     def _serve_unpacked(self, door: Door, exchange: Http2Call, extra: Extra, unpacking: asyncio.Future[bytes]) -> None:
         error = asyncio.CancelledError() if unpacking.cancelled() else unpacking.exception()
@@ -302,7 +306,7 @@ class Listener:
             self._serve_http2(door, exchange)
             return
         if not isinstance(error, Refusal):  # out of memory, or of threads
-            error = Refusal(Code.UNAVAILABLE if isinstance(exchange, GrpcCall) else 503, _NO_MEMORY)
+            error = Refusal(Code.UNAVAILABLE if isinstance(exchange, GrpcCaller) else 503, _NO_MEMORY)
         exchange.refuse(error)
         if not door.dirty:
             door.mark()
@@ -310,77 +314,31 @@ class Listener:
     def _is_streamed(self, path: str) -> bool:
         return self._grpc is not None and path not in self._grpc.methods and self._grpc.streams(path) is not None
 
-    def _serve_http(self, door: Door, exchange: HttpExchange, respond: Callable[[RestAnswer], None]) -> None:
+    def _serve_http(self, exchange: HttpExchange, respond: Callable[[RestAnswer], None]) -> None:
         if self._rest is None:
             respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
             return
         try:
             call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, respond)
         except Exception as error:
-            logger.exception(_UNFORESEEN)
+            logger.exception(UNFORESEEN)
             respond(our_error(internal_error(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
-    def _serve_grpc(self, door: Door, exchange: GrpcCall) -> None:
-        respond = partial(_answer_grpc, door, exchange)
+    def _serve_grpc(self, exchange: GrpcCaller) -> None:
         head = exchange.head
         if self._grpc is None or head.path not in self._grpc.methods:
-            respond(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {head.path}"))
+            exchange(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
         if head.route is None:
             head.route = tuple(head.pairs())  # equal calls share a head, and so its metadata
         try:
-            call = self._grpc.handle(head.path, exchange.message, head.timeout_s, respond, head.route)
+            call = self._grpc.handle(head.path, exchange.message, head.timeout_s, exchange, head.route)
         except Exception as error:
-            logger.exception(_UNFORESEEN)
-            respond(grpc_routes.error_answer(internal_error(error)))
+            logger.exception(UNFORESEEN)
+            exchange(error_answer(internal_error(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
-
-
-def _answer_http1(door: Door, exchange: Http1Exchange, answer: RestAnswer) -> None:
-    connection = exchange.connection
-    if connection is None:  # the caller is gone
-        return
-    try:
-        status, body, headers, reason = answer
-        connection.settle(exchange, status, body, headers, reason)
-    except ValueError as error:
-        _answer_unforeseen(exchange, error)
-    if not door.dirty:
-        if connection.open:
-            door.mark()
-        else:
-            door.flush()  # nothing else is asked for here, so nothing else can be said at the end of the turn
-
-
-def _answer_http2(door: Door, exchange: Http2Exchange, answer: RestAnswer) -> None:
-    try:
-        exchange.answer(*answer)
-    except ValueError as error:
-        _answer_unforeseen(exchange, error)
-    exchange.on_cancel = None  # no circle of references stays behind
-    if not door.dirty:
-        door.mark()
-
-
-def _answer_unforeseen(exchange: HttpExchange, error: ValueError) -> None:
-    """A server's answer has a field that HTTP has no room for."""
-    logger.error(_UNFORESEEN, exc_info=error)
-    exchange.answer(*our_error(internal_error(error)))
-
-
-def _answer_grpc(door: Door, exchange: GrpcCall, answer: GrpcAnswer) -> None:
-    try:
-        code, message, body, headers, trailers, compress = answer
-        exchange.answer(code, message, body, trailers, headers=headers, compress=compress)
-    except ValueError as error:  # metadata of a server's answer that gRPC has no room for
-        logger.exception(_UNFORESEEN)
-        ours = grpc_routes.error_answer(internal_error(error))
-        exchange.answer(ours.code, ours.message, ours.body, ours.trailers)
-    exchange.on_cancel = None  # no circle of references stays behind
-    if not door.dirty:
-        door.mark()

@@ -33,10 +33,25 @@ class RestAnswer(NamedTuple):
     reason: str | None = None
 
 
+class RestAnswers(NamedTuple):
+    """Answers that differ in nothing but their bodies.
+
+    Attributes:
+        like: all of them, but for the body.
+        bodies: of each.
+    """
+
+    like: RestAnswer
+    bodies: Sequence[bytes]
+
+
 class PassedOn(RestAnswer):
     """What a server said, or a slice of it: its header fields are that server's matter."""
 
     __slots__ = ()
+
+
+_LIKE = RestAnswer(200, b"")
 
 
 class PredictFormat:
@@ -69,6 +84,16 @@ class PredictFormat:
                     raise TooLong(self._heavy, partial(self._write, reply), key)
         return self._write(reply)
 
+    def replies(self, replies: Sequence[Reply]) -> RestAnswers | None:
+        """The answers to the members of one call; None: each is to be written by itself."""
+        first = replies[0]
+        if type(first) is not Share or not self._row_form:
+            return None
+        memo = first.whole.memo
+        if tfs_json.Rows not in memo:
+            _ = self.reply(first)  # writes them, if they are not too long to be written here
+        return RestAnswers(_LIKE, tfs_json.framed_each(memo[tfs_json.Rows], cast("Sequence[Share]", replies)))
+
     def _write(self, reply: Reply) -> RestAnswer:
         return RestAnswer(200, tfs_rest.encode_predict(reply, row_form=self._row_form))
 
@@ -85,16 +110,27 @@ class RelayFormat:
                 return _as_it_came(reply.raw)
             body = tfs_splice.splice(cast("Mapping[str, tfs_splice.JsonAnswer]", reply.columns))
             return PassedOn(200, body, _fields_of_merged(tuple(reply.headers)))
-        whole = reply.whole
-        columns = cast("Mapping[str, tfs_splice.JsonAnswer]", whole.columns)
-        fields = whole.memo.get(_fields_of_merged)
-        if fields is None:
-            fields = whole.memo[_fields_of_merged] = _fields_of_merged(tuple(whole.headers))
-        return PassedOn(200, tfs_splice.cut(columns, reply.start, reply.stop), fields)
+        like, (body,) = _slices([reply])
+        return like._replace(body=body)
+
+    def replies(self, replies: Sequence[Reply]) -> RestAnswers | None:
+        """The answers to the members of one call; None: each is to be written by itself."""
+        return _slices(cast("Sequence[Share]", replies)) if type(replies[0]) is Share else None
 
     def error(self, error: BatchProxyError) -> RestAnswer:
         raw = error.raw if isinstance(error, BackendError) else None
         return _as_it_came(raw) if raw is not None else our_error(error)
+
+
+def _slices(shares: Sequence[Share]) -> RestAnswers:
+    """What a server said, for each of those who share it."""
+    whole = shares[0].whole
+    columns = cast("Mapping[str, tfs_splice.JsonAnswer]", whole.columns)
+    fields = whole.memo.get(_fields_of_merged)
+    if fields is None:
+        fields = whole.memo[_fields_of_merged] = _fields_of_merged(tuple(whole.headers))
+    bodies = [tfs_splice.cut(columns, share.start, share.stop) for share in shares]
+    return RestAnswers(PassedOn(200, b"", fields), bodies)
 
 
 def _as_it_came(raw: RawReply) -> RestAnswer:

@@ -16,7 +16,7 @@ from batchproxy.core.request import Request, build_request
 from batchproxy.core.shapes import ModelInfo, Signature
 from batchproxy.engine import Engine
 from batchproxy.frontends import rest_bridge, rest_relay, tfs_to_v2
-from batchproxy.frontends.call import Call, Format, Record, recorder
+from batchproxy.frontends.call import Call, Format, Record, Recorder
 from batchproxy.frontends.directory import Directory, Served
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.examples import RestExamples
@@ -361,7 +361,7 @@ class RestRoutes:
         """The record of the calls of a model that is known, or of all others (no name)."""
         record = self._records.get((model, verb))
         if record is None:
-            record = self._records[model, verb] = recorder(self._observer.counter(model, verb, REST), self._clock)
+            record = self._records[model, verb] = Recorder(self._observer.counter(model, verb, REST), self._clock)
         return record
 
 

@@ -15,7 +15,7 @@ from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.engine import Engine
 from batchproxy.frontends import v2_bridge
-from batchproxy.frontends.call import Call, Format, recorder
+from batchproxy.frontends.call import Call, Format, Recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.grpc_answers import GrpcAnswer, RelayFormat, error_answer, our_error
@@ -126,7 +126,7 @@ class V2Grpc:
             kind = self._calls.start(call, asked, raw, deadline, started)
             if kind is not None:
                 count = self._observer.counter(kind.known.key.model, "ModelInfer", GRPC)
-                self._templates.learn(raw.body, asked.inputs, kind.remembered(recorder(count, self._clock)))
+                self._templates.learn(raw.body, asked.inputs, kind.remembered(Recorder(count, self._clock)))
         return call
 
     def _infer_again(

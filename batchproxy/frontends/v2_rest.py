@@ -20,7 +20,7 @@ from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Reply, Request, Share
 from batchproxy.core.shapes import ModelInfo
 from batchproxy.frontends import v2_bridge
-from batchproxy.frontends.call import Call, Format, TooLong, recorder
+from batchproxy.frontends.call import Call, Format, Recorder, TooLong
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question
 from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
@@ -242,7 +242,7 @@ class V2Rest:
         kind = self._calls.start(call, asked, raw, deadline, started)
         if kind is not None:
             count = self._observer.counter(kind.known.key.model, "infer", REST)
-            kind = kind.remembered(recorder(count, self._clock))
+            kind = kind.remembered(Recorder(count, self._clock))
             self._templates.learn(raw.path, raw.body, length, asked, _Kind(kind, Wanted.of(asked)))
 
     # -- what is said of servers and models --------------------------------------------------------

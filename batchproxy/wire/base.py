@@ -160,10 +160,12 @@ class Connection(Protocol):
     Attributes:
         closing: nothing more will be taken in; close once the output is written and read.
         full: stop reading; what was read is kept. Call ``feed(b"", now)`` when it turns False.
+        owner: whose it is: the shell's, which may set it.
         on_room: called when what waited for room in the budget goes on: ``full`` or the output has changed.
     """
 
     closing: bool
+    owner: Any
     on_room: Callable[[], object] | None
 
     @property

@@ -165,43 +165,30 @@ def decompress(encoding: bytes, data: bytes, limit: int) -> bytes:
 
 
 class Unary(NamedTuple):
-    """All frames of one successful answer but for what varies; one ``struct.pack`` makes them whole.
+    """All frames of one successful answer but for its message; one ``struct.pack`` makes them whole.
 
     Attributes:
-        pack: takes the six pieces below with the stream's id between them, and the payload.
+        pack: ``pack(head, id, middle, id, opening, message, closing, id, end)``, with the stream's id.
         size: of the DATA frame's payload, in bytes: what flow control counts.
-        payload: the length of the varying part, in bytes.
-        before: what the message has before the payload, after gRPC's prefix.
-        after: what it has after the payload.
     """
 
     pack: Callable[..., bytes]
     size: int
-    payload: int
     head: bytes
     middle: bytes
     opening: bytes
     closing: bytes
     end: bytes
-    before: bytes
-    after: bytes
 
 
-def unary(payload: int, before: bytes = b"", after: bytes = b"") -> Unary:
-    """The shape of an answer whose message is ``before``, ``payload`` bytes, ``after``.
-
-    Pack it as ``pack(head, id, middle, id, opening, payload, closing, id, end)``.
-    """
-    message = len(before) + payload + len(after)
+@lru_cache(maxsize=1024)
+def plain(message: int) -> Unary:
+    """The frames of an answer whose message has so many bytes."""
     size = PREFIX.size + message
     head = struct.pack(">IB", len(RESPONSE) << 8 | HEADERS, END_HEADERS)
     # Too long for a frame's 24 bits: it is never packed, as no peer's window and frame size have room for it.
     middle = RESPONSE + struct.pack(">IB", size << 8 & 0xFFFFFFFF | DATA, 0)
-    opening = PREFIX.pack(0, message) + before
-    closing = after + struct.pack(">IB", len(DONE) << 8 | HEADERS, END_HEADERS | END_STREAM)
-    form = f">{len(head)}sI{len(middle)}sI{len(opening)}s{payload}s{len(closing)}sI{len(DONE)}s"
-    return Unary(struct.Struct(form).pack, size, payload, head, middle, opening, closing, DONE, before, after)
-
-
-plain = lru_cache(maxsize=1024)(unary)
-"""``unary`` for messages without a frame of their own, remembered by length."""
+    opening = PREFIX.pack(0, message)
+    closing = struct.pack(">IB", len(DONE) << 8 | HEADERS, END_HEADERS | END_STREAM)
+    form = f">{len(head)}sI{len(middle)}sI{len(opening)}s{message}s{len(closing)}sI{len(DONE)}s"
+    return Unary(struct.Struct(form).pack, size, head, middle, opening, closing, DONE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from batchproxy.wire.base import Limits
 from batchproxy.wire.budget import Budget
@@ -35,28 +36,38 @@ class Http1Connection:
         answers: writes answer heads; shared likewise.
         now: monotonic seconds.
         budget: of the process; left out, its own.
+        exchange: what its requests are.
 
     Attributes:
+        answers: as given.
         open: the requests that are not answered yet, in their order.
     """
 
     __slots__ = (
-        "_answers", "_blank", "_body", "_budget", "_continue_later", "_draining", "_ended", "_heads", "_held_bytes",
-        "_known", "_known_answers", "_limits", "_out", "_paused", "_rest", "_since", "_untimed", "closing",
-        "full", "on_room", "open",
+        "_blank", "_body", "_budget", "_continue_later", "_draining", "_ended", "_exchange", "_heads", "_held_bytes",
+        "_known", "_limits", "_out", "_paused", "_rest", "_since", "_untimed", "answers", "closing", "full", "on_room",
+        "open", "owner",
     )  # fmt: skip
 
     def __init__(
-        self, limits: Limits, heads: Heads, answers: Answers, now: float, budget: Budget | None = None
+        self,
+        limits: Limits,
+        heads: Heads,
+        answers: Answers,
+        now: float,
+        budget: Budget | None = None,
+        exchange: type[Http1Exchange] = Http1Exchange,
     ) -> None:
         self.closing = False
         self.full = False
         self.on_room: Callable[[], object] | None = None
+        self.owner: Any = None
+        self._exchange = exchange
         self._budget = budget or Budget()
         self._limits = limits
         self._heads = heads
-        self._answers = answers
-        self._known, self._known_answers = heads.known, answers.known
+        self._known = heads.known
+        self.answers = answers
         self.open: deque[Http1Exchange] = deque()  # in the order of the requests
         self._held_bytes = 0  # of their bodies
         self._out: list[bytes] = []
@@ -80,7 +91,7 @@ class Http1Connection:
             end = data.find(_END) + 4
             head = self._known.get(data[:end])
             if head is not None and head.usual and end + head.length == len(data):
-                exchange = Http1Exchange(self, head, data[end:], 0)
+                exchange = self._exchange(self, head, data[end:], 0)
                 self.open.append(exchange)
                 self._held_bytes = exchange.held = head.length
                 self._since, self._untimed, self._blank, self.full = now, False, 0, False
@@ -192,7 +203,7 @@ class Http1Connection:
             mode |= CLOSE
             self._ended = True
         self._blank = 0
-        exchange = Http1Exchange(self, head, body, mode)
+        exchange = self._exchange(self, head, body, mode)
         if head.gzip:
             exchange.compressed = True
             if is_quick(body):
@@ -206,7 +217,7 @@ class Http1Connection:
         """Say why, after the answers that are due before, and end."""
         self._forget_input()
         why = page(refused.status, refused.why)
-        last = Http1Exchange(self, _NO_HEAD, b"", CLOSE)
+        last = self._exchange(self, _NO_HEAD, b"", CLOSE)
         self.open.append(last)
         last.answer(refused.status, why, {**PAGE, "Retry-After": "1"} if refused.status == 503 else PAGE)
 
@@ -242,30 +253,40 @@ class Http1Connection:
     ) -> None:
         """``Http1Exchange.answer``'s other half."""
         mode = exchange.mode
-        known = self._known_answers.get((id(headers), status, len(body))) if mode == 0 else None
-        if known is not None and known[0] is headers and known[1] == reason:
-            head = known[2]
-        else:
+        head = self.answers.plain(status, len(body), headers, reason) if mode == 0 else b""
+        if not head:
             if headers.get("Connection", "").lower() == "close":
                 mode |= CLOSE
                 exchange.mode = mode
-            head = self._answers.head(status, len(body), headers, reason, mode)
+            head = self.answers.head(status, len(body), headers, reason, mode)
             if not has_body(status, mode):
                 body = b""
+        if not mode & CLOSE and self.settle_alone(exchange):
+            self._out.append(head + body)
+            return
         exchange.connection = exchange.on_cancel = None
         if exchange.claim is not None:
             exchange.claim.end()
-        waiting = self.open
-        if len(waiting) == 1 and not (mode & CLOSE or self.full or self._continue_later):  # a short cut, too
-            waiting.clear()
-            self._held_bytes = 0
-            self._out.append(head + body)
-            self._untimed = True
-            exchange.ready = ()
-            return
         exchange.ready = (head, body)
-        if waiting[0] is exchange:
+        if self.open[0] is exchange:
             self._write()
+
+    def settle_alone(self, exchange: Http1Exchange) -> bool:
+        """A short cut: whether this is the only request here, and now counts as answered.
+
+        Whoever asks has its answer, and puts it behind what is in the output.
+        """
+        waiting = self.open
+        if len(waiting) != 1 or self.full or self._continue_later:
+            return False
+        exchange.connection = exchange.on_cancel = None
+        if exchange.claim is not None:
+            exchange.claim.end()
+        exchange.ready = ()
+        waiting.clear()
+        self._held_bytes = 0
+        self._untimed = True
+        return True
 
     def _write(self) -> None:
         """Move the answers whose turn it is into the output."""

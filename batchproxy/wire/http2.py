@@ -15,7 +15,7 @@ the two against each other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from batchproxy.wire import frames
 from batchproxy.wire.budget import Budget
@@ -54,6 +54,7 @@ class Http2Connection(Frames):
         now: monotonic seconds.
         is_streamed: by a gRPC call's path, whether it has any number of messages; asked once for each kind of head.
         budget: of the process; left out, its own.
+        call: what its unary gRPC calls are.
 
     Attributes:
         FAST: whether usual calls take the short way.
@@ -69,8 +70,9 @@ class Http2Connection(Frames):
         now: float,
         is_streamed: Callable[[str], bool] = none_is_streamed,
         budget: Budget | None = None,
+        call: type[GrpcCall] = GrpcCall,
     ) -> None:
-        super().__init__(limits, Requests(limits, now, budget or Budget()))
+        super().__init__(limits, Requests(limits, now, budget or Budget(), call))
         self.requests.heads.is_streamed = is_streamed
         self.closing = False
         self._opened = False  # the preface came
@@ -153,7 +155,7 @@ class Http2Connection(Frames):
             at = len(PREFACE)
         requests = self.requests
         outlet, intake, done = requests.outlet, requests.intake, requests.done
-        streams, unary = outlet.streams, requests.heads.unary
+        streams, unary, grpc_call = outlet.streams, requests.heads.unary, requests.call
         unpack, prefix = HEADER.unpack_from, PREFIX.unpack_from
         max_streams = self.limits.streams
         max_payload = min(FRAME_BYTES, self.limits.message_bytes + PREFIX.size, self.limits.window_bytes)
@@ -178,7 +180,7 @@ class Http2Connection(Frames):
                     if flags == END_HEADERS and sid == expected and len(streams) < max_streams:
                         head = unary.get(data[start:stop])
                         if head is not None:
-                            streams[sid] = GrpcCall(outlet, sid, head)
+                            streams[sid] = grpc_call(outlet, sid, head)
                             requests.last = sid
                             expected = sid + 2
                             at = stop
@@ -253,6 +255,15 @@ class Http2Connection(Frames):
         if not self.closing:
             self.requests.intake.pause(yes)
             self.requests.outlet.pause(yes)
+
+    @property
+    def owner(self) -> Any:
+        """See ``base.Connection``."""
+        return self.requests.outlet.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self.requests.outlet.owner = owner
 
     @property
     def on_room(self) -> Callable[[], object] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from batchproxy.wire import frames
 from batchproxy.wire.frames import (
@@ -44,6 +45,7 @@ class Outlet:
 
     Attributes:
         out: what is to be written.
+        owner: whose the connection is.
         streams: those open, by id.
         window: what the peer takes on the connection.
         cap: what it takes on a stream in one frame; -1 where answers must take the general way.
@@ -53,11 +55,12 @@ class Outlet:
 
     __slots__ = (
         "_closed", "_earn", "_frame_bytes", "_ready", "_shrink", "_stream_window", "_table_bytes", "cap", "initial",
-        "out", "slow", "streams", "window",
+        "out", "owner", "slow", "streams", "window",
     )  # fmt: skip
 
     def __init__(self, stream_window: int, closed: Callable[[Stream], None], earn: Callable[[int], None]) -> None:
         self.out: list[bytes | memoryview] = []
+        self.owner: Any = None
         self.streams: dict[int, Stream] = {}
         self.window = DEFAULT_WINDOW
         self.initial = DEFAULT_WINDOW

@@ -45,9 +45,11 @@ class Requests:
         limits: what the peer may cost.
         now: monotonic seconds.
         budget: of the process.
+        call: what unary gRPC calls are.
 
     Attributes:
         budget: of the process.
+        call: as given.
         now: when the bytes came that are being read.
         last: the highest id of a stream that was opened.
         last_served: in the final GOAWAY; later streams are overlooked. None: there was no such GOAWAY.
@@ -59,13 +61,14 @@ class Requests:
     """
 
     __slots__ = (
-        "_gaps", "_resets", "allowance", "budget", "done", "heads", "intake", "last", "last_served", "limits", "now",
-        "outlet", "withdrawn",
+        "_gaps", "_resets", "allowance", "budget", "call", "done", "heads", "intake", "last", "last_served", "limits",
+        "now", "outlet", "withdrawn",
     )  # fmt: skip
 
-    def __init__(self, limits: Http2Limits, now: float, budget: Budget) -> None:
+    def __init__(self, limits: Http2Limits, now: float, budget: Budget, call: type[GrpcCall] = GrpcCall) -> None:
         self.limits = limits
         self.budget = budget
+        self.call = call
         self.now = now
         self.last = 0
         self.last_served: int | None = None
@@ -115,7 +118,7 @@ class Requests:
         if head.streamed:
             stream = GrpcStreamCall(self.outlet, sid, head, self.intake, self.limits)
         else:
-            stream = (GrpcCall if head.grpc else Http2Exchange)(self.outlet, sid, head)
+            stream = (self.call if head.grpc else Http2Exchange)(self.outlet, sid, head)
         self.outlet.streams[sid] = stream
         if head.refusal is not None:
             self.refuse(stream, head.refusal, ends=ends)

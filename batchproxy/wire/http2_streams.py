@@ -7,7 +7,7 @@ else it may need is in an ``Extra``, which most streams never get.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from batchproxy.wire import grpc
 from batchproxy.wire.budget import Claim
@@ -27,6 +27,7 @@ class Carrier(Protocol):
     """What a stream needs of its connection to send an answer; see ``http2_outlet.Outlet``."""
 
     out: list[bytes | memoryview]
+    owner: Any
     streams: dict[int, Stream]
     window: int
     cap: int
@@ -236,22 +237,7 @@ class GrpcCall(Stream):
             RuntimeError: the answer was given before. This is a bug.
             ValueError: metadata that gRPC does not allow.
         """
-        size = len(body) + 5
-        carrier = self.carrier
-        if (
-            code == 0
-            and carrier is not None
-            and size <= carrier.cap
-            and size <= carrier.window
-            and self.extra is None
-            and not (trailers or message or headers or compress)
-        ):
-            pack, _, _, head, middle, opening, closing, end, _, _ = grpc.plain(size - 5)
-            stream = self.id
-            carrier.out.append(pack(head, stream, middle, stream, opening, body, closing, stream, end))
-            carrier.window -= size
-            del carrier.streams[stream]
-            self.carrier = None
+        if not (code or trailers or message or headers or compress) and self.answer_plain(body):
             return
         last = grpc.trailers(code, message, trailers)
         first = grpc.RESPONSE + grpc.metadata_fields(headers) if headers else grpc.RESPONSE
@@ -271,28 +257,25 @@ class GrpcCall(Stream):
         else:
             carrier.respond(self, first, grpc.PREFIX.pack(0, len(body)) + body, last)
 
-    def send(self, shape: grpc.Unary, payload: bytes) -> None:
-        """Say that all went well, with a message made from a shape: what a batch has in common is written once.
+    def answer_plain(self, body: bytes) -> bool:
+        """A short cut: say that all went well, if that can be said now and in one piece; else nothing is said.
 
         Args:
-            shape: the message but for the payload, from ``grpc.unary``.
-            payload: as long as the shape says.
+            body: the reply; the answer is to have no metadata, and no compression.
 
-        Raises:
-            ValueError: it has another length. This is a bug.
+        Returns:
+            Whether it was said.
         """
-        pack, size, length, head, middle, opening, closing, end, before, after = shape
-        if len(payload) != length:
-            raise ValueError(f"{len(payload)} bytes for a shape of {length}. This is a bug.")
+        pack, size, head, middle, opening, closing, end = grpc.plain(len(body))
         carrier = self.carrier
-        if carrier is not None and size <= carrier.cap and size <= carrier.window and self.extra is None:
-            stream = self.id
-            carrier.out.append(pack(head, stream, middle, stream, opening, payload, closing, stream, end))
-            carrier.window -= size
-            del carrier.streams[stream]
-            self.carrier = None
-        else:
-            self.answer(0, "", b"".join((before, payload, after)))
+        if carrier is None or size > carrier.cap or size > carrier.window or self.extra is not None:
+            return False
+        stream = self.id
+        carrier.out.append(pack(head, stream, middle, stream, opening, body, closing, stream, end))
+        carrier.window -= size
+        del carrier.streams[stream]
+        self.carrier = self.on_cancel = None
+        return True
 
     def take(self, data: bytes, limits: Http2Limits) -> None:
         extra = self.extended(limits.window_bytes)

@@ -55,7 +55,8 @@ ROOMS = {
     "engine": Room(
         rooms=("core", "answering", "backends.base", "canary", "fleet", "log", "observe", "relays", "tasks")
     ),
-    "metrics": Room(rooms=("core", "engine", "observe"), packages=("numpy", "prometheus_client")),
+    "histograms": Room(rooms=("core.errors",), packages=("numpy",)),
+    "metrics": Room(rooms=("core", "engine", "histograms", "observe"), packages=("prometheus_client",)),
     "status": Room(rooms=("core", "engine", "metrics")),
     "state": Room(rooms=("core", "engine", "log"), packages=("orjson",)),
     "backends": Room(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import pytest
 
 from batchproxy.answering import answer, answer_all
@@ -50,3 +53,44 @@ def test_each_is_told_its_own(caplog: pytest.LogCaptureFixture) -> None:
     assert [None, earlier, replies[2]] == [waiter.reply for waiter in waiters]
     assert [None] * 3 == [member.home for member in members]
     assert 1 == len(caplog.records)
+
+
+class Joint(StubWaiter):
+    """A kind that can be told together; raises where the first reply is of version 0."""
+
+    together: ClassVar[list[int]] = []
+
+    @staticmethod
+    def set_results(waiters: Sequence[Joint], results: Sequence[Reply], /) -> None:
+        Joint.together.append(len(waiters))
+        for waiter, result in zip(waiters, results, strict=True):
+            if not result.version:
+                raise RuntimeError("no")
+            if not waiter.done():
+                waiter.set_result(result)
+
+
+def test_those_of_a_kind_are_told_together() -> None:
+    """Others, and those who know already, as ever; a lone one by itself."""
+    waiters = [Joint(), StubWaiter(), Joint(), Joint()]
+    members = [Entry(a_request(), waiter, 0.0) for waiter in waiters]
+    replies = [Reply({}, version) for version in (1, 2, 3, 4)]
+    answer(members[2], earlier := Reply({}, 9))
+    Joint.together.clear()
+    answer_all(members, replies)
+    answer_all([Entry(a_request(), alone := Joint(), 0.0)], replies[:1])
+
+    assert [replies[0], replies[1], earlier, replies[3]] == [waiter.reply for waiter in waiters]
+    assert replies[0] is alone.reply
+    assert [3] == Joint.together
+    assert [None] * 4 == [member.home for member in members]
+
+
+def test_a_kind_that_breaks_strands_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is told by itself, then."""
+    waiters = [Joint(), Joint()]
+    replies = [Reply({}, 0), Reply({}, 1)]
+    answer_all([Entry(a_request(), waiter, 0.0) for waiter in waiters], replies)
+
+    assert replies == [waiter.reply for waiter in waiters]
+    assert ["model 'm': a caller could not be answered. This is a bug."] == [r.getMessage() for r in caplog.records]

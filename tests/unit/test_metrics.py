@@ -13,7 +13,8 @@ from batchproxy.core.errors import Code
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import BatchKey, Entry, build_request
 from batchproxy.core.shapes import UNDECLARED
-from batchproxy.metrics import NOTED, Histogram, Metrics
+from batchproxy.histograms import NOTED
+from batchproxy.metrics import Metrics
 from tests.serving import Recorder, a_directory
 
 
@@ -34,17 +35,6 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
         for family in text_string_to_metric_families(metrics.render().decode())
         for sample in family.samples
     }
-
-
-def test_a_histogram_counts_into_the_first_bucket_that_holds_the_value() -> None:
-    """A bound belongs to its bucket, as Prometheus' ``le`` says; the rest goes to +Inf."""
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 9.0):
-        histogram.add(value)
-
-    assert [("1.0", 2), ("2.0", 3), ("+Inf", 4)] == list(histogram.buckets())
-    assert 4 == histogram.count
-    assert 12.0 == histogram.total
 
 
 def test_calls_and_requests_are_counted_under_their_labels() -> None:
@@ -71,9 +61,9 @@ def test_calls_and_requests_are_counted_under_their_labels() -> None:
 def test_a_counter_counts_under_its_labels_beside_what_is_told_with_them() -> None:
     """However many: some are in their buckets already, some are only noted."""
     metrics = Metrics(list)
-    count = metrics.counter("m", "predict", "rest")
+    counter = metrics.counter("m", "predict", "rest")
     for _ in range(NOTED + 1):
-        count(Code.OK, 0.25)
+        counter.count(Code.OK, 0.25)
     metrics.request_ended("m", "predict", "rest", Code.OK, 0.25)
     found = samples(metrics)
 

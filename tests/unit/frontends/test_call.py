@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, QueueFull
 from batchproxy.core.request import Entry, Reply, Request, build_request
 from batchproxy.core.shapes import UNDECLARED
-from batchproxy.frontends.call import Call, TooLong, recorder
+from batchproxy.frontends.call import Call, Recorder, TooLong
 from batchproxy.frontends.heavy import Heavy
+from batchproxy.histograms import Answered
 
 REPLY = Reply({}, 1)
 REQUEST = build_request(("m", 1, "s"), UNDECLARED, {"x": ArrayColumn(np.zeros(1))})
@@ -147,11 +149,81 @@ def test_cancelling_before_the_start_is_remembered() -> None:
 
 def test_a_record_counts_the_code_and_the_time_since_the_start() -> None:
     """On the clock that it was given."""
-    counted: list[tuple[Code, float]] = []
-    record = recorder(lambda code, seconds: counted.append((code, seconds)), lambda: 7.5)
-    record(5.0, Code.OK)
+    answered = Answered()
+    record = Recorder(answered, lambda: 7.5)
+    record(5.0, Code.NOT_FOUND)
+    record.all([6.5, 7.0])
 
-    assert [(Code.OK, 2.5)] == counted
+    assert {Code.NOT_FOUND: 1, Code.OK: 2} == answered.codes
+    assert 2.5 + 1.0 + 0.5 == answered.seconds.total
+
+
+class Caller(list[Any]):
+    """Remembers answers, each of which it may be told beside others."""
+
+    __call__ = list.append
+
+    @staticmethod
+    def respond_all(callers: Sequence[Caller], answers: Sequence[Any]) -> None:
+        """Each is told its own."""
+        for caller, answer in zip(callers, answers, strict=True):
+            caller.append(("together", answer))
+
+
+class Together(Form):
+    """Writes the answers to several, unless one of them cannot be written; not if there is a version 12."""
+
+    def replies(self, replies: Sequence[Reply]) -> list[Any] | None:
+        answers = [self.reply(reply) for reply in replies]
+        return None if ("reply", 12) in answers else answers
+
+
+def calls_of(*versions: int, forms: Sequence[Form]) -> tuple[list[Call[Any]], list[Caller], list[Reply], Answered]:
+    """Calls with these forms, who made them, the replies to them, and their record."""
+    record, callers = Recorder(answered := Answered(), lambda: 1.0), [Caller() for _ in versions]
+    calls = [Call(form, caller, record, 0.0) for form, caller in zip(forms, callers, strict=True)]
+    return calls, callers, [Reply({}, version) for version in versions], answered
+
+
+def test_calls_of_one_form_are_told_together() -> None:
+    """Those that are done already are not told again, those of another form and kind of caller by themselves."""
+    form = Together()
+    calls, callers, replies, answered = calls_of(1, 2, 3, 4, forms=[form, form, Form(), form])
+    calls[1].cancel()
+    other: list[Any] = []
+    calls.append(Call(form, other.append, Recorder(answered, lambda: 1.0), 0.0))
+    Call.set_results(calls, [*replies, Reply({}, 5)])
+
+    assert [[("together", ("reply", 1))], [], [("reply", 3)], [("together", ("reply", 4))]] == callers
+    assert [("reply", 5)] == other
+    assert all(call.done() for call in calls)
+    assert {Code.OK: 4, Code.CANCELLED: 1} == answered.codes
+
+
+def test_each_has_its_own_record() -> None:
+    """Whoever it is told together with."""
+    form = Together()
+    calls, _, replies, answered = calls_of(1, 2, forms=[form, form])
+    codes: list[Code] = []
+    calls[1].record = lambda started, code: codes.append(code)
+    Call.set_results(calls, replies)
+    calls, _, replies, _ = calls_of(1, 2, forms=[form, form])
+    calls[0].record = lambda started, code: codes.append(code)
+    Call.set_results(calls, replies)
+
+    assert {Code.OK: 1} == answered.codes
+    assert [Code.OK] * 2 == codes
+
+
+@pytest.mark.parametrize(("version", "says"), [(12, ("reply", 12)), (13, ("error", "cannot be written"))])
+def test_what_cannot_be_written_together_is_written_for_each(version: int, says: Any) -> None:
+    """And who cannot be answered fails alone."""
+    form = Together()
+    calls, callers, replies, answered = calls_of(1, version, forms=[form, form])
+    Call.set_results(calls, replies)
+
+    assert [[("reply", 1)], [says]] == callers
+    assert 2 == sum(answered.codes.values())
 
 
 @pytest.mark.parametrize("leaves", [True, False])

@@ -16,7 +16,8 @@ from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BackendRejected, Code
 from batchproxy.core.raw import GRPC, REST, RawReply
 from batchproxy.core.request import BatchKey, Reply
-from batchproxy.frontends.grpc_routes import GrpcAnswer, GrpcRoutes, PredictFormat
+from batchproxy.frontends.grpc_answers import GrpcAnswer, PredictFormat
+from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.remote import RemotePool
 from tests.remotes import INFO, FakeServer, a_remote_pool, in_front_of
 from tests.serving import Recorder

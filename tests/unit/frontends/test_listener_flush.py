@@ -43,6 +43,7 @@ def count(listener: Listener) -> list[Counting]:
     counts = []
     for door in cast("list[Any]", listener._doors()):
         door._transport = Counting(door._transport)
+        door.write = door._transport.write
         counts.append(door._transport)
     return counts
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchproxy.codecs import tfs_splice
 from batchproxy.core.columns import ArrayColumn
@@ -19,7 +24,7 @@ from batchproxy.core.raw import RawReply
 from batchproxy.core.request import Reply, Share
 from batchproxy.frontends.call import TooLong
 from batchproxy.frontends.heavy import LONG_ANSWER, Heavy
-from batchproxy.frontends.rest_answers import PredictFormat, RelayFormat, below_the_api, our_error
+from batchproxy.frontends.rest_answers import PassedOn, PredictFormat, RelayFormat, below_the_api, our_error
 
 RAW = RawReply(418, "I'm a teapot", [("Set-Cookie", "a"), ("set-cookie", "b"), ("x-bin", b"\xe9")], b"\x00body")
 JSON = {"Content-Type": "application/json"}
@@ -47,6 +52,52 @@ async def test_a_share_is_written_as_an_answer_of_its_own(row_form: bool) -> Non
     heavy.close()
 
     assert due == found
+
+
+SPANS = st.lists(st.integers(1, 3), min_size=1, max_size=6)
+
+
+def spans(sizes: Sequence[int], left_out: int) -> list[tuple[int, int]]:
+    """(start, stop) of shares of such sizes, without one of them."""
+    stops = list(accumulate(sizes))
+    found = [(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+    return [span for number, span in enumerate(found) if number != left_out] or found
+
+
+@given(SPANS, st.integers(-3, 6), st.integers(0, 2))
+def test_answers_to_shares_are_written_together_as_one_by_one(sizes: list[int], left_out: int, filler: int) -> None:
+    """Also where somebody has left, and where the call was padded."""
+    rows = sum(sizes) + filler
+    whole = Reply({"y": ArrayColumn(np.arange(2 * rows, dtype=np.float32).reshape(rows, 2))}, 1)
+    form = PredictFormat(row_form=True)
+    shares = [Share(whole, *span) for span in spans(sizes, left_out)]
+    said = form.replies(shares)
+
+    assert said is not None
+    assert [form.reply(share) for share in shares] == [said.like._replace(body=body) for body in said.bodies]
+
+
+def test_some_answers_are_not_written_together() -> None:
+    """Those in column form, those to calls that went alone, and those that went as they came."""
+    alone = Reply({"y": ArrayColumn(np.ones(2, np.float32))}, 1)
+
+    assert PredictFormat(row_form=False).replies([Share(alone, 0, 1), Share(alone, 1, 2)]) is None
+    assert PredictFormat(row_form=True).replies([alone]) is None
+    assert RelayFormat().replies([alone]) is None
+
+
+@given(SPANS, st.integers(-3, 6))
+def test_slices_of_a_servers_answer_are_written_together_as_one_by_one(sizes: list[int], left_out: int) -> None:
+    """With its headers, as its own."""
+    merged = tfs_splice.read_answer(b'{"predictions": %b}' % str(list(range(sum(sizes)))).encode(), row_form=True)
+    whole = Reply(merged, 0, headers=[("content-type", "application/json")])
+    form = RelayFormat()
+    shares = [Share(whole, *span) for span in spans(sizes, left_out)]
+    said = form.replies(shares)
+
+    assert said is not None
+    assert [form.reply(share) for share in shares] == [said.like._replace(body=body) for body in said.bodies]
+    assert {PassedOn} == {type(form.reply(share)) for share in shares} | {type(said.like)}
 
 
 def test_shares_of_a_servers_answer_have_its_headers_but_its_date() -> None:
