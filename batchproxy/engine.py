@@ -1,7 +1,7 @@
 """The asyncio shell around one Scheduler: it acts, the scheduler decides. No protocol and no policy here.
 
-After every input it drains what the scheduler wants sent and re-arms one timer; requests that arrive in the
-same turn of the loop therefore leave in the same batch, and a lone one leaves at the end of its own turn.
+After every input it drains what the scheduler wants sent and re-arms one timer. Requests that come in the same turn of
+the loop are taken in together at its end and leave in the same batch; a lone one leaves at the end of its own turn.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -18,20 +17,13 @@ from batchproxy.answering import answer, answer_all
 from batchproxy.canary import Canaries
 from batchproxy.core.assembly import merge, split
 from batchproxy.core.balancer import MAX_RELAYED, Endpoint
-from batchproxy.core.errors import (
-    BackendError,
-    BackendUnavailable,
-    BatchProxyError,
-    Code,
-    Draining,
-    NoEndpoint,
-    QueueFull,
-)
+from batchproxy.core.errors import BackendError, BackendUnavailable, BatchProxyError, Code, Draining
 from batchproxy.core.lateness import why_late
 from batchproxy.core.outcome import Outcome, outcome_of
-from batchproxy.core.request import BatchKey, Entry, Reply, Request, Waiter
+from batchproxy.core.request import DONE, Entry, Reply, Request, Waiter
 from batchproxy.core.scheduler import CALL_TIMEOUT_S, MAX_QUEUED_BYTES, Scheduler
 from batchproxy.fleet import Fleet
+from batchproxy.lending import CLOSED, Lending
 from batchproxy.log import Notices
 from batchproxy.observe import NullObserver
 from batchproxy.relays import Cancellable, Relays, goes_as_it_came
@@ -86,34 +78,74 @@ class Engine:
         self._tasks = Tasks()
         self.fleet = Fleet(scheduler, backends, endpoint, self._tasks, self._tell, self._pump_soon)
         self.backends: Mapping[str, Backend] = self.fleet.backends
+        self.probe, self.keep_probing = self.fleet.probe, self.fleet.keep_probing
         charge = lambda nbytes: self.charge(nbytes)  # noqa: E731, PLW0108 - whose charge that is is told later
         self._canaries = Canaries(scheduler, self.fleet, self.policies, self._tasks, charge)
         self._calls: dict[Dispatch, Cancellable] = {}
         self._relays = Relays(self._calls, observer, self._end, self._failed)
+        self._lending = Lending(name, scheduler.balancer, self.fleet, lambda: self._arm(self.clock()))
+        self.borrow = self._lending.borrow
+        self._arrivals: list[Entry] = []  # of this turn of the loop
         self._pumping = self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._idle = asyncio.Event()
-        self._streams: set[Callable[[BatchProxyError], object]] = set()
 
     # -- the callers' side -------------------------------------------------------------------------
 
-    def submit(self, request: Request, waiter: Waiter) -> Entry:
+    def submit(self, request: Request, waiter: Waiter, arrival: float | None = None) -> Entry:
         """Take a request in; its waiter is told the outcome exactly once, never from inside this call.
 
+        Those of one turn of the loop are taken in together at its end, and then told if they are refused.
+
+        Args:
+            request: what is asked.
+            waiter: whom to tell.
+            arrival: when it came, on the engine's clock, in seconds; None: now.
+
         Raises:
-            Unavailable: shutting down, queue full, or no endpoint: nothing was taken in.
-            DeadlineExceeded: its time was up already.
+            Draining: shutting down: nothing was taken in, and the waiter is not told.
         """
         if self._closed:
-            raise Draining("the proxy is shutting down; try another one")
-        now = self.clock()
-        entry = Entry(request, waiter, now)
-        if self.scheduler.submit(entry, now):
-            self._pump_soon()
-        elif self._timer is None and request.deadline is not None:  # one that is pending sweeps, too
-            self._arm(now)
+            raise Draining(CLOSED)
+        if arrival is None:
+            arrival = self.clock()
+        entry = Entry(request, waiter, arrival)
+        arrivals = self._arrivals
+        if not arrivals and not self._pumping:
+            self._await_the_others(arrival)
+        arrivals.append(entry)
         return entry
+
+    def _await_the_others(self, now: float) -> None:
+        if self.scheduler.is_open(now):
+            self._pump_soon()
+        else:  # most likely none of them can leave, and no task is needed
+            asyncio.get_running_loop().call_soon(self._arrive)
+
+    def _arrive(self) -> None:
+        """The end of a turn in which requests came that, most likely, have to wait."""
+        if not self._arrivals:
+            return
+        now = self.clock()
+        if self._take_in(now):
+            self._pump()
+        elif self._timer is None:  # one that is pending sweeps, too
+            self._arm(now)
+
+    def _take_in(self, now: float) -> bool:
+        """Hand this turn's requests over, and tell who is refused; whether any may leave now."""
+        arrivals, self._arrivals = self._arrivals, []
+        try:
+            news, failures = self.scheduler.submit_all(arrivals, now)
+        except Exception as error:
+            logger.exception("pool %r: requests could not be taken in. This is a bug.", self.name)
+            lost = [entry for entry in arrivals if entry.home is None or entry.state is DONE]
+            news, failures = True, [(entry, _unforeseen(error)) for entry in lost]
+            for entry in lost:
+                self.discard(entry)
+        self._tell(failures)
+        return news
 
     def discard(self, entry: Entry) -> None:
         """The caller is gone: its request leaves the queue, and a call nobody waits for is cancelled."""
@@ -146,6 +178,8 @@ class Engine:
         """
         self._pumping = False
         now = self.clock()
+        if self._arrivals:
+            self._take_in(now)
         first = None
         while (dispatch := self.scheduler.poll(now)) is not None:
             if self._relays.begin(dispatch, self.fleet.of(dispatch.endpoint), now):
@@ -163,7 +197,7 @@ class Engine:
     def _arm(self, now: float) -> None:
         """Keep one timer pending while anybody waits: for the next ripe lane, or the next sweep of deadlines."""
         if not self.scheduler.busy:
-            if self._streams:
+            if self._lending.calls:
                 self._idle.clear()
             else:
                 self._idle.set()
@@ -206,7 +240,7 @@ class Engine:
         except Exception as failure:
             logger.exception("model %r: a call failed in an unforeseen way. This is a bug.", dispatch.batch.key.model)
             outcome = Outcome.REJECTED
-            error = BatchProxyError(f"internal error: {type(failure).__name__}. This is a bug.", code=Code.INTERNAL)
+            error = _unforeseen(failure)
         finally:
             self._end(dispatch, members, replies, outcome, error)
 
@@ -278,77 +312,40 @@ class Engine:
 
     # -- life --------------------------------------------------------------------------------------
 
-    async def probe(self) -> None:
-        """Ask every endpoint that is not up whether it is now."""
-        await self.fleet.probe()
-
-    async def keep_probing(self, interval_s: float) -> None:
-        """Probe what is not up, every ``interval_s`` seconds, until cancelled."""
-        await self.fleet.keep_probing(interval_s)
-
     def _tell(self, failures: Sequence[Failure]) -> None:
         for entry, why in failures:
             answer(entry, why)
 
-    @contextmanager
-    def borrow(
-        self, strand: Callable[[BatchProxyError], object] | None = None, key: BatchKey | None = None
-    ) -> Iterator[Remote]:
-        """A server for a call that this engine does not carry itself: a stream.
-
-        Args:
-            strand: told why where the call has to end before its time; ``drain`` waits for calls that have this.
-            key: of the call, for a server that has its model; None: any can take it.
-
-        Raises:
-            Unavailable: shutting down, no endpoint, or as many unmerged calls in flight as there may be.
-        """
-        if self._closed:
-            raise Draining("the proxy is shutting down; try another one")
-        balancer = self.scheduler.balancer
-        if not balancer.any_up():
-            raise NoEndpoint(balancer.why_none(key.model if key is not None else ""))
-        endpoint = balancer.acquire_relay(1, key=key)
-        if endpoint is None:
-            raise QueueFull(f"pool {self.name!r}: every endpoint has max_relayed unmerged calls in flight; try again")
-        if strand is not None:
-            self._streams.add(strand)
-        try:
-            yield cast("Remote", self.fleet.of(endpoint))
-        except BackendUnavailable as error:
-            if error.raw is None:
-                self.fleet.take_out(endpoint, error)
-            raise
-        finally:
-            endpoint.relayed -= 1
-            endpoint.rows -= 1
-            self.fleet.released(endpoint)
-            if strand is not None:
-                self._streams.discard(strand)
-                self._arm(self.clock())
-
     async def drain(self) -> None:
         """Take nothing new and return once everybody is answered."""
-        self._closed = True
+        self._closed = self._lending.closed = True
+        self._arrive()
         self._arm(self.clock())
         await self._idle.wait()
 
     def strand(self) -> int:
         """Tell everybody who still waits that no answer will come; returns how many they were."""
-        self._closed = True
-        stranded = self.scheduler.stranded()
+        self._closed = self._lending.closed = True
+        stranded = self._waiting()
         why = Draining("the proxy shut down before the answer was there")
         for entry in stranded:
             self.discard(entry)
             answer(entry, why)
-        streams = tuple(self._streams)
+        streams = tuple(self._lending.calls)
         for end in streams:
             end(why)
         return len(stranded) + len(streams)
 
     def unanswered(self) -> int:
         """How many still wait."""
-        return len(self.scheduler.stranded()) + len(self._streams)
+        return len(self._waiting()) + len(self._lending.calls)
+
+    def wants(self, version: int) -> bool:
+        """Whether anyone not yet answered means this version of a model."""
+        return self.scheduler.wants(version) or any(entry.request.key.version == version for entry in self._arrivals)
+
+    def _waiting(self) -> list[Entry]:
+        return self.scheduler.stranded() + [entry for entry in self._arrivals if entry.state is not DONE]
 
     async def aclose(self) -> int:
         """End at once: whoever still waits is told so. Returns how many that were."""
@@ -358,6 +355,10 @@ class Engine:
             self._timer.cancel()
         await self.fleet.aclose()
         return stranded
+
+
+def _unforeseen(error: Exception) -> BatchProxyError:
+    return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)
 
 
 def build_engine(

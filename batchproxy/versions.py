@@ -185,7 +185,7 @@ class VersionWatch:
     def _is_used(self, version: int) -> bool:
         if any(copy.calls(version) for copy in self._copies):
             return True
-        return self._engine.scheduler.wants(version)
+        return self._engine.wants(version)
 
     # -- what is told ------------------------------------------------------------------------------
 

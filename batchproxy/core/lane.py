@@ -1,4 +1,4 @@
-"""A Lane: the queue of entries that may ride together, and what a lane remembers of its bad batches.
+"""A Lane: the queue of entries that may ride together.
 
 Entries leave by urgency: ``min(deadline, arrival + AGING_S) + AGING_S * priority``, the lowest first, then who came
 first. So within a priority the earliest deadline goes first, a level of priority is worth ``AGING_S`` of waiting, and
@@ -12,13 +12,13 @@ when they outnumber the living, the deque is swept. Counts never include them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from math import inf
 from operator import attrgetter
 
+from batchproxy.core.allowance import Allowance
 from batchproxy.core.book import Book, Share
-from batchproxy.core.cap import power
-from batchproxy.core.cost import Cost
 from batchproxy.core.pace import EARLY
 from batchproxy.core.raw import REST
 from batchproxy.core.request import DONE, BatchKey, Entry
@@ -36,24 +36,19 @@ PATIENCE = 0.9
 MAX_TEXT_BYTES = 8 << 20
 """Bytes of a merged call that is JSON (R7): larger ones would keep the loop for too long."""
 
-MEMORY_BATCHES = 32
-"""How many batches back a lane remembers bad ones, and how many clean ones restore it (R3)."""
-
 HALF = 0.5
 """Part of a caller's time after which its lane is due where the time of a batch is not known."""
 
-_MASK = (1 << MEMORY_BATCHES) - 1
 _SWEEP_SLACK = 64  # tombstones that are never worth a sweep
 
 
-class Lane:
+class Lane(Allowance):
     """Queue of the entries with one BatchKey.
 
     Attributes:
         rows: rows of the live entries.
         nbytes: their bytes.
         live: the live entries.
-        cap: rows a merged call may have now; halved while in quarantine, fewer where answers would come too late.
         max_bytes: bytes it may have.
         row_s: seconds that a row which waits here keeps the pool busy; 0 while that is not known.
         batch_s: seconds that a batch takes from leaving to its answer, likewise.
@@ -63,16 +58,14 @@ class Lane:
     """
 
     __slots__ = (
-        *("_bound", "_clean_left", "_entries", "_fifo", "_free", "_handicap", "_history", "_last", "_sorted", "book"),
-        *("cap", "key"),
+        *("_entries", "_fifo", "_handicap", "_last", "_sorted", "key"),
         *("batch_s", "live", "max_bytes", "nbytes", "order", "row_s", "rows", "share", "ticket"),
     )
 
     def __init__(self, key: BatchKey, book: Book) -> None:
+        super().__init__(book)
         self.key = key
-        self.book = book
         policy = book.policy
-        self.cap = self._free = self._bound = book.cap.rows
         self.max_bytes = policy.max_batch_bytes
         self.rows = 0
         self.nbytes = 0
@@ -86,8 +79,6 @@ class Lane:
         self._last = -inf  # the least urgent entry's order
         self._sorted = True  # the entries are in order of leaving
         self._fifo = True  # and that is the order of arrival, too
-        self._history = 0
-        self._clean_left = 0
 
     def push(self, entry: Entry) -> bool:
         """Add a live entry; returns whether the lane became full or more urgent by it."""
@@ -124,6 +115,82 @@ class Lane:
         if all_rows < self.cap and all_bytes < self.max_bytes:
             return False
         return all_rows - rows < self.cap and all_bytes - nbytes < self.max_bytes
+
+    def push_all(
+        self, entries: Iterable[Entry], now: float, most_rows: int, most_bytes: int
+    ) -> tuple[Entry | None, bool]:
+        """``push`` of each in turn, as long as there is nothing to think over; the sums are made once for all of them.
+
+        Args:
+            entries: the earliest first. Who has left already is passed over.
+            now: the engine's clock, in seconds.
+            most_rows: that may wait here then.
+            most_bytes: likewise, and what waits in other lanes.
+
+        Returns:
+            The first that was not pushed: its key is another one, it is late or may be, it has to travel alone, or
+            would pass a bound; None: there is none. And whether the lane became full or more urgent.
+        """
+        key, handicap, urgent, last = self.key, self._handicap, self.order, self._last
+        row_s, batch_s, few_rows = self.row_s, self.batch_s, min(self.cap, most_rows)
+        queue, was_full, texts = self._entries, self.full(), False
+        append, done, aging, before = queue.append, DONE, AGING_S, len(queue)
+        all_rows, all_bytes = self.rows, self.book.waiting.nbytes
+        entry: Entry | None = None
+        for entry in entries:
+            request = entry.request
+            if request.key is not key and request.key != key:
+                break
+            if entry.state is done:
+                continue
+            rows, deadline = request.rows, request.deadline
+            nbytes = all_bytes + request.nbytes
+            if rows is None or nbytes > most_bytes:
+                break
+            rows += all_rows
+            order = entry.arrival + aging
+            if deadline is not None:
+                if deadline <= now or (rows > few_rows and now + (row_s * rows + batch_s) > deadline):
+                    break
+                if deadline < order:  # noqa: PLR1730 - min() is a call
+                    order = deadline
+            if rows > most_rows:
+                break
+            order += handicap if request.priority is None else aging * request.priority
+            all_rows, all_bytes = rows, nbytes
+            entry.order = order
+            entry.home = self
+            append(entry)
+            if order >= last:
+                last = order
+            else:
+                self._sorted = self._fifo = False
+            if order < urgent:
+                urgent = order
+                texts = texts or (request.raw is not None and request.raw.protocol == REST)
+        else:
+            entry = None
+        count = len(queue) - before
+        if not count:
+            return entry, False
+        self._last = last
+        rows, nbytes = all_rows - self.rows, all_bytes - self.book.waiting.nbytes
+        self.live += count
+        self.rows = all_rows
+        self.nbytes += nbytes
+        self.book.add(rows, nbytes)
+        if self.share is not None:
+            self.share.rows += rows
+        if urgent < self.order:
+            self.order = urgent
+            if texts:
+                self.max_bytes = min(self.book.policy.max_batch_bytes, MAX_TEXT_BYTES)
+            return entry, True
+        return entry, self.full() and not was_full
+
+    def is_hurried_by(self, count: int, until: float) -> bool:
+        """Whether any of the ``count`` who came last cannot wait until then."""
+        return any(self.latest(entry) < until for entry in islice(reversed(self._entries), count))
 
     def remove(self, entry: Entry) -> None:
         """Take an entry off the books; in the deque it stays as a tombstone."""
@@ -268,54 +335,6 @@ class Lane:
             for _ in range(count):
                 entries.popleft()
 
-    def note(self, bad: bool) -> bool:
-        """Remember how a merged call of this lane ended; returns whether that lowered the cap.
-
-        After two bad ones within 32 the cap is halved, until 32 clean ones have passed (R3).
-        """
-        self._history = (self._history << 1 | bad) & _MASK
-        if bad and self._history.bit_count() > 1:
-            return self.lower_cap(max(1, self.cap // 2))
-        if not bad and self._clean_left:
-            self._clean_left -= 1
-            if not self._clean_left:
-                self._allow(self.book.cap.rows)
-        return False
-
-    def _allow(self, rows: int) -> None:
-        """A batch may have so many rows, if its answers come in time."""
-        if self._bound >= self._free:  # nothing was bounded
-            self._bound = max(rows, self._bound)
-        self._free = rows
-        self.cap = min(rows, self._bound)
-
-    def bind(self, cost: Cost, patience: float) -> int:
-        """Rows that a batch may have which leaves now: no more than can be answered in time.
-
-        Args:
-            cost: of the batch.
-            patience: how long its most urgent caller waits in all, in seconds.
-        """
-        objective = self.book.objective
-        objective.seen(patience)
-        rows = objective.rows(cost, self._free)
-        if rows >= self._free:
-            self._bound = self._free
-        else:
-            self._bound = max(
-                (size for size in self.book.policy.allowed_batch_sizes if size <= rows), default=int(rows)
-            )
-        self.cap = min(self._free, self._bound)
-        return self.cap
-
-    def fit(self) -> bool:
-        """The model's cap changed: take it over, unless in quarantine; returns whether that is fewer rows."""
-        if self._clean_left:
-            return False
-        before = self.cap
-        self._allow(self.book.cap.rows)
-        return self.cap < before
-
     def begin(self) -> None:
         """The model's policy is another one: those who wait keep their order."""
         policy = self.book.policy
@@ -324,24 +343,6 @@ class Lane:
         self.max_bytes = min(policy.max_batch_bytes, MAX_TEXT_BYTES) if texts else policy.max_batch_bytes
         self._handicap = AGING_S * policy.priority
         self._clean_left = 0
-
-    def round(self) -> bool:
-        """The model's batches are rounded from now on; returns whether it may have fewer rows."""
-        before = self.cap
-        self._allow(power(self._free) if self._clean_left else self.book.cap.rows)
-        return self.cap < before
-
-    def lower_cap(self, rows: int) -> bool:
-        """Send at most ``rows`` rows together until 32 clean calls have passed; returns whether that is fewer."""
-        lowered = rows < self.cap
-        self._allow(min(self._free, rows))
-        self._clean_left = MEMORY_BATCHES
-        return lowered
-
-    @property
-    def clean_left(self) -> int:
-        """Clean calls that are to pass before its cap is whole again; 0: it is in no quarantine."""
-        return self._clean_left
 
     @property
     def forgettable(self) -> bool:

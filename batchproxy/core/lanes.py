@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from math import inf
 
 from batchproxy.core.book import Book, Share, Waiting
@@ -66,6 +67,32 @@ class Lanes:
         if lane.push(entry):
             self.rank(lane)
         return lane
+
+    def push_all(self, first: Entry, others: Iterator[Entry], now: float) -> tuple[Lane | None, int, Entry | None]:
+        """``push`` of these in turn, up to the first that may be late, be refused, or has to wait in another lane.
+
+        Args:
+            first: of them.
+            others: those after it; left behind the one that is returned.
+            now: the engine's clock, in seconds.
+
+        Returns:
+            Where they wait, how many of them, and who was not pushed any more; None: there is none.
+        """
+        key = first.request.key
+        lane = known = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) >= MAX_LANES:
+                return None, 0, first
+            lane = self._add(key, self.book(key.model))
+        book, before = lane.book, lane.live
+        room = (book.max_rows >> 1 if key[5] else book.max_rows) - book.rows
+        left, news = lane.push_all(chain((first,), others), now, lane.rows + room, self._max_queued_bytes)
+        if news:
+            self.rank(lane)
+        elif known is None:
+            self._drop(lane)
+        return lane, lane.live - before, left
 
     def _check_bounds(self, book: Book, request: Request) -> None:
         """Of what would pass a bound, refuse all but the only one that waits."""

@@ -1,9 +1,9 @@
 """The state machine that says what to send where, and when to look again. It never waits, sends, logs or reads a clock.
 
-Its rhythm: ``submit`` takes an entry in; ``poll`` is called until it has nothing more to send; ``settle`` says how a
-call ended; ``overdue`` lists who must be told that time is up; ``wake_at`` says when ``poll`` could next say something.
-An entry that was taken in is answered exactly once by whoever drives this: with the reply of a settled call,
-or with the error that ``settle`` or ``overdue`` names.
+Its rhythm: ``submit`` takes an entry in, ``submit_all`` several; ``poll`` is called until it has nothing more to send;
+``settle`` says how a call ended; ``overdue`` lists who must be told that time is up; ``wake_at`` says when ``poll``
+could say something by itself. An entry that was taken in is answered exactly once by whoever drives this: with the
+reply of a settled call, or with the error that ``settle`` or ``overdue`` names.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.canary import Canary
 from batchproxy.core.compiling import Compiling
 from batchproxy.core.ends import Ends, Failure
-from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, NoEndpoint, QueueFull
+from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.front import Front
 from batchproxy.core.health import Health
 from batchproxy.core.hedging import Hedging
+from batchproxy.core.intake import Intake
 from batchproxy.core.lane import Lane
 from batchproxy.core.lanes import Lanes
-from batchproxy.core.lateness import refuse_hopeless
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.overload import Overload
 from batchproxy.core.pace import EASE, Hurry
@@ -80,6 +80,7 @@ class Scheduler:
         self._outliers = self.health.outliers
         self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._send)
         self.overload = Overload(self._lanes, notice)
+        self._intake = Intake(policies, self._lanes, self.balancer, self.unbatched, self.overload, self._relay)
         self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
         self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
         self.canary = Canary(policies, self._ends.stop_batching, notice)
@@ -105,33 +106,34 @@ class Scheduler:
             TooLate: by what is known, it would be answered after its deadline.
             QueueFull: a bound on rows, bytes, lanes or unmerged calls is reached.
         """
-        request = entry.request
-        key, deadline = request.key, request.deadline
-        if deadline is not None and deadline <= now:
-            raise DeadlineExceeded("Deadline Exceeded")
-        if not self.balancer.any_up():
-            raise NoEndpoint(self.balancer.why_none(key.model))
-        batching = request.rows is not None and self._policies[key.model].batching
-        if not batching or (self.unbatched and key.target in self.unbatched):
-            self._relay(entry, now, Release.SHAPE if request.rows is None else Release.ALONE)
+        return self._news(self._intake.admit(entry, now), 1, now)
+
+    def submit_all(self, entries: Sequence[Entry], now: float) -> tuple[bool, list[Failure]]:
+        """``submit`` each, the earliest first, but for those that left already: in a third of the time.
+
+        Returns:
+            Whether ``poll`` may now have something to say, and who was not taken in, each with its error.
+        """
+        news, failures = False, list[Failure]()
+        for lane, count in self._intake.admit_all(entries, now, failures):
+            news |= self._news(lane, count, now)
+        return news, failures
+
+    def _news(self, lane: Lane | None, count: int, now: float) -> bool:
+        """Whether ``poll`` may have something to say, since so many more wait in a lane; None: since one goes alone."""
+        if lane is None:
             return True
-        try:
-            lane = self._lanes.push(entry)
-        except QueueFull:
-            self.overload.refused(key.model, self._lanes.find(key), now)
-            raise
-        if deadline is not None and lane.rows > lane.cap and lane.order != entry.order:
-            refuse_hopeless(lane, entry, now)
-        if deadline is not None and now < self._held_until < inf and lane.latest(entry) < self._held_until:
-            self._held_until = -inf  # it cannot wait for as long as the others
+        if now < self._held_until < inf and lane.is_hurried_by(count, self._held_until):
+            self._held_until = -inf  # one of them cannot wait for as long as the others
         return now >= self._crammed_until and (now >= self._held_until or lane.full())
 
-    def _relay(self, entry: Entry, now: float, reason: Release) -> None:
+    def is_open(self, now: float) -> bool:
+        """Whether whoever comes now may leave now, as far as can be said before it is taken in."""
+        return now >= self._crammed_until and now >= self._held_until
+
+    def _relay(self, entry: Entry, now: float, reason: Release) -> bool:
         self._now = now
-        if not self._relay_batch(Batch([entry], merged=False), reason):
-            raise QueueFull(
-                f"model {entry.request.key.model!r}: every endpoint has max_relayed unmerged calls in flight; try again"
-            )
+        return self._relay_batch(Batch([entry], merged=False), reason)
 
     def _relay_batch(self, batch: Batch, reason: Release = Release.ALONE) -> bool:
         endpoint = self.balancer.acquire_relay(batch.rows, batch.avoid, batch.key)

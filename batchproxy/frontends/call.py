@@ -109,7 +109,7 @@ class Call(Generic[Answer]):
         self.entry: Entry | None = None
 
     def start(self, engine: Engine, request: Request) -> None:
-        """Submit to the engine; a refusal is answered at once."""
+        """Submit to the engine; that it is shutting down is answered at once, any other refusal in this turn."""
         if self.priority is not None:
             request.priority = self.priority
         try:

@@ -51,9 +51,10 @@ ROOMS = {
     "handover": Room(rooms=("core.errors",)),
     "fleet": Room(rooms=("core", "backends.base", "tasks")),
     "canary": Room(rooms=("core", "fleet", "tasks")),
+    "lending": Room(rooms=("core", "backends.base", "fleet")),
     "relays": Room(rooms=("core", "backends.base", "observe")),
     "engine": Room(
-        rooms=("core", "answering", "backends.base", "canary", "fleet", "log", "observe", "relays", "tasks")
+        rooms=("core", "answering", "backends.base", "canary", "fleet", "lending", "log", "observe", "relays", "tasks")
     ),
     "histograms": Room(rooms=("core.errors",), packages=("numpy",)),
     "metrics": Room(rooms=("core", "engine", "histograms", "observe"), packages=("prometheus_client",)),

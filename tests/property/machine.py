@@ -21,7 +21,8 @@ from batchproxy.core.policy import Policy
 from batchproxy.core.request import BatchKey, Entry, Reply, Request, State
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.testing import StubWaiter, a_request
-from tests.property.hedge_machine import HedgeMachine, is_lost
+from tests.property.arrivals_machine import TIMES_LEFT, ArrivalsMachine
+from tests.property.hedge_machine import is_lost
 from tests.property.order import leaves_before, urgency
 from tests.property.pool_machine import WHICH, has_room, keeps_its_last_try, waiter_of
 from tests.property.strategies import MODELS, REQUESTS, policies
@@ -31,7 +32,7 @@ NOT_EXECUTED = {Outcome.NOT_RUN}
 MERGED_TEXT_ALLOWED = {Outcome.NOT_RUN, Outcome.SAME_FOR_ALL}  # ruling R3
 
 
-class SchedulerMachine(HedgeMachine):
+class SchedulerMachine(ArrivalsMachine):
     """One scheduler with two models and up to three endpoints."""
 
     @initialize(
@@ -77,7 +78,7 @@ class SchedulerMachine(HedgeMachine):
 
     # -- what happens to a scheduler ---------------------------------------------------------------
 
-    @rule(request=REQUESTS, time_left=st.sampled_from((None, None, 0.005, 0.05, 1.0, 30.0)), bad=st.booleans())
+    @rule(request=REQUESTS, time_left=TIMES_LEFT, bad=st.booleans())
     def submit(self, request: Request, time_left: float | None, bad: bool) -> None:
         request.deadline = None if time_left is None else self.now + time_left
         entry = Entry(request, StubWaiter(), self.now)
@@ -86,7 +87,7 @@ class SchedulerMachine(HedgeMachine):
             look_again = self.scheduler.submit(entry, self.now)
         except Unavailable:
             return
-        self.serial[entry] = len(self.entries)
+        self.serial[entry] = len(self.serial)
         self.entries.append(entry)
         if bad:
             self.bad.add(entry)
@@ -266,13 +267,6 @@ class SchedulerMachine(HedgeMachine):
 
     # -- what must hold at certain moments -----------------------------------------------------------
 
-    def _check_bounds(self, request: Request, waiting: list[Entry]) -> None:
-        model = request.key.model
-        rows = sum(entry.request.rows or 0 for entry in waiting if entry.request.key.model == model)
-        nbytes = sum(entry.request.nbytes for entry in waiting)
-        assert not rows or rows + (request.rows or 0) <= self.policies[model].max_queued_rows
-        assert not nbytes or nbytes + request.nbytes <= self.max_queued_bytes
-
     def _is_ripe(self, lane: Lane) -> bool:
         entries, policy = list(lane), self.policies[lane.key.model]
         full = sum(entry.request.rows or 0 for entry in entries) >= lane.cap
@@ -334,9 +328,6 @@ class SchedulerMachine(HedgeMachine):
         assert set(named) == set(last), "a call that nobody waits for is not named, or one that somebody does is"
 
     # -- what must hold always -----------------------------------------------------------------------
-
-    def _queued_in_lanes(self) -> list[Entry]:
-        return [entry for entry in self.entries if isinstance(entry.home, Lane)]
 
     def _lanes(self) -> Iterator[Lane]:
         return iter({entry.home: None for entry in self.entries if isinstance(entry.home, Lane)})
