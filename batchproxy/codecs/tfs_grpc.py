@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from batchproxy.codecs import _dtypes, tensor_proto
+from batchproxy.codecs.tfs_responses import encode_each as encode_each
 from batchproxy.codecs.tfs_responses import encode_predict as encode_predict
 from batchproxy.core.columns import ArrayColumn
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError, RequestError

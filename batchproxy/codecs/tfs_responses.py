@@ -7,6 +7,7 @@ written by protobuf, which is also the judge of this in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from batchproxy.codecs import tensor_proto
@@ -44,13 +45,46 @@ def encode_predict(reply: Reply, model: str, signature_name: str) -> bytes:
         BackendProtocolError: an output that no TensorFlow type holds.
     """
     if type(reply) is Share:
-        key = (model, signature_name, reply.stop - reply.start)
-        try:
-            frame: Frame | None = reply.whole.memo[key]
-        except KeyError:
-            frame = reply.whole.memo[key] = _frame(reply.whole, *key)
-        if frame is not None:
-            return _framed(frame, reply.start, reply.stop)
+        return encode_each([reply], model, signature_name)[0]
+    return _encode(reply, model, signature_name)
+
+
+def encode_each(shares: Sequence[Share], model: str, signature_name: str) -> list[bytes]:
+    """``encode_predict`` of each of those who share an answer: what they have in common is written once.
+
+    Args:
+        shares: of one answer, one at least.
+        model: as for ``encode_predict``.
+        signature_name: likewise.
+
+    Raises:
+        BackendProtocolError: likewise.
+    """
+    whole, rows = shares[0].whole, 0
+    frame: Frame | None = None
+    messages = []
+    for share in shares:
+        start, stop = share.start, share.stop
+        if stop - start != rows:
+            rows = stop - start
+            key = (model, signature_name, rows)
+            try:
+                frame = whole.memo[key]
+            except KeyError:
+                frame = whole.memo[key] = _frame(whole, *key)
+        if frame is None:
+            messages.append(_encode(share, model, signature_name))
+            continue
+        pieces: list[bytes | memoryview] = [frame.first]
+        for numbers, row_nbytes, after in frame.rest:
+            pieces.append(numbers[start * row_nbytes : stop * row_nbytes])
+            pieces.append(after)
+        messages.append(b"".join(pieces))
+    return messages
+
+
+def _encode(reply: Reply, model: str, signature_name: str) -> bytes:
+    """In the general way: protobuf writes it."""
     response = pb.PredictResponse()
     for alias, column in reply.columns.items():
         if not isinstance(column, ArrayColumn):
@@ -68,14 +102,6 @@ def _write_spec(response: pb.PredictResponse, reply: Reply, model: str, signatur
     spec.name = model
     spec.version.value = reply.version
     spec.signature_name = signature_name
-
-
-def _framed(frame: Frame, start: int, stop: int) -> bytes:
-    pieces: list[bytes | memoryview] = [frame.first]
-    for numbers, row_nbytes, after in frame.rest:
-        pieces.append(numbers[start * row_nbytes : stop * row_nbytes])
-        pieces.append(after)
-    return b"".join(pieces)
 
 
 def _frame(whole: Reply, model: str, signature_name: str, rows: int) -> Frame | None:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from batchproxy.core.errors import Code
 from batchproxy.frontends.call import internal_error
 from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
 from batchproxy.frontends.rest_answers import RestAnswer, RestAnswers, our_error
 from batchproxy.wire.http1_exchange import Http1Exchange
+from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_streams import GrpcCall
 
 if TYPE_CHECKING:
-    from batchproxy.frontends.door import Door
     from batchproxy.wire.base import HttpExchange
-    from batchproxy.wire.http2_plain import Http2Exchange
 
 logger = logging.getLogger("batchproxy.callers")
 
@@ -66,15 +65,26 @@ class Http1Caller(Http1Exchange):
                 caller(said.like._replace(body=body))
 
 
-def answer_http2(door: Door, exchange: Http2Exchange, answer: RestAnswer) -> None:
-    """Answer a request over HTTP/2."""
-    try:
-        exchange.answer(*answer)
-    except ValueError as error:
-        _answer_unforeseen(exchange, error)
-    exchange.on_cancel = None  # no circle of references stays behind
-    if not door.dirty:
-        door.mark()
+class Http2Caller(Http2Exchange):
+    """A plain request over HTTP/2, to be called with its answer. The owner of its connection is a ``Door``.
+
+    Attributes:
+        compressed: that is seen to before, for all that comes over HTTP/2.
+    """
+
+    __slots__ = ()
+
+    compressed: ClassVar[bool] = False
+
+    def __call__(self, answer: RestAnswer) -> None:
+        carrier = self.carrier
+        try:
+            self.answer(*answer)
+        except ValueError as error:
+            _answer_unforeseen(self, error)
+        self.on_cancel = None  # no circle of references stays behind
+        if carrier is not None and not carrier.owner.dirty:
+            carrier.owner.mark()
 
 
 def _answer_unforeseen(exchange: HttpExchange, error: ValueError) -> None:

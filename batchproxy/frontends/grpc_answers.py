@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from batchproxy.catalogue import Catalogue
 from batchproxy.codecs import tfs_grpc
@@ -76,6 +76,8 @@ class PredictFormat:
         if self.asked:
             self.asked[0].answered(self.model, self.asked[1], first.whole.version)
         encode, model, signature = self.encode, self.model, self.signature
+        if encode is tfs_grpc.encode_predict:
+            return tfs_grpc.encode_each(cast("Sequence[Share]", replies), model, signature)
         return [encode(reply, model, signature) for reply in replies]
 
     def error(self, error: BatchProxyError) -> GrpcAnswer:

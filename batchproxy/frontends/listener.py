@@ -18,18 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import partial
 from socket import socket
-from typing import Protocol
+from typing import Protocol, cast
 
 from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
-from batchproxy.frontends.callers import UNFORESEEN, GrpcCaller, Http1Caller, answer_http2
+from batchproxy.frontends.callers import UNFORESEEN, GrpcCaller, Http1Caller, Http2Caller
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.rest_answers import RestAnswer, our_error
 from batchproxy.frontends.streams import Streams
-from batchproxy.wire.base import HttpExchange, Limits
+from batchproxy.wire.base import Limits
 from batchproxy.wire.budget import Budget, Claim
 from batchproxy.wire.frames import PREFACE
 from batchproxy.wire.gzip import inflated_size
@@ -41,7 +41,6 @@ from batchproxy.wire.http2 import Http2Connection
 from batchproxy.wire.http2_calls import GrpcStreamCall
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_limits import Http2Limits
-from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_requests import no_room
 from batchproxy.wire.http2_streams import Extra
 
@@ -58,7 +57,7 @@ CLOSE_S = 1.0
 """How long a connection may take to carry its last answer, once the listener closes."""
 
 
-Http2Call = GrpcCaller | GrpcStreamCall | Http2Exchange
+Http2Call = GrpcCaller | GrpcStreamCall | Http2Caller
 
 _NO_MEMORY = "there is no memory to decompress what was sent; send less at a time"
 
@@ -124,12 +123,13 @@ class Listener:
         heads, self._answers = Heads(limits), Answers()
         answers = self._answers
         self.http1 = Wire(
-            lambda now: Http1Connection(limits, heads, answers, now, budget, Http1Caller), self._serve_http1
+            lambda now: Http1Connection(limits, heads, answers, now, budget, Http1Caller), self._serve_http
         )
         self._http2_limits = http2_limits = http2_limits or Http2Limits()
         self.wires = {
             PREFACE: Wire(
-                lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget, GrpcCaller), self._serve_http2
+                lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget, GrpcCaller, Http2Caller),
+                self._serve_http2,
             )
         }
         self._streams = Streams()
@@ -260,23 +260,36 @@ class Listener:
         for door in dirty:
             door.flush()
 
-    def _serve_http1(self, door: Door, exchange: Http1Caller) -> None:
+    def _serve_http(self, _: Door, exchange: Http1Caller | Http2Caller) -> None:
         if exchange.compressed:
-            if self.budget.spent:
-                exchange.answer(503, page(503, NO_ROOM), {**PAGE, "Retry-After": "1"})
-                return
-            exchange.claim = exchange.claim or Claim(self.budget)
-            exchange.claim.resize(exchange.claim.size + inflated_size(exchange.body, self.limits.inflated_bytes))
-            inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
-            inflating.add_done_callback(partial(self._serve_inflated, door, exchange))
-        else:
-            self._serve_http(exchange, exchange)
+            self._inflate(cast("Http1Caller", exchange))
+            return
+        if self._rest is None:
+            exchange(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
+            return
+        try:
+            call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, exchange)
+        except Exception as error:
+            logger.exception(UNFORESEEN)
+            exchange(our_error(internal_error(error)))
+            return
+        if call is not None and not call.done():
+            exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
-    def _serve_inflated(self, door: Door, exchange: Http1Caller, inflating: asyncio.Future[None]) -> None:
+    def _inflate(self, exchange: Http1Caller) -> None:
+        if self.budget.spent:
+            exchange.answer(503, page(503, NO_ROOM), {**PAGE, "Retry-After": "1"})
+            return
+        exchange.claim = exchange.claim or Claim(self.budget)
+        exchange.claim.resize(exchange.claim.size + inflated_size(exchange.body, self.limits.inflated_bytes))
+        inflating = self.loop.run_in_executor(None, exchange.inflate, self.limits.inflated_bytes)
+        inflating.add_done_callback(partial(self._serve_inflated, exchange))
+
+    def _serve_inflated(self, exchange: Http1Caller, inflating: asyncio.Future[None]) -> None:
         if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
-            exchange.body = b""
-        if not exchange.gone():
-            self._serve_http(exchange, exchange)
+            exchange.body, exchange.compressed = b"", False
+        if exchange.connection is not None:
+            self._serve_http(exchange.connection.owner, exchange)
 
     def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
         extra = exchange.extra
@@ -293,7 +306,7 @@ class Listener:
             assert target is not None, "a streamed call that nobody takes. This is a bug."
             self._streams.serve(door, exchange, target)
         else:
-            self._serve_http(exchange, partial(answer_http2, door, exchange))
+            self._serve_http(door, exchange)
 
     def _serve_unpacked(self, door: Door, exchange: Http2Call, extra: Extra, unpacking: asyncio.Future[bytes]) -> None:
         error = asyncio.CancelledError() if unpacking.cancelled() else unpacking.exception()
@@ -313,19 +326,6 @@ class Listener:
 
     def _is_streamed(self, path: str) -> bool:
         return self._grpc is not None and path not in self._grpc.methods and self._grpc.streams(path) is not None
-
-    def _serve_http(self, exchange: HttpExchange, respond: Callable[[RestAnswer], None]) -> None:
-        if self._rest is None:
-            respond(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
-            return
-        try:
-            call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, respond)
-        except Exception as error:
-            logger.exception(UNFORESEEN)
-            respond(our_error(internal_error(error)))
-            return
-        if call is not None and not call.done():
-            exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
 
     def _serve_grpc(self, exchange: GrpcCaller) -> None:
         head = exchange.head

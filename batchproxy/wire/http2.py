@@ -35,6 +35,7 @@ from batchproxy.wire.http2_frames import Frames, Partial
 from batchproxy.wire.http2_head import Refusal
 from batchproxy.wire.http2_heads import none_is_streamed
 from batchproxy.wire.http2_limits import PER_REQUEST, Http2Limits
+from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_requests import Requests, no_room
 from batchproxy.wire.http2_streams import GrpcCall, Stream
 
@@ -55,6 +56,7 @@ class Http2Connection(Frames):
         is_streamed: by a gRPC call's path, whether it has any number of messages; asked once for each kind of head.
         budget: of the process; left out, its own.
         call: what its unary gRPC calls are.
+        exchange: what plain requests are.
 
     Attributes:
         FAST: whether usual calls take the short way.
@@ -71,8 +73,9 @@ class Http2Connection(Frames):
         is_streamed: Callable[[str], bool] = none_is_streamed,
         budget: Budget | None = None,
         call: type[GrpcCall] = GrpcCall,
+        exchange: type[Http2Exchange] = Http2Exchange,
     ) -> None:
-        super().__init__(limits, Requests(limits, now, budget or Budget(), call))
+        super().__init__(limits, Requests(limits, now, budget or Budget(), call, exchange))
         self.requests.heads.is_streamed = is_streamed
         self.closing = False
         self._opened = False  # the preface came

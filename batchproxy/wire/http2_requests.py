@@ -46,6 +46,7 @@ class Requests:
         now: monotonic seconds.
         budget: of the process.
         call: what unary gRPC calls are.
+        exchange: what plain requests are.
 
     Attributes:
         budget: of the process.
@@ -61,14 +62,22 @@ class Requests:
     """
 
     __slots__ = (
-        "_gaps", "_resets", "allowance", "budget", "call", "done", "heads", "intake", "last", "last_served", "limits",
-        "now", "outlet", "withdrawn",
+        "_exchange", "_gaps", "_resets", "allowance", "budget", "call", "done", "heads", "intake", "last",
+        "last_served", "limits", "now", "outlet", "withdrawn",
     )  # fmt: skip
 
-    def __init__(self, limits: Http2Limits, now: float, budget: Budget, call: type[GrpcCall] = GrpcCall) -> None:
+    def __init__(
+        self,
+        limits: Http2Limits,
+        now: float,
+        budget: Budget,
+        call: type[GrpcCall] = GrpcCall,
+        exchange: type[Http2Exchange] = Http2Exchange,
+    ) -> None:
         self.limits = limits
         self.budget = budget
         self.call = call
+        self._exchange = exchange
         self.now = now
         self.last = 0
         self.last_served: int | None = None
@@ -118,7 +127,7 @@ class Requests:
         if head.streamed:
             stream = GrpcStreamCall(self.outlet, sid, head, self.intake, self.limits)
         else:
-            stream = (self.call if head.grpc else Http2Exchange)(self.outlet, sid, head)
+            stream = (self.call if head.grpc else self._exchange)(self.outlet, sid, head)
         self.outlet.streams[sid] = stream
         if head.refusal is not None:
             self.refuse(stream, head.refusal, ends=ends)

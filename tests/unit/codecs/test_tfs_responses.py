@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchproxy.codecs import tfs_responses
-from batchproxy.codecs.tfs_responses import encode_predict
+from batchproxy.codecs.tfs_responses import encode_each, encode_predict
 from batchproxy.core.columns import ArrayColumn, Column, ListColumn, TensorColumn
 from batchproxy.core.errors import BackendProtocolError
 from batchproxy.core.request import Reply, Share
@@ -35,19 +35,22 @@ def outputs(draw: st.DrawFn) -> dict[str, Column]:
 
 
 @given(outputs(), st.sampled_from([b"", b"\xf8\x06\x02"]), st.lists(st.integers(1, 3), min_size=1, max_size=3))
-def test_a_share_is_written_as_protobuf_writes_it(columns: dict[str, Column], extras: bytes, sizes: list[int]) -> None:
+def test_shares_are_written_as_by_protobuf(
+    columns: dict[str, Column], extras: bytes, sizes: list[int]
+) -> None:
     """Equal messages, and equal bytes where there is one output: a map's order is nobody's promise."""
     whole = Reply(columns, 3, extras)
+    shares = []
     start = 0
     for size in sizes:
         stop = min(start + size, ROWS)
-        share = Share(whole, start, stop)
-        plain = Reply(share.columns, 3, extras)
-        found, due = encode_predict(share, "m", "s"), encode_predict(plain, "m", "s")
+        shares.append(Share(whole, start, stop))
+        start = stop if stop < ROWS else 0
+    for share, found in zip(shares, encode_each(shares, "m", "s"), strict=True):
+        due = encode_predict(Reply(share.columns, 3, extras), "m", "s")
 
         assert pb.PredictResponse.FromString(due) == pb.PredictResponse.FromString(found)
-        assert len(columns) > 1 or due == found
-        start = stop if stop < ROWS else 0
+        assert len(columns) > 1 or due == found == encode_predict(share, "m", "s")
 
 
 def test_what_is_common_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
