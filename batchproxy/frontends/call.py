@@ -113,7 +113,7 @@ class Call(Generic[Answer]):
         if self.priority is not None:
             request.priority = self.priority
         try:
-            self.entry = engine.submit(request, self)
+            self.entry = engine.submit(request, self, self.started)
             self._engine = engine
         except BatchProxyError as error:
             self.set_exception(error)

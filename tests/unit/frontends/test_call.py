@@ -51,10 +51,10 @@ class StubEngine:
         self.refusal = refusal
         self.discarded: list[Entry] = []
 
-    def submit(self, request: Request, waiter: Any) -> Entry:
+    def submit(self, request: Request, waiter: Any, arrival: float) -> Entry:
         if self.refusal is not None:
             raise self.refusal
-        return Entry(request, waiter, 0.0)
+        return Entry(request, waiter, arrival)
 
     def discard(self, entry: Entry) -> None:
         self.discarded.append(entry)

@@ -35,9 +35,9 @@ class Caller:
         self.seen: list[int | None] = []
         submit = engine.submit
 
-        def seen(request: Request, waiter: Waiter) -> Entry:
+        def seen(request: Request, waiter: Waiter, arrival: float) -> Entry:
             self.seen.append(request.priority)
-            return submit(request, waiter)
+            return submit(request, waiter, arrival)
 
         monkeypatch.setattr(engine, "submit", seen)
         self.grpc = GrpcRoutes(directory, Recorder(), engine.clock, priority_header=HEADER)
