@@ -113,15 +113,12 @@ class Engine:
         entry = Entry(request, waiter, arrival)
         arrivals = self._arrivals
         if not arrivals and not self._pumping:
-            self._await_the_others(arrival)
+            if self.scheduler.is_open(arrival):
+                self._pump_soon()
+            else:  # most likely none of them can leave, and no task is needed
+                asyncio.get_running_loop().call_soon(self._arrive)
         arrivals.append(entry)
         return entry
-
-    def _await_the_others(self, now: float) -> None:
-        if self.scheduler.is_open(now):
-            self._pump_soon()
-        else:  # most likely none of them can leave, and no task is needed
-            asyncio.get_running_loop().call_soon(self._arrive)
 
     def _arrive(self) -> None:
         """The end of a turn in which requests came that, most likely, have to wait."""
@@ -144,7 +141,8 @@ class Engine:
             news, failures = True, [(entry, _unforeseen(error)) for entry in lost]
             for entry in lost:
                 self.discard(entry)
-        self._tell(failures)
+        if failures:
+            self._tell(failures)
         return news
 
     def discard(self, entry: Entry) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from batchproxy.core.balancer import Balancer
 from batchproxy.core.batch import Release
@@ -15,6 +15,9 @@ from batchproxy.core.overload import Overload
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import DONE, Entry, Target
 
+MANY = 3
+"""So many that come together are pushed together; setting up the loop costs what pushing two by themselves costs."""
+
 
 class Intake:
     """The door of one scheduler.
@@ -26,6 +29,7 @@ class Intake:
         unbatched: targets whose requests travel alone.
         overload: told of who finds no room.
         relay: binds an entry that travels alone to an endpoint; False where none has room.
+        news: whether it matters that so many more wait in a lane; told None of who waits in none.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Intake:
         unbatched: Collection[Target],
         overload: Overload,
         relay: Callable[[Entry, float, Release], bool],
+        news: Callable[[Lane | None, int, float], bool],
     ) -> None:
         self._policies = policies
         self._lanes = lanes
@@ -43,6 +48,7 @@ class Intake:
         self._unbatched = unbatched
         self._overload = overload
         self._relay = relay
+        self._news = news
 
     def admit(self, entry: Entry, now: float) -> Lane | None:
         """Take one in; returns the lane in which it waits, None where it waits for nobody.
@@ -79,35 +85,32 @@ class Intake:
         key = entry.request.key
         return not self._policies[key.model].batching or (bool(self._unbatched) and key.target in self._unbatched)
 
-    def admit_all(
-        self, entries: Sequence[Entry], now: float, failures: list[Failure]
-    ) -> Iterator[tuple[Lane | None, int]]:
-        """``admit`` for each in turn, but for those that left already: neighbours that may ride together at a blow.
+    def admit_all(self, entries: Sequence[Entry], now: float) -> tuple[bool, list[Failure]]:
+        """``admit`` each in turn, but for those that left already: neighbours that may ride together at a blow.
 
         Args:
             entries: the earliest first.
             now: the engine's clock, in seconds.
-            failures: gets who is refused, with the error that ``admit`` would raise.
 
-        Yields:
-            The lane in which more wait by now, or None, and how many they are.
+        Returns:
+            Whether ``news`` had any, and who is refused, with the error that ``admit`` would raise.
         """
-        left = iter(entries)
+        failures: list[Failure] = []
+        news, many, left = False, len(entries) >= MANY, iter(entries)
         entry = next(left, None)
         while entry is not None:
-            if entry.request.rows is not None and self._balancer.any_up() and not self._travels_alone(entry):
+            if many and entry.request.rows is not None and self._balancer.any_up() and not self._travels_alone(entry):
                 lane, count, after = self._lanes.push_all(entry, left, now)
                 if count:
-                    yield lane, count
+                    news |= self._news(lane, count, now)
                 if after is not entry:
                     entry = after
                     continue
             if entry.state is not DONE:
                 try:
-                    lane = self.admit(entry, now)
+                    news |= self._news(self.admit(entry, now), 1, now)
                 except (DeadlineExceeded, Unavailable) as error:
                     entry.state = DONE
                     failures.append((entry, error.with_traceback(None)))  # which knows this frame, and it the error
-                else:
-                    yield lane, 1
             entry = next(left, None)
+        return news, failures

@@ -80,7 +80,9 @@ class Scheduler:
         self._outliers = self.health.outliers
         self.hedging = Hedging(self.policies, self.balancer, self.retries, self._refresh, self._send)
         self.overload = Overload(self._lanes, notice)
-        self._intake = Intake(policies, self._lanes, self.balancer, self.unbatched, self.overload, self._relay)
+        self._intake = Intake(
+            policies, self._lanes, self.balancer, self.unbatched, self.overload, self._relay, self._news
+        )
         self.add_endpoint, self.remove_endpoint = self.health.add, self.health.remove
         self.take_out, self.bring_back = self.health.take_out, self.health.bring_back
         self.canary = Canary(policies, self._ends.stop_batching, notice)
@@ -114,10 +116,7 @@ class Scheduler:
         Returns:
             Whether ``poll`` may now have something to say, and who was not taken in, each with its error.
         """
-        news, failures = False, list[Failure]()
-        for lane, count in self._intake.admit_all(entries, now, failures):
-            news |= self._news(lane, count, now)
-        return news, failures
+        return self._intake.admit_all(entries, now)
 
     def _news(self, lane: Lane | None, count: int, now: float) -> bool:
         """Whether ``poll`` may have something to say, since so many more wait in a lane; None: since one goes alone."""
