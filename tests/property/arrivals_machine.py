@@ -46,7 +46,7 @@ class ArrivalsMachine(HedgeMachine):
         refused = {entry for entry, _ in failures}
         assert len(refused) == len(failures), "an entry is refused twice"
         taken_in = [entry for entry in arrived if entry not in refused and not entry.waiter.done()]
-        self.serial.update((entry, len(self.serial) + place) for place, entry in enumerate(arrived))
+        self.serial.update({entry: place for place, entry in enumerate(arrived, start=len(self.serial))})
         self.entries += taken_in
         for entry in arrived:
             if entry not in taken_in:
