@@ -59,13 +59,12 @@ def _answer_together(
     replies: Sequence[Reply],
 ) -> bool:
     """Tell those members whose waiters are of one kind; whether that was all."""
-    waiters, theirs = [], []
-    for member, reply in zip(members, replies, strict=True):
-        waiter = member.waiter
-        if type(waiter) is kind:
-            member.home = None  # as ``answer``
-            waiters.append(waiter)
-            theirs.append(reply)
+    waiters = [member.waiter for member in members if type(member.waiter) is kind]
+    theirs = replies
+    if len(waiters) < len(members):
+        theirs = [reply for member, reply in zip(members, replies, strict=True) if type(member.waiter) is kind]
+    for member in members:
+        member.home = None  # as ``answer``
     try:
         together(waiters, theirs)
     except Exception:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from batchproxy.core.errors import BatchProxyError, Code
@@ -153,23 +154,27 @@ class Call(Generic[Answer]):
             calls: of one batch; those that are done are passed over.
             results: one for each.
         """
-        form, kind = calls[0].form, type(calls[0].respond)
-        write, respond = getattr(form, "replies", None), getattr(kind, "respond_all", None)
-        if write is not None and respond is not None:
-            alike, theirs = [], []
-            for call, result in zip(calls, results, strict=True):
-                if call.form is form and type(call.respond) is kind and not call.over:
-                    alike.append(call)
-                    theirs.append(result)
-            try:
-                answers = write(theirs)
-            except Exception:  # noqa: BLE001  # whose fault that is will be found out one by one
-                answers = None
-            if answers is not None:
-                Call._tell(alike, answers, respond)
+        Call._set_together(calls, results)
         for call, result in zip(calls, results, strict=True):
             if not call.over:
                 call.set_result(result)
+
+    @staticmethod
+    def _set_together(calls: Sequence[Call[Answer]], results: Sequence[Reply]) -> None:
+        """``set_result`` of those that are like the first one, if their answers can be written and told together."""
+        form, kind = calls[0].form, type(calls[0].respond)
+        write, respond = getattr(form, "replies", None), getattr(kind, "respond_all", None)
+        if write is None or respond is None:
+            return
+        alike = [call.form is form and type(call.respond) is kind and not call.over for call in calls]
+        if not all(alike):
+            calls, results = list(compress(calls, alike)), list(compress(results, alike))
+        try:
+            answers = write(results) if calls else None
+        except Exception:  # noqa: BLE001  # whose fault that is will be found out one by one
+            return
+        if answers is not None:
+            Call._tell(calls, answers, respond)
 
     @staticmethod
     def _tell(calls: Sequence[Call[Answer]], answers: object, respond: Callable[..., None]) -> None:

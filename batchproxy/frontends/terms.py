@@ -34,16 +34,17 @@ class Terms:
         Raises:
             DecodeError: a header is no positive number of milliseconds, or no priority.
         """
-        if isinstance(headers, Headers):
-            limit_s = headers.limit_s
-            if limit_s is not None and limit_s < 0:
-                limit_s = headers.limit_s = self._limit_s(headers)
-        else:
-            limit_s = self._limit_s(headers)
-        priority = None
-        if self._priority_header is not None and (text := headers.get(self._priority_header)) is not None:
-            priority = self._priority(text)
+        terms = headers.terms if type(headers) is Headers else None
+        if terms is None:
+            terms = self._limit_s(headers), self._named_priority(headers)
+            if type(headers) is Headers:
+                headers.terms = terms
+        limit_s, priority = terms
         return None if limit_s is None else started + limit_s, priority
+
+    def _named_priority(self, headers: Mapping[str, str]) -> int | None:
+        text = headers.get(self._priority_header) if self._priority_header is not None else None
+        return None if text is None else self._priority(text)
 
     def _limit_s(self, headers: Mapping[str, str]) -> float | None:
         """The sooner of the configured limit and the caller's header (R6)."""

@@ -62,16 +62,16 @@ class Headers(Mapping[str, str]):
     Attributes:
         passed_on: the owner's: what goes on to a server; requests with equal heads share it. None: not asked yet.
         partition: the owner's, likewise: what calls with this head must share to ride together, and for whom.
-        limit_s: the owner's, likewise: the time that a call with this head may take; negative: not asked yet.
+        terms: the owner's, likewise: how long a call with this head may take, and its priority; None: not asked yet.
     """
 
-    __slots__ = ("_fields", "_text", "limit_s", "partition", "passed_on")
+    __slots__ = ("_fields", "_text", "partition", "passed_on", "terms")
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
         self.passed_on: tuple[tuple[str, str | bytes], ...] | None = None
         self.partition: tuple[object, tuple[tuple[str, str], ...]] | None = None
-        self.limit_s: float | None = -1.0
+        self.terms: tuple[float | None, int | None] | None = None
         self._text: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:

@@ -14,7 +14,7 @@ from batchproxy.core.lanes import Lanes
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Reply
 from batchproxy.core.scheduler import Scheduler
-from batchproxy.engine import Engine, build_engine
+from batchproxy.engine import CROWD, Engine, build_engine
 from batchproxy.testing import FIXED, FakeBackend, ManualClock, StubWaiter, a_request
 from tests.unit.engines import Answer, an_engine, held, numbers, single, submit
 
@@ -146,6 +146,35 @@ async def test_first_call_leaves_in_the_turn_in_which_its_requests_came() -> Non
 
     assert [[0, 1]] == backend.calls
     assert [True, True] == [answer.done() for answer in answers]
+
+
+@pytest.mark.parametrize("first", [CROWD - 1, CROWD])
+async def test_a_crowd_lets_in_who_comes_a_turn_later(first: int) -> None:
+    """Those who are few leave without them."""
+    engine = an_engine(backend := FakeBackend())
+    answers = submit(engine, *(single(number) for number in range(first)))
+    await one_turn()
+    answers += submit(engine, single(first))
+    await asyncio.gather(*answers)
+
+    everybody = list(range(first + 1))
+    assert ([everybody] if first == CROWD else [everybody[:-1], everybody[-1:]]) == backend.calls
+
+
+@pytest.mark.parametrize("leave", [CROWD, 1])
+async def test_a_crowd_may_go_meanwhile(leave: int) -> None:
+    """Nobody is kept waiting for who left."""
+    engine = an_engine(backend := FakeBackend())
+    waiters = [StubWaiter() for _ in range(CROWD)]
+    entries = [engine.submit(single(number), waiter) for number, waiter in enumerate(waiters)]
+    await one_turn()
+    for entry, waiter in list(zip(entries, waiters, strict=True))[:leave]:
+        waiter.cancel()
+        engine.discard(entry)
+    await engine.drain()
+
+    assert ([] if leave == CROWD else [list(range(1, CROWD))]) == backend.calls
+    assert all(waiter.reply is not None for waiter in waiters[leave:])
 
 
 async def test_no_task_is_made_for_requests_that_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:

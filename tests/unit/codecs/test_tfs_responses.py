@@ -35,9 +35,7 @@ def outputs(draw: st.DrawFn) -> dict[str, Column]:
 
 
 @given(outputs(), st.sampled_from([b"", b"\xf8\x06\x02"]), st.lists(st.integers(1, 3), min_size=1, max_size=3))
-def test_shares_are_written_as_by_protobuf(
-    columns: dict[str, Column], extras: bytes, sizes: list[int]
-) -> None:
+def test_shares_are_written_as_by_protobuf(columns: dict[str, Column], extras: bytes, sizes: list[int]) -> None:
     """Equal messages, and equal bytes where there is one output: a map's order is nobody's promise."""
     whole = Reply(columns, 3, extras)
     shares = []

@@ -27,7 +27,7 @@ def test_limit_of_equal_heads_is_read_once() -> None:
     headers = Headers({b"x-ms": b"500"})
 
     assert (10.5, None) == _terms().of(headers, 10.0)
-    assert 0.5 == headers.limit_s
+    assert (0.5, None) == headers.terms
     assert (20.5, None) == _terms().of(headers, 20.0)
 
 
