@@ -109,19 +109,20 @@ class Engine:
         Raises:
             Draining: shutting down: nothing was taken in, and the waiter is not told.
         """
+        entry = Entry(request, waiter, self.clock() if arrival is None else arrival)
+        self.submit_all((entry,))
+        return entry
+
+    def submit_all(self, entries: Sequence[Entry]) -> None:
+        """``submit`` of several, of which there is one at least, and for which they are told likewise."""
         if self._closed:
             raise Draining(CLOSED)
-        if arrival is None:
-            arrival = self.clock()
-        entry = Entry(request, waiter, arrival)
-        arrivals = self._arrivals
-        if not arrivals and not self._pumping:
-            if self.scheduler.is_open(arrival):
+        if not self._arrivals and not self._pumping:
+            if self.scheduler.is_open(entries[0].arrival):
                 self._pump_soon()
             else:  # most likely none of them can leave, and no task is needed
                 asyncio.get_running_loop().call_soon(self._arrive)
-        arrivals.append(entry)
-        return entry
+        self._arrivals += entries
 
     def _arrive(self) -> None:
         """The end of a turn in which requests came that, most likely, have to wait."""
@@ -268,7 +269,7 @@ class Engine:
         if raw is not None and goes_as_it_came(members):
             return [Reply({}, 0, raw=await cast("Remote", backend).relay(raw, timeout_s))]
         columns, sent = merge(members, self.policies[batch.key.model] if batch.padded else None)
-        held = sum(column.nbytes for column in columns.values()) if len(members) > 1 else 0  # a copy of theirs
+        held = sum([column.nbytes for column in columns.values()]) if len(members) > 1 else 0  # a copy of theirs
         self.charge(held)
         try:
             reply = await backend.infer(batch.key, columns, timeout_s)
@@ -281,9 +282,7 @@ class Engine:
     def _time_left(self, members: Sequence[Entry]) -> float | None:
         """Until the last member has given up; None where one waits without a deadline (the scheduler gives up then)."""
         deadlines = [member.request.deadline for member in members]
-        if None in deadlines:
-            return None
-        return max(0.0, max(deadline for deadline in deadlines if deadline is not None) - self.clock())
+        return None if None in deadlines else max(0.0, max(cast("list[float]", deadlines)) - self.clock())
 
     def _end(
         self,

@@ -78,6 +78,7 @@ class CallableBackend:
             name: getattr(function, "__batchproxy_signature__", UNDECLARED)
             for name, function in self._functions.items()
         }
+        self._waits = {name: _is_async(function) for name, function in self._functions.items()}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="batchproxy-callable")
 
     async def infer(self, key: BatchKey, columns: Columns, timeout_s: float | None = None) -> Reply:
@@ -85,7 +86,7 @@ class CallableBackend:
         if function is None:
             raise BackendRejected(f'Serving signature key "{key.signature}" not found.', code=Code.FAILED_PRECONDITION)
         inputs = {name: _read_only(key, name, column) for name, column in columns.items()}
-        if _is_async(function):
+        if self._waits[key.signature]:
             outputs = await _await(key, function, inputs)
         else:
             outputs = await run_to_the_end(self._pool, _call, key, function, inputs)

@@ -13,7 +13,7 @@ otherwise: see ``NumberPlan.read``.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
@@ -75,6 +75,10 @@ class JsonTemplates(Generic[P]):
     def __init__(self) -> None:
         self._plans: dict[Hashable, dict[bytes, list[P]]] = {}
         self._size = 0
+
+    def plans(self, target: Hashable) -> Mapping[bytes, Sequence[P]]:
+        """Those for a target, by their skeletons."""
+        return self._plans.get(target) or {}
 
     def find(self, target: Hashable, body: bytes) -> P | None:
         """The plan for a body, which is to read it; None: it must be read in the general way.

@@ -109,6 +109,12 @@ class Call(Generic[Answer]):
         self._engine: Engine | None = None
         self.entry: Entry | None = None
 
+    def enter(self, engine: Engine, request: Request) -> Entry:
+        """What is to be submitted to the engine; whoever does that tells us if it cannot be."""
+        self._engine = engine
+        self.entry = Entry(request, self, self.started)
+        return self.entry
+
     def start(self, engine: Engine, request: Request) -> None:
         """Submit to the engine; that it is shutting down is answered at once, any other refusal in this turn."""
         if self.priority is not None:

@@ -19,6 +19,7 @@ from batchproxy.wire.http2_plain import Http2Exchange
 from batchproxy.wire.http2_streams import GrpcCall
 
 if TYPE_CHECKING:
+    from batchproxy.frontends.door import Door
     from batchproxy.wire.base import HttpExchange
 
 logger = logging.getLogger("batchproxy.callers")
@@ -51,6 +52,7 @@ class Http1Caller(Http1Exchange):
         """Call each with its answer; the head of answers that are alike is looked up once."""
         (status, _, headers, reason), bodies = said
         heads, size, head = None, -1, b""
+        door: Door | None = None
         for caller, body in zip(callers, bodies, strict=True):
             connection = caller.connection
             if connection is None:
@@ -63,6 +65,8 @@ class Http1Caller(Http1Exchange):
                 door.write(head + body)
             else:
                 caller(said.like._replace(body=body))
+        if door is not None:
+            door.expect_crowd(len(callers))
 
 
 class Http2Caller(Http2Exchange):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
+from batchproxy.frontends.crowd import Crowd
 from batchproxy.wire.base import Connection, Limits
 from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_answers import CLOSE, Answers
@@ -20,6 +21,7 @@ class Wire(NamedTuple):
 
     connect: Callable[[float], Connection]
     serve: Callable[[Door, Any], None]
+    crowd: Crowd | None = None
 
 
 class House(Protocol):
@@ -55,6 +57,7 @@ class Door(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_crowd",
         "_first",
         "_goodbye",
         "_house",
@@ -74,6 +77,7 @@ class Door(asyncio.Protocol):
         self._house = house
         self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], object] = len  # nobody is there
+        self._crowd: Crowd | None = None
         self._wire: Connection | None = None
         self._serve: Callable[[Door, Any], None] | None = None
         self._first = b""
@@ -94,6 +98,16 @@ class Door(asyncio.Protocol):
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
+        crowd = self._crowd
+        if crowd is not None and crowd.gathers:
+            if not crowd.kept:
+                crowd.begin()
+            crowd.kept.append((self, self._wire, data))  # type: ignore[arg-type]  # only HTTP/1.1 comes in crowds
+        else:
+            self.read(data)
+
+    def read(self, data: bytes) -> None:
+        """Take in what came."""
         wire, house = self._wire, self._house
         now = house.clock()
         if wire is None:
@@ -114,12 +128,24 @@ class Door(asyncio.Protocol):
         if wire.closing or wire.full is self._reading:
             self._follow(self._transport, wire)
 
+    def expect_crowd(self, count: int) -> None:
+        """So many were answered together, on this connection and others."""
+        if self._crowd is not None:
+            self._crowd.expect(count)
+
+    def _catch_up(self) -> None:
+        """Take in what was kept, before anything else happens here."""
+        if self._crowd is not None:
+            self._crowd.take_in()
+
     def eof_received(self) -> None:
+        self._catch_up()
         if self._wire is not None:
             self._wire.eof(self._house.clock())
             self.flush()
 
     def pause_writing(self) -> None:
+        self._catch_up()
         self._writable = False
         if self._wire is not None:
             self._wire.paused(True)
@@ -131,6 +157,7 @@ class Door(asyncio.Protocol):
             self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._catch_up()
         self._house.leave(self)
         self._transport = None
         self.write = len
@@ -150,7 +177,7 @@ class Door(asyncio.Protocol):
             self._first = data
             return None
         self._first = b""
-        self._wire, self._serve = found.connect(now), found.serve
+        self._wire, self._serve, self._crowd = found.connect(now), found.serve, found.crowd
         self._wire.owner, self._wire.on_room = self, self._on_room
         if self._house.draining:
             self._wire.drain(now)
@@ -203,6 +230,7 @@ class Door(asyncio.Protocol):
 
     def look_after(self, now: float) -> None:
         """Time has passed."""
+        self._catch_up()
         transport, wire, limits = self._transport, self._wire, self._house.limits
         if transport is None:
             return
@@ -229,6 +257,7 @@ class Door(asyncio.Protocol):
 
     def drain(self, now: float) -> None:
         """End with the answers under way."""
+        self._catch_up()
         if self._wire is not None:
             self._wire.drain(now)
             self.flush()

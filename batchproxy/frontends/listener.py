@@ -24,6 +24,7 @@ from batchproxy.core.errors import Code, ConfigError
 from batchproxy.frontends.binding import Binding
 from batchproxy.frontends.call import Call, internal_error
 from batchproxy.frontends.callers import UNFORESEEN, GrpcCaller, Http1Caller, Http2Caller
+from batchproxy.frontends.crowd import Crowd
 from batchproxy.frontends.door import Door, Wire
 from batchproxy.frontends.grpc_answers import GrpcAnswer, error_answer
 from batchproxy.frontends.grpc_routes import GrpcRoutes
@@ -121,9 +122,11 @@ class Listener:
         self._max_connections = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         self._said_full = False
         heads, self._answers = Heads(limits), Answers()
-        answers = self._answers
+        answers, serve_all = self._answers, getattr(rest, "handle_all", None)
         self.http1 = Wire(
-            lambda now: Http1Connection(limits, heads, answers, now, budget, Http1Caller), self._serve_http
+            lambda now: Http1Connection(limits, heads, answers, now, budget, Http1Caller),
+            self._serve_http,
+            None if serve_all is None else Crowd(serve_all, self._serve_one, clock),
         )
         self._http2_limits = http2_limits = http2_limits or Http2Limits()
         self.wires = {
@@ -268,13 +271,19 @@ class Listener:
             exchange(RestAnswer(404, page(404, "this port serves gRPC only"), PAGE))
             return
         try:
-            call = self._rest.handle(exchange.method, exchange.path, exchange.headers, exchange.body, exchange)
+            head = exchange.head
+            call = self._rest.handle(head.method, head.path, head.headers, exchange.body, exchange)
         except Exception as error:
             logger.exception(UNFORESEEN)
             exchange(our_error(internal_error(error)))
             return
         if call is not None and not call.done():
             exchange.on_cancel = call.cancel if exchange.claim is None else partial(call.cancel, exchange.claim)
+
+    def _serve_one(self, exchange: Http1Caller) -> None:
+        connection = exchange.connection
+        if connection is not None:
+            self._serve_http(connection.owner, exchange)
 
     def _inflate(self, exchange: Http1Caller) -> None:
         if self.budget.spent:
@@ -288,8 +297,7 @@ class Listener:
     def _serve_inflated(self, exchange: Http1Caller, inflating: asyncio.Future[None]) -> None:
         if inflating.cancelled() or inflating.exception() is not None:  # out of memory, or of threads
             exchange.body, exchange.compressed = b"", False
-        if exchange.connection is not None:
-            self._serve_http(exchange.connection.owner, exchange)
+        self._serve_one(exchange)
 
     def _serve_http2(self, door: Door, exchange: Http2Call) -> None:
         extra = exchange.extra

@@ -9,7 +9,6 @@ from typing import TypeVar
 from batchproxy.codecs import tfs_examples, tfs_rest
 from batchproxy.codecs.json_templates import JsonTemplates, number_plan
 from batchproxy.codecs.tfs_examples import MessageColumn
-from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError, Code, DecodeError
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request, build_request
@@ -23,6 +22,7 @@ from batchproxy.frontends.examples import RestExamples
 from batchproxy.frontends.heavy import LONG_BODY, Heavy
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.remote import RemotePool
+from batchproxy.frontends.rest_again import Again
 from batchproxy.frontends.rest_answers import PredictFormat, RestAnswer, below_the_api, our_error
 from batchproxy.frontends.rest_relay import RELAYED, RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
@@ -49,6 +49,7 @@ class RestRoutes:
 
     Attributes:
         heavy: reads the long bodies and writes the long answers.
+        handle_all: ``handle`` for many at once, where they are like earlier ones; see ``Again.all``.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class RestRoutes:
         self._templates: Templates = JsonTemplates()
         directory.on_change(self._templates.forget)
         self._relay = RestRelay(self._templates, self._recorder)
+        self._again = Again(self._templates, self._terms, self._relay)
+        self.handle_all = self._again.all
         self._records: dict[tuple[str, str], Record] = {}
         self._tasks = Tasks()
         self._v2 = V2Rest(directory, observer, clock, self._terms, self.heavy, self._tasks, ready)
@@ -92,11 +95,9 @@ class RestRoutes:
         """
         started = self._clock()
         if method == "POST":
-            plan = self._templates.find(path, body)
-            if plan is not None and (columns := plan.read(body)) is not None:
-                again = self._predict_again(plan.value, columns, path, headers, body, started, respond)
-                if again is not None:
-                    return again
+            again = self._again.one(path, headers, body, started, respond)
+            if again is not None:
+                return again
         if path.startswith("/v2"):
             known, call = self._v2.handle(method, path, headers, body, respond, started)
             if known:
@@ -136,34 +137,6 @@ class RestRoutes:
         await self._tasks.aclose()
 
     # -- embedded models ---------------------------------------------------------------------------
-
-    def _predict_again(
-        self,
-        known: Known[RestAnswer],
-        columns: Columns,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        started: float,
-        respond: Respond,
-    ) -> Call[RestAnswer] | None:
-        """A request that is like an earlier one; None: what is known of that does not hold any more."""
-        call = Call(known.form, respond, known.record, started)
-        try:
-            deadline, call.priority = self._terms.of(headers, started)
-        except BatchProxyError as error:
-            call.set_exception(error)
-            return call
-        if known.pool is None:
-            request = Request(known.key, columns, known.rows, known.nbytes, deadline)
-        else:
-            raw = RawCall(REST, "POST", path, passed_on(headers), body)
-            again = self._relay.again(known, columns, raw, headers, deadline)
-            if again is None:
-                return None
-            request = again
-        call.start(known.engine, request)
-        return call
 
     def _predict(
         self,

@@ -83,19 +83,31 @@ class Http1Connection:
 
     # -- in ----------------------------------------------------------------------------------------
 
+    def take_known(self, data: bytes, now: float) -> Http1Exchange | None:
+        """A short cut: take one whole request with a head that is known, while nothing else is under way.
+
+        Returns:
+            The request; None: nothing was taken, ``feed`` has to.
+        """
+        if self.open or self._rest or self._body or self._ended or self._paused or self._draining:
+            return None
+        end = data.find(_END) + 4
+        head = self._known.get(data[:end])
+        if head is None or not head.usual or end + head.length != len(data):
+            return None
+        exchange = self._exchange(self, head, data[end:], 0)
+        self.open.append(exchange)
+        self._held_bytes = exchange.held = head.length
+        self._since = now
+        self._untimed = self.full = False
+        self._blank = 0
+        return exchange
+
     def feed(self, data: bytes, now: float) -> list[Http1Exchange]:
         """See ``base.Connection``."""
-        if not (self.open or self._rest or self._body or self._ended or self._paused or self._draining):
-            # Nothing is under way. If this is one whole request with a head that is known, it is soon done; all of this
-            # is but a short cut.
-            end = data.find(_END) + 4
-            head = self._known.get(data[:end])
-            if head is not None and head.usual and end + head.length == len(data):
-                exchange = self._exchange(self, head, data[end:], 0)
-                self.open.append(exchange)
-                self._held_bytes = exchange.held = head.length
-                self._since, self._untimed, self._blank, self.full = now, False, 0, False
-                return [exchange]
+        exchange = self.take_known(data, now)
+        if exchange is not None:
+            return [exchange]
         found: list[Http1Exchange] = []
         if self._ended:
             return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from batchproxy.wire.gzip import inflated
-from batchproxy.wire.http1_head import Head
+from batchproxy.wire.http1_head import Head, Headers
 
 if TYPE_CHECKING:
     from batchproxy.wire.budget import Claim
@@ -19,6 +19,7 @@ class Http1Exchange:
     Attributes:
         claim: what is charged for its body, if that is large.
         compressed: the body is as it was sent, and large: call ``inflate`` where nobody is kept waiting.
+        head: what it begins with; equal requests share one.
         connection: whose it is, until it is answered or given up. For the connection's use, as those below.
         held: bytes of its body that count as held.
         mode: flags of what the answer's head depends on.
@@ -26,13 +27,11 @@ class Http1Exchange:
     """
 
     __slots__ = (
-        "body", "claim", "compressed", "connection", "headers", "held", "method", "mode", "on_cancel", "path", "ready",
+        "body", "claim", "compressed", "connection", "head", "held", "mode", "on_cancel", "ready",
     )  # fmt: skip
 
     def __init__(self, connection: Http1Connection, head: Head, body: bytes, mode: int) -> None:
-        self.method = head.method
-        self.path = head.path
-        self.headers = head.headers
+        self.head = head
         self.body = body
         self.on_cancel: Callable[[], object] | None = None
         self.connection: Http1Connection | None = connection
@@ -41,6 +40,18 @@ class Http1Exchange:
         self.compressed = False
         self.held = 0
         self.ready: Sequence[bytes] | None = None
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        return self.head.path
+
+    @property
+    def headers(self) -> Headers:
+        return self.head.headers
 
     def answer(self, status: int, body: bytes, headers: Mapping[str, str], reason: str | None = None) -> None:
         """Say the answer; nothing happens where the caller is gone.

@@ -12,7 +12,7 @@ import pytest
 from batchproxy.core.errors import BatchProxyError, DeadlineExceeded, Draining, NoEndpoint, QueueFull
 from batchproxy.core.lanes import Lanes
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Reply
+from batchproxy.core.request import Entry, Reply
 from batchproxy.core.scheduler import Scheduler
 from batchproxy.engine import CROWD, Engine, build_engine
 from batchproxy.testing import FIXED, FakeBackend, ManualClock, StubWaiter, a_request
@@ -327,3 +327,19 @@ async def test_all_of_one_turn_are_taken_in_by_one_call(monkeypatch: pytest.Monk
 
     assert 64 == len(replies)
     assert [64] == taken
+
+
+async def test_several_may_be_submitted_at_once() -> None:
+    """Together or by themselves: they are of one turn; and all are refused while shutting down."""
+    engine = an_engine(backend := FakeBackend())
+    waiters = [StubWaiter() for _ in range(3)]
+    entries = [Entry(single(number), waiter, 0.0) for number, waiter in enumerate(waiters)]
+    engine.submit_all(entries[:2])
+    engine.submit_all(entries[2:])
+    await engine.drain()
+    with pytest.raises(Draining):
+        engine.submit_all([Entry(single(3), late := StubWaiter(), 0.0)])
+
+    assert [[0, 1, 2]] == backend.calls
+    assert all(waiter.reply is not None for waiter in waiters)
+    assert not late.done()

@@ -32,6 +32,7 @@ class Door:
     wire: Any
     dirty: bool = False
     written: list[bytes] = field(default_factory=list)
+    crowds: list[int] = field(default_factory=list)
 
     def write(self, data: bytes) -> None:
         """As a transport does."""
@@ -40,6 +41,10 @@ class Door:
     def mark(self) -> None:
         """To be flushed later."""
         self.dirty = True
+
+    def expect_crowd(self, count: int) -> None:
+        """So many were told together."""
+        self.crowds.append(count)
 
     def flush(self) -> None:
         """Now."""
@@ -143,6 +148,7 @@ def test_the_head_of_equal_answers_is_looked_up_once(monkeypatch: pytest.MonkeyP
     assert [2] == looked_up
     assert [1] * 8 == [len(door.written) for door in doors]
     assert {doors[0].written[0]} == {door.written[0] for door in doors}
+    assert [[7]] == [door.crowds for door in doors if door.crowds]
 
 
 @pytest.mark.parametrize("window", [65_535, 12])

@@ -1,0 +1,126 @@
+"""REST Predict requests that are like earlier ones but for their numbers: one, or many at once. Learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.raw import REST, RawCall
+from batchproxy.core.request import Entry, Request
+from batchproxy.frontends.call import Call
+from batchproxy.frontends.callers import Http1Caller
+from batchproxy.frontends.known import Known
+from batchproxy.frontends.rest_answers import RestAnswer
+from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
+from batchproxy.frontends.terms import Terms
+
+Respond = Callable[[RestAnswer], None]
+
+
+class Again:
+    """Starts the calls of such requests.
+
+    Args:
+        templates: knows them.
+        terms: reads what else their headers ask for.
+        relay: makes the requests of those that go to a server.
+    """
+
+    def __init__(self, templates: Templates, terms: Terms, relay: RestRelay) -> None:
+        self._templates = templates
+        self._terms = terms
+        self._relay = relay
+
+    def one(
+        self, path: str, headers: Mapping[str, str], body: bytes, started: float, respond: Respond
+    ) -> Call[RestAnswer] | None:
+        """Begin to answer a POST request; None: nobody is answered, since it is not, or not any more, like another.
+
+        Args:
+            path: path and query, as sent.
+            headers: the request's, by case-insensitive name.
+            body: the request's, inflated.
+            started: when it came, on the engines' clock, in seconds.
+            respond: gets the answer.
+        """
+        plan = self._templates.find(path, body)
+        if plan is None or (columns := plan.read(body)) is None:
+            return None
+        return self._start(plan.value, columns, path, headers, body, started, respond)
+
+    def _start(
+        self,
+        known: Known[RestAnswer],
+        columns: Columns,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        started: float,
+        respond: Respond,
+    ) -> Call[RestAnswer] | None:
+        call = Call(known.form, respond, known.record, started)
+        try:
+            deadline, call.priority = self._terms.of(headers, started)
+        except BatchProxyError as error:
+            call.set_exception(error)
+            return call
+        if known.pool is None:
+            request = Request(known.key, columns, known.rows, known.nbytes, deadline)
+        else:
+            raw = RawCall(REST, "POST", path, passed_on(headers), body)
+            again = self._relay.again(known, columns, raw, headers, deadline)
+            if again is None:
+                return None
+            request = again
+        call.start(known.engine, request)
+        return call
+
+    def all(self, callers: Sequence[Http1Caller], started: float, otherwise: Callable[[Http1Caller], None]) -> None:
+        """Begin to answer requests for embedded models that are like earlier ones: ``one`` for many, in one loop.
+
+        Args:
+            callers: the requests. Who shares a head asks for the same, of the same, on the same terms.
+            started: when they came, on the engines' clock, in seconds.
+            otherwise: answers any other request.
+        """
+        last = known = None
+        entries: list[Entry] = []
+        for caller in callers:
+            if caller.head is not last:
+                last = caller.head
+                usual = last.method == "POST" and last.length <= MAX_BODY
+                plans = self._templates.plans(last.path) if usual else {}
+                try:
+                    deadline, priority = self._terms.of(last.headers, started)
+                except BatchProxyError:
+                    plans = {}
+            body = caller.body
+            columns = None
+            for plan in plans.get(body.translate(None, LEFT_OUT), ()):  # as ``JsonTemplates.find``
+                if body.startswith(plan.before) and body.endswith(plan.after):
+                    columns = plan.read(body) if plan.value.pool is None else None
+                    break
+            if columns is None:
+                otherwise(caller)
+                continue
+            if plan.value is not known:
+                _submit(known, entries)
+                known, entries = plan.value, []
+            call = Call(known.form, caller, known.record, started)
+            request = Request(known.key, columns, known.rows, known.nbytes, deadline, None, None, priority)
+            entries.append(call.enter(known.engine, request))
+            caller.on_cancel = call.cancel
+        _submit(known, entries)
+
+
+def _submit(known: Known[RestAnswer] | None, entries: Sequence[Entry]) -> None:
+    """Calls of a kind; none before the first kind."""
+    if known is None:
+        return
+    try:
+        known.engine.submit_all(entries)
+    except BatchProxyError as error:
+        for entry in entries:
+            entry.waiter.set_exception(error)
