@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -136,6 +137,8 @@ class NumberPlan(Generic[T]):
         stop: that of the other, below zero.
         alias: the input's name.
         layout: of the numbers.
+        count: how many numbers there are.
+        kind: of them, for ``struct``.
         lone: for each axis but the last, whether it and those before it are of length 1.
         pack: makes all of them bytes.
         decimals: whether one of them at least must be a decimal, since the model does not say what it takes.
@@ -148,6 +151,8 @@ class NumberPlan(Generic[T]):
     stop: int
     alias: str
     layout: Layout
+    count: int
+    kind: str
     lone: tuple[bool, ...]
     pack: Callable[..., bytes]
     decimals: bool
@@ -161,9 +166,7 @@ class NumberPlan(Generic[T]):
         numbers, and numbers that are too few or too many.
         """
         text = body[self.start : self.stop]
-        if _E in text or _CAPITAL_E in text or text.translate(_TO_ZERO).find(_LONG_NUMBER) >= 0:
-            return None
-        if self.decimals and _POINT not in text:
+        if _is_odd(text) or (self.decimals and _POINT not in text):
             return None
         try:
             values: Any = orjson.loads(text)
@@ -173,6 +176,37 @@ class NumberPlan(Generic[T]):
         except (ValueError, TypeError, LookupError, OverflowError, struct.error):
             return None
         return {self.alias: PackedColumn(data, self.layout)}
+
+    def read_each(self, bodies: Sequence[bytes]) -> list[dict[str, ArrayColumn] | None]:
+        """``read`` of bodies with this plan's skeleton, beginning and end: parsed as one, if all are well.
+
+        With a skeleton goes how many numbers there are at most, as commas part them. So where all of them together are
+        as many as they can be, each has its own.
+        """
+        texts = [body[self.start : self.stop] for body in bodies]
+        text = b",".join(texts)
+        if not (_is_odd(text) or (self.decimals and any(_POINT not in each for each in texts))):
+            try:
+                values: Any = orjson.loads(b"[%b]" % text)
+                for _ in range(1 + len(self.lone)):
+                    values = chain.from_iterable(values)
+                data = _packer(len(bodies) * self.count, self.kind)(*values)
+            except (ValueError, TypeError, OverflowError, struct.error):
+                pass
+            else:
+                alias, layout, size = self.alias, self.layout, self.layout.row_nbytes * self.layout.rows
+                return [{alias: PackedColumn(data[at : at + size], layout)} for at in range(0, len(data), size)]
+        return [self.read(body) for body in bodies]
+
+
+def _is_odd(text: bytes) -> bool:
+    """Whether a number in it has an exponent, or digits that are too many."""
+    return _E in text or _CAPITAL_E in text or text.translate(_TO_ZERO).find(_LONG_NUMBER) >= 0
+
+
+@lru_cache(maxsize=256)
+def _packer(count: int, kind: str) -> Callable[..., bytes]:
+    return struct.Struct(f"{count}{kind}").pack
 
 
 def number_plan(body: bytes, columns: Columns, value: T, *, declared: bool) -> NumberPlan[T] | None:
@@ -196,8 +230,10 @@ def number_plan(body: bytes, columns: Columns, value: T, *, declared: bool) -> N
         return None
     shape = array.shape
     lone = tuple(all(size == 1 for size in shape[: axis + 1]) for axis in range(array.ndim - 1))
-    pack = struct.Struct(f"{array.size}{_FORMATS[name]}").pack
+    count, kind = array.size, _FORMATS[name]
+    pack = _packer(count, kind)
     start, stop = found[0], found[1] - len(body)
-    plan = NumberPlan(body[:start], body[stop:], start, stop, alias, Layout.of(array), lone, pack, not declared, value)
+    before, after, layout = body[:start], body[stop:], Layout.of(array)
+    plan = NumberPlan(before, after, start, stop, alias, layout, count, kind, lone, pack, not declared, value)
     again = plan.read(body)
     return plan if again is not None and again[alias].array.tobytes() == array.tobytes() else None

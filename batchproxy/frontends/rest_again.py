@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY
+from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY, NumberPlan
+from batchproxy.codecs.row_templates import RowPlan
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import REST, RawCall
-from batchproxy.core.request import Entry, Request
+from batchproxy.core.request import Request
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import Http1Caller
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
+from batchproxy.wire.http1_head import Head
 
 Respond = Callable[[RestAnswer], None]
+_Plan = NumberPlan[Known[RestAnswer]] | RowPlan[Known[RestAnswer]]
+_Terms = tuple[float | None, int | None]  # deadline, priority
 
 
 class Again:
@@ -85,42 +89,57 @@ class Again:
             started: when they came, on the engines' clock, in seconds.
             otherwise: answers any other request.
         """
-        last = known = None
-        entries: list[Entry] = []
+        last: Head | None = None
+        like: _Plan | None = None
+        kinds: dict[tuple[int, int], tuple[_Plan, _Terms, list[Http1Caller]]] = {}
         for caller in callers:
             if caller.head is not last:
-                last = caller.head
+                last, like = caller.head, None
                 usual = last.method == "POST" and last.length <= MAX_BODY
                 plans = self._templates.plans(last.path) if usual else {}
                 try:
-                    deadline, priority = self._terms.of(last.headers, started)
+                    terms = self._terms.of(last.headers, started)
                 except BatchProxyError:
                     plans = {}
             body = caller.body
-            columns = None
             for plan in plans.get(body.translate(None, LEFT_OUT), ()):  # as ``JsonTemplates.find``
                 if body.startswith(plan.before) and body.endswith(plan.after):
-                    columns = plan.read(body) if plan.value.pool is None else None
+                    if plan is not like:
+                        like = plan
+                        theirs = kinds.setdefault((id(last), id(plan)), (plan, terms, []))[2]
+                    theirs.append(caller)
                     break
-            if columns is None:
+            else:
                 otherwise(caller)
-                continue
-            if plan.value is not known:
-                _submit(known, entries)
-                known, entries = plan.value, []
-            call = Call(known.form, caller, known.record, started)
-            request = Request(known.key, columns, known.rows, known.nbytes, deadline, None, None, priority)
-            entries.append(call.enter(known.engine, request))
-            caller.on_cancel = call.cancel
-        _submit(known, entries)
+        for kind in kinds.values():
+            _begin(*kind, started, otherwise)
 
 
-def _submit(known: Known[RestAnswer] | None, entries: Sequence[Entry]) -> None:
-    """Calls of a kind; none before the first kind."""
-    if known is None:
+def _begin(
+    plan: _Plan,
+    terms: _Terms,
+    callers: Sequence[Http1Caller],
+    started: float,
+    otherwise: Callable[[Http1Caller], None],
+) -> None:
+    """Begin to answer requests of one kind, on the same terms."""
+    known, (deadline, priority) = plan.value, terms
+    if not isinstance(plan, NumberPlan) or known.pool is not None:
+        for caller in callers:
+            otherwise(caller)
         return
-    try:
-        known.engine.submit_all(entries)
-    except BatchProxyError as error:
-        for entry in entries:
-            entry.waiter.set_exception(error)
+    entries = []
+    for caller, columns in zip(callers, plan.read_each([caller.body for caller in callers]), strict=True):
+        if columns is None:
+            otherwise(caller)
+            continue
+        call = Call(known.form, caller, known.record, started)
+        request = Request(known.key, columns, known.rows, known.nbytes, deadline, None, None, priority)
+        entries.append(call.enter(known.engine, request))
+        caller.on_cancel = call.cancel
+    if entries:
+        try:
+            known.engine.submit_all(entries)
+        except BatchProxyError as error:
+            for entry in entries:
+                entry.waiter.set_exception(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,41 @@ def test_whatever_is_found_is_what_the_general_way_reads(
         assert packed(general[0]) == packed(columns)
         assert general[1] is plan.value
         assert [c.shape_class for c in general[0].values()] == [c.shape_class for c in columns.values()]
+
+
+@given(st.sampled_from(sorted(SIGNATURES)), bodies(), st.lists(NUMBERS, min_size=60, max_size=60), st.data())
+def test_bodies_of_a_kind_are_read_together_as_one_by_one(
+    name: str, body: str, numbers: list[str], data: st.DataObject
+) -> None:
+    """Whatever is wrong with some of them."""
+    signature = SIGNATURES[name]
+    learned = read(body.encode(), signature)
+    plan = learned and number_plan(body.encode(), *learned, declared=signature.declared)
+    if not plan:
+        return
+    templates: JsonTemplates[NumberPlan[bool]] = JsonTemplates()
+    templates.learn("path", body.encode(), plan)
+    spaced = body[:-1] + data.draw(SPACES) + body[-1]
+    odd = [body.replace("[", "0[", 1), body.replace("1", "", 1), body[:-1].replace("]", "]1", 1) + body[-1]]
+    others = [body, spaced, *odd, *(renumbered(body, numbers[start:], data) for start in range(3))]
+    kin = [other.encode() for other in others if templates.find("path", other.encode()) is plan]
+    for some in (kin, kin[::-1], data.draw(st.permutations(kin))[:3]):
+        due = [plan.read(other) for other in some]
+
+        assert [each and packed(each) for each in due] == [each and packed(each) for each in plan.read_each(some)]
+
+
+@given(st.lists(st.lists(st.integers(-99, 99), min_size=2, max_size=2), min_size=1, max_size=9))
+def test_usual_bodies_are_parsed_as_one(rows: list[list[int]]) -> None:
+    """Nothing of them is read by itself."""
+    texts = [b'{"instances": [[%d.5, %d]]}' % tuple(row) for row in rows]
+    learned = read(texts[0], SIGNATURES["float32"])
+    assert learned is not None
+    plan = number_plan(texts[0], *learned, declared=True)
+    assert plan is not None
+    found = replace(plan, pack=lambda *_: b"").read_each(texts)
+
+    assert [packed(plan.read(text) or {}) for text in texts] == [packed(columns or {}) for columns in found]
 
 
 def _parts(text: str) -> list[str]:
