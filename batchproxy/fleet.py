@@ -73,6 +73,7 @@ class Fleet:
         self.recall(endpoint)
         self.backends[name] = backend
         self._scheduler.add_endpoint(endpoint)
+        self._look()  # where fewer than half of them are well now, those that were left out are used
         _ = self._tasks.spawn(f"probe-{name}", self._probe(endpoint))
 
     def remove(self, name: str) -> None:
@@ -102,7 +103,10 @@ class Fleet:
 
     def take_out(self, endpoint: Endpoint, error: BackendError) -> None:
         """It could not be reached: it is left out until a probe is answered."""
+        was_up = endpoint.up
         self._tell(self._scheduler.take_out(endpoint, error.message))
+        if was_up:
+            self._look()  # as in `add`
 
     async def probe(self) -> None:
         """Ask every endpoint that is not up whether it is now."""

@@ -29,7 +29,7 @@ class Intake:
         unbatched: targets whose requests travel alone.
         overload: told of who finds no room.
         relay: binds an entry that travels alone to an endpoint; False where none has room.
-        news: whether it matters that so many more wait in a lane; told None of who waits in none.
+        news: whether it matters that more wait in a lane; told None of who waits in none.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Intake:
         unbatched: Collection[Target],
         overload: Overload,
         relay: Callable[[Entry, float, Release], bool],
-        news: Callable[[Lane | None, int, float], bool],
+        news: Callable[[Lane | None, float], bool],
     ) -> None:
         self._policies = policies
         self._lanes = lanes
@@ -102,13 +102,13 @@ class Intake:
             if many and entry.request.rows is not None and self._balancer.any_up() and not self._travels_alone(entry):
                 lane, count, after = self._lanes.push_all(entry, left, now)
                 if count:
-                    news |= self._news(lane, count, now)
+                    news |= self._news(lane, now)
                 if after is not entry:
                     entry = after
                     continue
             if entry.state is not DONE:
                 try:
-                    news |= self._news(self.admit(entry, now), 1, now)
+                    news |= self._news(self.admit(entry, now), now)
                 except (DeadlineExceeded, Unavailable) as error:
                     entry.state = DONE
                     failures.append((entry, error.with_traceback(None)))  # which knows this frame, and it the error

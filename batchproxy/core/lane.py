@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from math import inf
 from operator import attrgetter
 
@@ -187,10 +186,6 @@ class Lane(Allowance):
                 self.max_bytes = min(self.book.policy.max_batch_bytes, MAX_TEXT_BYTES)
             return entry, True
         return entry, self.full() and not was_full
-
-    def is_hurried_by(self, count: int, until: float) -> bool:
-        """Whether any of the ``count`` who came last cannot wait until then."""
-        return any(self.latest(entry) < until for entry in islice(reversed(self._entries), count))
 
     def remove(self, entry: Entry) -> None:
         """Take an entry off the books; in the deque it stays as a tombstone."""

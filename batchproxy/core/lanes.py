@@ -213,6 +213,21 @@ class Lanes:
         if lane.forgettable and self._lanes.get(lane.key) is lane:
             self._drop(lane)
 
+    def remove(self, lane: Lane, entry: Entry) -> bool:
+        """Take an entry out of its lane; returns whether it was the most urgent there, and somebody is behind it.
+
+        Whoever is behind it may have less time, for a lane is due when its most urgent entry has to leave. One that is
+        full, or waits for no company, is due at once in any case, and is put in order when its turn comes.
+        """
+        lane.remove(entry)
+        first = lane.live > 0 and entry.order <= lane.order
+        if not lane.live:
+            self.rank(lane)
+        elif first and lane.book.policy.max_delay_s and not lane.full():
+            _ = lane.in_order()
+            self.rank(lane)
+        return first
+
     def next_ripe(self, now: float) -> Lane | None:
         """The lane whose turn it is, or None where none is due; asked again, the same until something changes."""
         while True:

@@ -108,23 +108,30 @@ class Scheduler:
             TooLate: by what is known, it would be answered after its deadline.
             QueueFull: a bound on rows, bytes, lanes or unmerged calls is reached.
         """
-        return self._news(self._intake.admit(entry, now), 1, now)
+        lane = self._intake.admit(entry, now)
+        if now < self._held_until < inf:
+            self._hurry((entry,))
+        return self._news(lane, now)
 
     def submit_all(self, entries: Sequence[Entry], now: float) -> tuple[bool, list[Failure]]:
         """``submit`` each, the earliest first, but for those that left already: in a third of the time.
 
-        Returns:
-            Whether ``poll`` may now have something to say, and who was not taken in, each with its error.
+        Returns whether ``poll`` may now have something to say, and who was not taken in, each with its error.
         """
-        return self._intake.admit_all(entries, now)
+        news, failures = self._intake.admit_all(entries, now)
+        if now < self._held_until < inf and self._hurry(entries):
+            news = news or now >= self._crammed_until
+        return news, failures
 
-    def _news(self, lane: Lane | None, count: int, now: float) -> bool:
-        """Whether ``poll`` may have something to say, since so many more wait in a lane; None: since one goes alone."""
-        if lane is None:
-            return True
-        if now < self._held_until < inf and lane.is_hurried_by(count, self._held_until):
-            self._held_until = -inf  # one of them cannot wait for as long as the others
-        return now >= self._crammed_until and (now >= self._held_until or lane.full())
+    def _news(self, lane: Lane | None, now: float) -> bool:
+        """Whether ``poll`` may have something to say, since more wait in a lane; None: since one goes alone."""
+        return lane is None or (now >= self._crammed_until and (now >= self._held_until or lane.full()))
+
+    def _hurry(self, entries: Sequence[Entry]) -> bool:
+        """Whether any of those who have just come cannot wait for as long as the others: nobody has to, then."""
+        if any(isinstance(lane := entry.home, Lane) and lane.latest(entry) < self._held_until for entry in entries):
+            self._held_until = -inf
+        return self._held_until == -inf
 
     def is_open(self, now: float) -> bool:
         """Whether whoever comes now may leave now, as far as can be said before it is taken in."""
@@ -328,15 +335,12 @@ class Scheduler:
             return ()
         entry.state = DONE
         if isinstance(home, Lane):
-            home.remove(entry)
-            if not home.live:
-                self._lanes.rank(home)
+            if self._lanes.remove(home, entry) and self._held_until < inf:
+                self._held_until = -inf  # whoever is behind it may have less time
         elif isinstance(home, Batch):
             home.live -= 1
-            if running and not home.live:
-                dispatch = self._running.get(home)
-                if dispatch is not None:
-                    return (dispatch,) if dispatch.race is None else dispatch.race.under_way()
+            if running and not home.live and (dispatch := self._running.get(home)) is not None:
+                return (dispatch,) if dispatch.race is None else dispatch.race.under_way()
         return ()
 
     def overdue(self, now: float) -> list[Entry]:

@@ -216,6 +216,8 @@ class SchedulerMachine(ArrivalsMachine):
             if told:
                 abandoned = self.scheduler.discard(entry)
                 self._check_abandoned(entry, abandoned)
+                wake = self.scheduler.wake_at(self.now)  # whoever is behind it may have less time
+                self.must_pump |= wake is not None and wake <= self.now
 
     def _call(self, which: int) -> Dispatch:
         return list(self.in_flight)[which % len(self.in_flight)]
@@ -291,6 +293,8 @@ class SchedulerMachine(ArrivalsMachine):
         assert not any(entry.waiter.done() for entry in entries), "a dead entry is sent"
         assert not any(entry.expired(self.now) for entry in entries), "a late entry is sent"
         assert dispatch.rows <= dispatch.sent <= max(policy.max_batch_rows, dispatch.rows), "padded to more than fits"
+        if dispatch.batch.merged:
+            self.check_slots(dispatch)
         if len(entries) > 1:
             assert sum(entry.request.rows or 0 for entry in entries) <= policy.max_batch_rows, "the batch overflows"
             if dispatch.batch.family is None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from batchproxy.core.balancer import Endpoint
-from batchproxy.core.batch import Batch, Dispatch
+from batchproxy.core.batch import Batch, Dispatch, Release
 from batchproxy.core.ends import MAX_ATTEMPTS, Failure
 from batchproxy.core.errors import BatchProxyError, NoEndpoint
 from batchproxy.core.outliers import CONSECUTIVE
@@ -34,10 +34,6 @@ class PoolMachine(RuleBasedStateMachine):
     must_pump: bool
     now: float
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen_in_flight: dict[Endpoint, int] = {}
-
     @precondition(lambda self: self.endpoints)
     @rule(which=WHICH)
     def endpoint_down(self, which: int) -> None:
@@ -56,6 +52,7 @@ class PoolMachine(RuleBasedStateMachine):
         endpoint = self.make_endpoint(f"e{len(self.endpoints) + len(self.removed)}")
         self.endpoints.append(endpoint)
         self.scheduler.add_endpoint(endpoint)
+        self.must_pump = True  # with fewer than half of them well, those that were left out are used
 
     @precondition(lambda self: self.endpoints)
     @rule(which=WHICH)
@@ -84,6 +81,13 @@ class PoolMachine(RuleBasedStateMachine):
         if not waiter.cancelled:
             waiter.set_exception(error)
 
+    def check_slots(self, dispatch: Dispatch) -> None:
+        """A merged call goes only where a place is free at that moment; a hedge takes none from full batches."""
+        limit = dispatch.endpoint.limit
+        most = limit.partial if dispatch.reason is Release.HEDGE else limit.full
+        assert limit.in_flight <= most, "sent to an endpoint that has as many calls as its limit allows"
+        assert not limit.draining or limit.in_flight == 1, "sent to an endpoint that is being emptied"
+
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
         if not any(endpoint.up for endpoint in self.endpoints):
@@ -98,9 +102,8 @@ class PoolMachine(RuleBasedStateMachine):
             relayed = [d for d in (*self.in_flight, *waiting) if d.endpoint is endpoint and not d.batch.merged]
             assert (len(merged), len(relayed)) == (endpoint.in_flight, endpoint.relayed)
             assert endpoint.busy == bool(merged or relayed)
-            before, self.seen_in_flight[endpoint] = self.seen_in_flight.get(endpoint, 0), endpoint.in_flight
-            most = max(endpoint.limit.full, before)  # it may learn that fewer are better, with more under way
-            assert endpoint.in_flight <= most, "above an endpoint's slots"
+            fixed = endpoint.limit.fixed  # a learned limit may sink below what is under way: see check_slots
+            assert fixed is None or endpoint.in_flight <= fixed, "above an endpoint's slots"
             assert endpoint.relayed <= endpoint.max_relayed, "above an endpoint's max_relayed"
             rows = sum(
                 entry.request.rows or 1 for d in merged + relayed for entry in self.in_flight.get(d, d.batch.entries)

@@ -26,6 +26,12 @@ async def _until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
+async def _turns() -> None:
+    """What was asked for is taken in, and has left if it may."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def _until_up(engine: Engine, name: str) -> None:
     await _until(lambda: any(each.up and each.name == name for each in engine.scheduler.balancer.endpoints))
 
@@ -67,6 +73,30 @@ async def test_name_is_taken_once() -> None:
 
     with pytest.raises(ValueError, match="e0 is in the pool already"):
         engine.fleet.add("e0", FakeBackend())
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["one_comes", "one_goes"])
+async def test_who_was_left_out_is_used_at_once_when_few_are_well(comes: bool) -> None:
+    """One more that does not answer yet, or one that goes: who waits does not wait for the next sweep."""
+    backends = [FakeBackend() for _ in range(2 if comes else 3)]
+    engine = an_engine(*backends)
+    out, *others = engine.scheduler.balancer.endpoints
+    engine.scheduler.health.outliers._eject(out, 0.0, "it fails")
+    busy = [await held(engine, backend, single(number)) for number, backend in enumerate(backends[1:])]
+    waiting = submit(engine, single(7))
+    await _turns()
+    left_out = list(backends[0].calls)
+
+    if comes:
+        engine.fleet.add("new", Sick())
+    else:
+        engine.fleet.take_out(others[-1], BackendUnavailable("refused"))
+    await _turns()
+
+    assert ([], [[7]]) == (left_out, backends[0].calls)
+    for gate, _ in busy:
+        gate.release()
+    assert [[7]] == await numbers(waiting)
 
 
 async def test_removed_endpoint_ends_what_it_has() -> None:
@@ -114,7 +144,7 @@ async def test_without_the_last_endpoint_waiting_callers_are_told() -> None:
     assert [[0]] == await numbers(running)
     await _until_closed(backend)
     with pytest.raises(NoEndpoint):
-        submit(engine, single(2))
+        await numbers(submit(engine, single(2)))
 
 
 async def test_name_comes_back_while_its_last_call_runs() -> None:
@@ -138,6 +168,7 @@ async def test_relay_that_was_bound_before_still_goes() -> None:
     """It has its place at the endpoint, whose backend waits for it."""
     engine = an_engine(first := FakeBackend())
     answers = submit(engine, a_request(first=7, signature=FIXED))
+    engine._take_in(0.0)
 
     engine.fleet.remove("e0")
 

@@ -15,7 +15,7 @@ from batchproxy.core.pace import Hurry
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry
 from batchproxy.core.scheduler import Scheduler
-from batchproxy.testing import StubWaiter, a_request
+from batchproxy.testing import Playbook, StubWaiter, a_request
 
 ALPHA_S, BETA_S = 0.010, 0.001
 KEY = a_request().key
@@ -92,6 +92,39 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
     assert _entry(scheduler, 0.010, 60.0).home is not None
     assert _entry(scheduler, 0.010, None).home is not None
     assert _entry(scheduler, 0.010, 0.030).home is not None
+
+
+def test_who_is_behind_one_that_leaves_may_have_less_time() -> None:
+    """It waits for company no longer than it can, though who was more urgent could have waited longer."""
+    patient, pressed = a_request(priority=0, deadline=1.0), a_request(priority=1, deadline=0.02)
+    play = Playbook({"m": Policy(max_delay_s=0.1)}).submit(patient, pressed).expect_nothing().expect_wake(0.1)
+
+    play.cancel(patient).expect_wake(0.01).at(0.01).expect_dispatch([pressed])
+
+
+def test_who_comes_after_one_that_left_hurries_its_lane() -> None:
+    """The lane is as urgent as those who still wait in it, not as who left."""
+    first, second, third = (a_request(priority=0, deadline=deadline) for deadline in (1.0, 4.0, 2.0))
+    play = Playbook({"m": Policy(max_delay_s=3.0)}).submit(first, second).expect_wake(0.5)
+
+    play.cancel(first).expect_wake(2.0).submit(third).expect_wake(1.0)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one_by_one", "together"])
+def test_who_cannot_wait_is_seen_among_those_who_are_put_in_order(together: bool) -> None:
+    """Whoever overtakes those that came before it is not the last of its lane."""
+    endpoint = Endpoint("e0")
+    scheduler = Scheduler({KEY.model: Policy(max_delay_s=0.5)}, [endpoint])
+    scheduler.bring_back(endpoint)
+    waiting = [Entry(a_request(), StubWaiter(), 0.0) for _ in range(4)]
+    pressed = Entry(a_request(deadline=0.02), StubWaiter(), 0.0)
+    others = [Entry(a_request(deadline=9.0), StubWaiter(), 0.0) for _ in range(2)]
+    scheduler.submit_all(waiting, 0.0)
+    scheduler._held_until = 0.4  # a partial batch was to leave no sooner
+    news = scheduler.submit_all([pressed, *others], 0.0)[0] if together else scheduler.submit(pressed, 0.0)
+
+    assert news
+    assert 0.01 == scheduler.wake_at(0.0)
 
 
 def test_full_batches_do_not_queue_up_behind_each_other_where_callers_are_in_a_hurry() -> None:

@@ -215,6 +215,20 @@ def test_who_cannot_wait_as_long_as_others_takes_them_along() -> None:
     assert Release.DEADLINE is _reason(play)
 
 
+def test_who_is_behind_one_that_leaves_need_not_be_held_as_long() -> None:
+    """A batch is held until its most urgent caller has to leave; when that one is gone, the next is looked at."""
+    play, [a, b, c] = _play(), requests(3)
+    _teach(play.endpoints[0], a, 0.1)
+    play.submit(a).expect_dispatch([a]).submit(b).expect_nothing()
+    held = play.scheduler.wake_at(0.0)
+    assert held is not None
+    c.priority, c.deadline = 2, 1.9 * held
+    play.submit(c).expect_nothing().expect_wake(held)
+
+    play.cancel(b).expect_wake(0.0).expect_dispatch([c])
+    assert Release.DEADLINE is _reason(play)
+
+
 def test_delay_ends_while_callers_can_still_be_answered() -> None:
     """With ``max_delay``: half of a caller's time is the most while nothing is known of what a batch takes."""
     play = Playbook({"m": Policy(max_delay_s=10.0)})
