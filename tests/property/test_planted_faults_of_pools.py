@@ -10,8 +10,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from batchproxy.core import outliers
 from batchproxy.core.balancer import Balancer, Endpoint
+from batchproxy.core.cost import Cost
 from batchproxy.core.ends import Failure
 from batchproxy.core.health import Health
+from batchproxy.core.limit import Limit
+from batchproxy.core.pace import EASE, Hurry
 from batchproxy.core.scheduler import Scheduler
 from tests.property.faults import Fault, Faults
 from tests.property.machine import SchedulerMachine
@@ -118,6 +121,16 @@ def _who_fails_is_used_on(patch: pytest.MonkeyPatch) -> None:
         return chosen
 
     patch.setattr(Balancer, "choose", choose)
+
+
+@fault
+def _full_batches_do_not_count_what_is_under_way(patch: pytest.MonkeyPatch) -> None:
+    real = Limit.opens
+
+    def opens(self: Limit, cost: Cost, rows: int, cap: int, now: float, hurry: Hurry = EASE) -> float:
+        return now if rows >= cap and not self.draining else real(self, cost, rows, cap, now, hurry)
+
+    patch.setattr(Limit, "opens", opens)
 
 
 @fault
