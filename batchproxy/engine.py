@@ -154,6 +154,7 @@ class Engine:
         for abandoned in self.scheduler.discard(entry):
             if (call := self._calls.get(abandoned)) is not None:
                 call.cancel()
+        self._arm(self.clock())  # whoever is behind it may have less time
 
     # -- the rhythm --------------------------------------------------------------------------------
 

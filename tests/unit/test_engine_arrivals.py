@@ -14,7 +14,7 @@ from batchproxy.core.lanes import Lanes
 from batchproxy.core.policy import Policy
 from batchproxy.core.request import Entry, Reply
 from batchproxy.core.scheduler import Scheduler
-from batchproxy.engine import CROWD, Engine, build_engine
+from batchproxy.engine import CROWD, SWEEP_S, Engine, build_engine
 from batchproxy.testing import FIXED, FakeBackend, ManualClock, StubWaiter, a_request
 from tests.unit.engines import Answer, an_engine, held, numbers, single, submit
 
@@ -343,3 +343,17 @@ async def test_several_may_be_submitted_at_once() -> None:
     assert [[0, 1, 2]] == backend.calls
     assert all(waiter.reply is not None for waiter in waiters)
     assert not late.done()
+
+
+async def test_timer_is_set_anew_when_a_caller_goes_whose_neighbour_has_less_time() -> None:
+    """The next sweep would be too late for it."""
+    engine = an_engine(FakeBackend(), policy=Policy(max_delay_s=1.0), clock=ManualClock())
+    patient = engine.submit(a_request(priority=0, deadline=1.0), StubWaiter())
+    engine.submit(a_request(priority=1, deadline=0.02), StubWaiter())
+    await one_turn()
+    before = engine._timer_at
+    patient.waiter.cancel()  # type: ignore[attr-defined]
+    engine.discard(patient)
+
+    assert [SWEEP_S, 0.01] == [before, engine._timer_at]
+    await engine.aclose()
