@@ -7,7 +7,7 @@ read, write and close, from what the wire says of itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from batchproxy.frontends.crowd import Crowd
@@ -22,6 +22,7 @@ class Wire(NamedTuple):
     connect: Callable[[float], Connection]
     serve: Callable[[Door, Any], None]
     crowd: Crowd | None = None
+    serve_all: Callable[[Sequence[Any], float], None] | None = None
 
 
 class House(Protocol):
@@ -65,6 +66,7 @@ class Door(asyncio.Protocol):
         "_reading",
         "_sample",
         "_serve",
+        "_serve_all",
         "_transport",
         "_wire",
         "_writable",
@@ -80,6 +82,7 @@ class Door(asyncio.Protocol):
         self._crowd: Crowd | None = None
         self._wire: Connection | None = None
         self._serve: Callable[[Door, Any], None] | None = None
+        self._serve_all: Callable[[Sequence[Any], float], None] | None = None
         self._first = b""
         self._reading = True
         self._writable = True
@@ -118,9 +121,12 @@ class Door(asyncio.Protocol):
         if self._goodbye or self._transport is None:
             return
         self.dirty = True  # answers given at once need no mark
-        serve = self._serve
-        for exchange in wire.feed(data, now):
-            serve(self, exchange)  # type: ignore[misc]  # set together with the wire
+        serve, found = self._serve, wire.feed(data, now)
+        if self._serve_all is not None and len(found) > 1:
+            self._serve_all(found, now)
+        else:
+            for exchange in found:
+                serve(self, exchange)  # type: ignore[misc]  # set together with the wire
         self.dirty = False  # as ``flush``: this is done for every request
         out = wire.output()
         if out:
@@ -177,7 +183,8 @@ class Door(asyncio.Protocol):
             self._first = data
             return None
         self._first = b""
-        self._wire, self._serve, self._crowd = found.connect(now), found.serve, found.crowd
+        self._wire = found.connect(now)
+        self._serve, self._serve_all, self._crowd = found.serve, found.serve_all, found.crowd
         self._wire.owner, self._wire.on_room = self, self._on_room
         if self._house.draining:
             self._wire.drain(now)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from batchproxy.codecs import grpc_health, tfs_examples, tfs_grpc, v2_grpc
-from batchproxy.codecs.templates import Plan, Templates
+from batchproxy.codecs.templates import Templates
 from batchproxy.core.errors import BatchProxyError, Code, RequestError, TooLarge
 from batchproxy.core.raw import GRPC, Header, RawCall
 from batchproxy.core.request import Reply, Request, build_request
@@ -16,6 +16,7 @@ from batchproxy.frontends import examples, tfs_to_v2
 from batchproxy.frontends.call import Call, Recorder
 from batchproxy.frontends.directory import Directory
 from batchproxy.frontends.elsewhere import Question, call_or_question
+from batchproxy.frontends.grpc_again import Again
 from batchproxy.frontends.grpc_answers import GrpcAnswer as GrpcAnswer
 from batchproxy.frontends.grpc_answers import PredictFormat
 from batchproxy.frontends.grpc_answers import RelayFormat as RelayFormat
@@ -45,6 +46,9 @@ class GrpcRoutes:
         clock: monotonic seconds, the engines' own.
         priority_header: metadata that names a priority; lower case.
         ready: whether calls should come now.
+
+    Attributes:
+        handle_all: ``handle`` for many at once, where they are like earlier ones; see ``Again.all``.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class GrpcRoutes:
         }
         self._templates: Templates[Known[GrpcAnswer]] = Templates()
         directory.on_change(self._templates.forget)
+        self._again = Again(self._templates, self._terms)
+        self.handle_all = self._again.all
 
     def streams(self, method: str) -> Engine | InferStreams | None:
         """What takes a method that is no unary one of ours, as a stream both ways; None: nobody does."""
@@ -109,11 +115,9 @@ class GrpcRoutes:
         started = self._clock()
         deadline = None if timeout_s is None else started + timeout_s
         if method == tfs_grpc.PREDICT:
-            plan = self._templates.find(message)
-            if plan is not None:
-                call = self._predict_again(plan, message, metadata, started, deadline, respond)
-                if call is not None:
-                    return call
+            call = self._again.one(message, metadata, started, deadline, respond)
+            if call is not None:
+                return call
             raw = RawCall(GRPC, method, "", metadata, message)
             return self._predict(raw, started, deadline, respond)
         if self._health is not None and method in grpc_health.METHODS:
@@ -148,33 +152,6 @@ class GrpcRoutes:
         await self._tasks.aclose()
 
     # -- Predict -----------------------------------------------------------------------------------
-
-    def _predict_again(
-        self,
-        plan: Plan[Known[GrpcAnswer]],
-        message: bytes,
-        metadata: Sequence[Header],
-        started: float,
-        deadline: float | None,
-        respond: Respond,
-    ) -> Call[GrpcAnswer] | None:
-        """A request that is like an earlier one; None: what was known of that does not hold any longer."""
-        known = plan.value
-        key, pool, raw = known.key, known.pool, None
-        if pool is not None:
-            if not known.holds():
-                self._templates.forget()
-                return None
-            raw = RawCall(GRPC, tfs_grpc.PREDICT, "", metadata, message)
-            partition = pool.partition(key.model, raw)
-            if partition != key.partition:
-                key = key._replace(partition=partition)
-            if not pool.takes_grpc:
-                raw = None  # a message that its servers do not know
-        call = Call(known.form, respond, known.record, started)
-        request = Request(key, plan.columns(message), known.rows, known.nbytes, deadline, raw)
-        self._start(call, known.engine, request, metadata)
-        return call
 
     def _predict(self, raw: RawCall, started: float, deadline: float | None, respond: Respond) -> Call[GrpcAnswer]:
         form = PredictFormat()

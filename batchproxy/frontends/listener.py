@@ -129,10 +129,12 @@ class Listener:
             None if serve_all is None else Crowd(serve_all, self._serve_one, clock),
         )
         self._http2_limits = http2_limits = http2_limits or Http2Limits()
+        calls_at_once = getattr(grpc, "handle_all", None)
         self.wires = {
             PREFACE: Wire(
                 lambda now: Http2Connection(http2_limits, now, self._is_streamed, budget, GrpcCaller, Http2Caller),
                 self._serve_http2,
+                serve_all=None if calls_at_once is None else partial(self._serve_calls, calls_at_once),
             )
         }
         self._streams = Streams()
@@ -335,15 +337,29 @@ class Listener:
     def _is_streamed(self, path: str) -> bool:
         return self._grpc is not None and path not in self._grpc.methods and self._grpc.streams(path) is not None
 
+    def _serve_calls(
+        self,
+        at_once: Callable[[Sequence[GrpcCaller], float, Callable[[GrpcCaller], None]], None],
+        exchanges: Sequence[Http2Call],
+        now: float,
+    ) -> None:
+        """``_serve_http2`` of each, which came together: the unary calls among them in one go."""
+        calls = []
+        for exchange in exchanges:
+            if type(exchange) is GrpcCaller and exchange.extra is None:
+                calls.append(exchange)
+            elif exchange.carrier is not None:
+                self._serve_http2(exchange.carrier.owner, exchange)
+        if calls:
+            at_once(calls, now, self._serve_grpc)
+
     def _serve_grpc(self, exchange: GrpcCaller) -> None:
         head = exchange.head
         if self._grpc is None or head.path not in self._grpc.methods:
             exchange(GrpcAnswer(Code.UNIMPLEMENTED, f"unknown method {head.path}"))
             return
-        if head.route is None:
-            head.route = tuple(head.pairs())  # equal calls share a head, and so its metadata
         try:
-            call = self._grpc.handle(head.path, exchange.message, head.timeout_s, exchange, head.route)
+            call = self._grpc.handle(head.path, exchange.message, head.timeout_s, exchange, head.own())
         except Exception as error:
             logger.exception(UNFORESEEN)
             exchange(error_answer(internal_error(error)))

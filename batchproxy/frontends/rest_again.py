@@ -10,7 +10,7 @@ from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request
-from batchproxy.frontends.call import Call
+from batchproxy.frontends.call import Call, submit_all
 from batchproxy.frontends.callers import Http1Caller
 from batchproxy.frontends.known import Known
 from batchproxy.frontends.rest_answers import RestAnswer
@@ -138,8 +138,4 @@ def _begin(
         entries.append(call.enter(known.engine, request))
         caller.on_cancel = call.cancel
     if entries:
-        try:
-            known.engine.submit_all(entries)
-        except BatchProxyError as error:
-            for entry in entries:
-                entry.waiter.set_exception(error)
+        submit_all(known.engine, entries)

@@ -6,8 +6,7 @@ Sections are those of RFC 9113.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from batchproxy.wire import grpc
 from batchproxy.wire.frames import ErrorCode, StreamFault
@@ -67,12 +66,24 @@ class Head:
         awaits: whether the caller waits for ``100 Continue`` before it sends the body.
         refusal: why this request is not served; None where it is.
         streamed: whether this is a gRPC call with any number of messages.
-        route: for the owner's use: what it found out about this head, so that it need not look again.
     """
 
     __slots__ = (
-        "_headers", "_metadata", "accepts", "awaits", "encoding", "fields", "grpc", "length", "method", "path",
-        "refusal", "route", "short", "streamed", "timeout_s",
+        "_headers",
+        "_metadata",
+        "_own",
+        "accepts",
+        "awaits",
+        "encoding",
+        "fields",
+        "grpc",
+        "length",
+        "method",
+        "path",
+        "refusal",
+        "short",
+        "streamed",
+        "timeout_s",
     )  # fmt: skip
 
     def __init__(self, method: str, path: str, fields: list[Field]) -> None:
@@ -86,7 +97,7 @@ class Head:
         self.encoding = self.accepts = b""
         self.awaits = False
         self.refusal: Refusal | None = None
-        self.route: Any = None
+        self._own: Sequence[grpc.Pair] | None = None
         self._headers: Headers | None = None
         self._metadata: Headers | None = None
 
@@ -107,6 +118,12 @@ class Head:
             regular = _sorted(self.fields)[1]
             self._metadata = Headers({name: value for name, value in regular.items() if name not in _OURS})
         return self._metadata
+
+    def own(self) -> Sequence[grpc.Pair]:
+        """``pairs``, made once: equal calls share a head."""
+        if self._own is None:
+            self._own = tuple(self.pairs())
+        return self._own
 
     def pairs(self) -> list[grpc.Pair]:
         """A call's own fields as gRPC libraries have them: in order, repeated ones apart, binary ones as bytes."""
