@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import Unsplittable
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry, Reply, Request, Share
+from batchproxy.core.request import Entry, Reply, Request, Shares
 
 
 def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int]:
@@ -43,7 +44,7 @@ def _join(name: str, first: Request, others: Sequence[Request], last: Request, f
     return first.columns[name].concat(parts)
 
 
-def split(members: Sequence[Entry], reply: Reply, sent: int) -> list[Share]:
+def split(members: Sequence[Entry], reply: Reply, sent: int) -> Shares:
     """Cut the answer to a merged call: a share a member, in order. The padding is dropped.
 
     Args:
@@ -58,10 +59,4 @@ def split(members: Sequence[Entry], reply: Reply, sent: int) -> list[Share]:
         if column.rows != sent:
             had = "no rows" if column.rows is None else f"{column.rows} rows"
             raise Unsplittable(f"output {name!r} of a merged call has {had} where {sent} were sent")
-    shares = []
-    start = 0
-    for member in members:
-        stop = start + (member.request.rows or 0)
-        shares.append(Share(reply, start, stop))
-        start = stop
-    return shares
+    return Shares(reply, list(accumulate([member.request.rows or 0 for member in members])))

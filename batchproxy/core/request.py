@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 from batchproxy.core.columns import Column, Columns
 from batchproxy.core.errors import BatchProxyError
@@ -145,6 +145,39 @@ class Share(Reply):
             raise AttributeError(name)
         setattr(self, name, value)
         return value
+
+
+class Shares(Sequence[Reply]):
+    """What the members of a merged call get of its answer: for each a ``Share``, made where somebody asks for it.
+
+    Attributes:
+        whole: the answer.
+        stops: the row after the last one of each member.
+    """
+
+    __slots__ = ("stops", "whole")
+
+    def __init__(self, whole: Reply, stops: Sequence[int]) -> None:
+        self.whole = whole
+        self.stops = stops
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+    @overload
+    def __getitem__(self, number: int) -> Share: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Share]: ...
+
+    def __getitem__(self, number: int | slice) -> Share | list[Share]:
+        return Share(self.whole, 0, self.stops[0]) if number == 0 else [*self][number]
+
+    def __iter__(self) -> Iterator[Share]:
+        start = 0
+        for stop in self.stops:
+            yield Share(self.whole, start, stop)
+            start = stop
 
 
 class Waiter(Protocol):

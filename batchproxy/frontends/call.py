@@ -92,12 +92,13 @@ class Call(Generic[Answer]):
         started: on the engine's clock, in seconds.
 
     Attributes:
-        entry: what the engine made of it; None before that, and after its end.
+        engine: what is to answer it; to be set before that, as the next one is, by whoever submits several at once.
+        entry: what the engine has of it; None before that, and after its end.
         over: whether it was answered or cancelled.
         priority: what the caller asked for, one of ``policy.PRIORITIES``; None: nothing.
     """
 
-    __slots__ = ("_engine", "entry", "form", "over", "priority", "record", "respond", "started")
+    __slots__ = ("engine", "entry", "form", "over", "priority", "record", "respond", "started")
 
     def __init__(self, form: Format[Answer], respond: Callable[[Answer], None], record: Record, started: float) -> None:
         self.form = form
@@ -106,14 +107,8 @@ class Call(Generic[Answer]):
         self.started = started
         self.priority: int | None = None
         self.over = False
-        self._engine: Engine | None = None
+        self.engine: Engine | None = None
         self.entry: Entry | None = None
-
-    def enter(self, engine: Engine, request: Request) -> Entry:
-        """What is to be submitted to the engine; whoever does that tells us if it cannot be."""
-        self._engine = engine
-        self.entry = Entry(request, self, self.started)
-        return self.entry
 
     def start(self, engine: Engine, request: Request) -> None:
         """Submit to the engine; that it is shutting down is answered at once, any other refusal in this turn."""
@@ -121,7 +116,7 @@ class Call(Generic[Answer]):
             request.priority = self.priority
         try:
             self.entry = engine.submit(request, self, self.started)
-            self._engine = engine
+            self.engine = engine
         except BatchProxyError as error:
             self.set_exception(error)
 
@@ -161,9 +156,10 @@ class Call(Generic[Answer]):
             results: one for each.
         """
         Call._set_together(calls, results)
-        for call, result in zip(calls, results, strict=True):
-            if not call.over:
-                call.set_result(result)
+        if not all([call.over for call in calls]):  # noqa: C419  # a list is quicker; results are made when asked for
+            for call, result in zip(calls, results, strict=True):
+                if not call.over:
+                    call.set_result(result)
 
     @staticmethod
     def _set_together(calls: Sequence[Call[Answer]], results: Sequence[Reply]) -> None:
@@ -225,8 +221,8 @@ class Call(Generic[Answer]):
             entry, self.entry = self.entry, None
             if entry is not None and keep is not None:
                 entry.request.keep = keep
-            if self._engine is not None and entry is not None:
-                self._engine.discard(entry)
+            if self.engine is not None and entry is not None:
+                self.engine.discard(entry)
 
 
 def submit_all(engine: Engine, entries: Sequence[Entry]) -> None:

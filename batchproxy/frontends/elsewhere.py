@@ -90,7 +90,7 @@ class Question(Call[Answer]):
 
     def set_exception(self, exception: BatchProxyError, /) -> None:
         """What the first server said."""
-        engine, request = self._engine, self._request
+        engine, request = self.engine, self._request
         if engine is None or request is None or not is_absent(exception) or len(engine.backends) == 1:
             super().set_exception(exception)
             return

@@ -105,8 +105,11 @@ class Again:
                 known, entries = kinds.setdefault(id(plan), (plan.value, []))
             call = Call(known.form, caller, known.record, started)
             columns = plan.columns(message)
-            request = Request(known.key, columns, known.rows, known.nbytes, deadline, None, None, priority)
-            entries.append(call.enter(known.engine, request))
+            call.engine = known.engine
+            request = Request(known.key, columns, known.rows, known.nbytes, deadline)
+            request.priority = priority
+            call.entry = entry = Entry(request, call, started)
+            entries.append(entry)
             caller.on_cancel = call.cancel
         for known, entries in kinds.values():
             submit_all(known.engine, entries)

@@ -9,7 +9,7 @@ from batchproxy.codecs.row_templates import RowPlan
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import REST, RawCall
-from batchproxy.core.request import Request
+from batchproxy.core.request import Entry, Request
 from batchproxy.frontends.call import Call, submit_all
 from batchproxy.frontends.callers import Http1Caller
 from batchproxy.frontends.known import Known
@@ -20,6 +20,7 @@ from batchproxy.wire.http1_head import Head
 
 Respond = Callable[[RestAnswer], None]
 _Plan = NumberPlan[Known[RestAnswer]] | RowPlan[Known[RestAnswer]]
+_NONE: Sequence[_Plan] = ()
 _Terms = tuple[float | None, int | None]  # deadline, priority
 
 
@@ -102,7 +103,7 @@ class Again:
                 except BatchProxyError:
                     plans = {}
             body = caller.body
-            for plan in plans.get(body.translate(None, LEFT_OUT), ()):  # as ``JsonTemplates.find``
+            for plan in plans.get(body.translate(None, LEFT_OUT), _NONE):  # as ``JsonTemplates.find``
                 if body.startswith(plan.before) and body.endswith(plan.after):
                     if plan is not like:
                         like = plan
@@ -134,8 +135,11 @@ def _begin(
             otherwise(caller)
             continue
         call = Call(known.form, caller, known.record, started)
-        request = Request(known.key, columns, known.rows, known.nbytes, deadline, None, None, priority)
-        entries.append(call.enter(known.engine, request))
+        call.engine = known.engine
+        request = Request(known.key, columns, known.rows, known.nbytes, deadline)
+        request.priority = priority
+        call.entry = entry = Entry(request, call, started)
+        entries.append(entry)
         caller.on_cancel = call.cancel
     if entries:
         submit_all(known.engine, entries)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batchproxy.core.columns import ArrayColumn
-from batchproxy.core.request import Entry, Request, build_request
+from batchproxy.core.request import Entry, Reply, Request, Shares, build_request
 from batchproxy.core.shapes import UNDECLARED, Signature, TensorSpec
 from batchproxy.testing import FIXED, StubWaiter, a_request
 
@@ -85,3 +85,15 @@ def test_entry_expires_at_its_deadline() -> None:
     assert entry.expired(2.0)
     assert not Entry(a_request(), StubWaiter(), 1.0).expired(1e9)
     assert "Entry(m, rows=1, QUEUED, arrival=1.000000)" == repr(entry)
+
+
+def test_shares_are_made_where_they_are_asked_for() -> None:
+    """As often as they are; the first of them without the others."""
+    whole = Reply({"y": ArrayColumn(np.arange(6))}, 1)
+    shares = Shares(whole, [1, 3, 6])
+
+    assert [(0, 1), (1, 3), (3, 6)] == [(share.start, share.stop) for share in shares]
+    assert [(0, 1), (1, 3), (3, 6)] == [(shares[number].start, shares[number].stop) for number in range(3)]
+    assert [(3, 6)] == [(share.start, share.stop) for share in shares[2:]]
+    assert 3 == len(shares)
+    assert all(share.whole is whole for share in shares)
