@@ -17,13 +17,12 @@ from batchproxy.wire.budget import Budget
 from batchproxy.wire.http1_answers import CLOSE, CONTINUE, NO_BODY, OLD, PAGE, Answers, has_body, page
 from batchproxy.wire.http1_body import NO_ROOM, Body
 from batchproxy.wire.http1_exchange import Http1Exchange
-from batchproxy.wire.http1_head import Head, Headers, Heads, Refused, check_start
+from batchproxy.wire.http1_head import NEVER, NO_HEAD, Head, Heads, Refused, check_start
 from batchproxy.wire.unpack import is_quick
 
 MAX_BLANK_LINES = 4
 """Empty lines before a request; RFC 9112, 2.2, asks a server to overlook one."""
 
-_NO_HEAD = Head("", "", Headers({}))  # of a request that could not be read
 _END = b"\r\n\r\n"
 
 
@@ -45,8 +44,8 @@ class Http1Connection:
 
     __slots__ = (
         "_blank", "_body", "_budget", "_continue_later", "_draining", "_ended", "_exchange", "_heads", "_held_bytes",
-        "_known", "_limits", "_out", "_paused", "_rest", "_since", "_untimed", "answers", "closing", "full", "on_room",
-        "open", "owner",
+        "_known", "_last", "_limits", "_out", "_paused", "_rest", "_since", "_untimed", "answers", "closing", "full",
+        "on_room", "open", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +66,7 @@ class Http1Connection:
         self._limits = limits
         self._heads = heads
         self._known = heads.known
+        self._last = b"\0", NEVER  # the head of a request that took the short cut: a caller asks the same, mostly
         self.answers = answers
         self.open: deque[Http1Exchange] = deque()  # in the order of the requests
         self._held_bytes = 0  # of their bodies
@@ -84,16 +84,20 @@ class Http1Connection:
     # -- in ----------------------------------------------------------------------------------------
 
     def take_known(self, data: bytes, now: float) -> Http1Exchange | None:
-        """A short cut: take one whole request with a head that is known, while nothing else is under way.
-
-        Returns:
-            The request; None: nothing was taken, ``feed`` has to.
-        """
+        """A short cut for one whole request with a known head, where nothing is under way; None: ``feed`` has to."""
         if self.open or self._rest or self._body or self._ended or self._paused or self._draining:
             return None
-        end = data.find(_END) + 4
-        head = self._known.get(data[:end])
-        if head is None or not head.usual or end + head.length != len(data):
+        raw, head = self._last
+        end = len(raw)
+        if not data.startswith(raw):
+            end = data.find(_END) + 4
+            raw = data[:end]
+            known = self._known.get(raw)
+            if known is None or not known.usual:
+                return None
+            head = known
+            self._last = raw, head
+        if end + head.length != len(data):
             return None
         exchange = self._exchange(self, head, data[end:], 0)
         self.open.append(exchange)
@@ -229,7 +233,7 @@ class Http1Connection:
         """Say why, after the answers that are due before, and end."""
         self._forget_input()
         why = page(refused.status, refused.why)
-        last = self._exchange(self, _NO_HEAD, b"", CLOSE)
+        last = self._exchange(self, NO_HEAD, b"", CLOSE)
         self.open.append(last)
         last.answer(refused.status, why, {**PAGE, "Retry-After": "1"} if refused.status == 503 else PAGE)
 
@@ -284,10 +288,7 @@ class Http1Connection:
             self._write()
 
     def settle_alone(self, exchange: Http1Exchange) -> bool:
-        """A short cut: whether this is the only request here, and now counts as answered.
-
-        Whoever asks has its answer, and puts it behind what is in the output.
-        """
+        """A short cut: whether this is the only request here, and counts as answered, which whoever asks now writes."""
         waiting = self.open
         if len(waiting) != 1 or self.full or self._continue_later:
             return False

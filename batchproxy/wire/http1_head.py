@@ -133,6 +133,14 @@ class Head:
         self.usual = False
 
 
+NO_HEAD = Head("", "", Headers({}))
+"""Of a request that could not be read."""
+
+NEVER = Head("", "", Headers({}))
+"""Of no request at all: one byte long, it would make it shorter than nothing."""
+NEVER.length = -2
+
+
 class Heads:
     """Parses heads, and remembers them.
 

@@ -23,7 +23,9 @@ REQUESTS = [
 STEPS = st.lists(
     st.one_of(
         st.sampled_from(REQUESTS),
-        st.sampled_from([b"\r\n", b"", b"POST", REQUESTS[0] + REQUESTS[1], REQUESTS[0][:-1], b"}", REQUESTS[0] + b"P"]),
+        st.sampled_from(
+            [b"\r\n", b"\0", b"", b"POST", REQUESTS[0] + REQUESTS[1], REQUESTS[0][:-1], b"}", REQUESTS[0] + b"P"]
+        ),
         st.sampled_from(["first", "last", "pause", "resume", "drain", "tick"]),
     ),
     max_size=12,
