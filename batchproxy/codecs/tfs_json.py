@@ -235,12 +235,14 @@ def _decimals(flat: Array) -> tuple[Array, Array]:
     """The double nearest to each number's text, as orjson prints it; and where in the array it does not do."""
     values = flat.astype(np.float64)
     size = abs(values)
-    single = flat.dtype == np.float32
-    if size.size and np.minimum.reduce(size) >= _LEAST and np.maximum.reduce(size) < _BEYOND:
-        decimals, short = _printed(values, size, single)
-        return decimals, _NOWHERE if single else np.flatnonzero(~short)
     printed = ((size >= _LEAST) & (size < _BEYOND)) | (size == 0)
-    decimals, short = _printed(np.where(printed, values, 0), np.where(printed, size, 0), single)
+    every = printed.all()
+    if not every:
+        values, size = np.where(printed, values, 0), np.where(printed, size, 0)
+    single = flat.dtype == np.float32
+    decimals, short = _printed(values, size, single)
+    if single and every:
+        return decimals, _NOWHERE
     if not single:
         printed &= short
     return decimals, np.flatnonzero(~printed)
