@@ -225,15 +225,6 @@ class Call(Generic[Answer]):
                 self.engine.discard(entry)
 
 
-def submit_all(engine: Engine, entries: Sequence[Entry]) -> None:
-    """Submit several calls that have entered; that the engine is shutting down is answered at once."""
-    try:
-        engine.submit_all(entries)
-    except BatchProxyError as error:
-        for entry in entries:
-            entry.waiter.set_exception(error)
-
-
 def internal_error(error: Exception) -> BatchProxyError:
     """What a caller is told of an error that nobody foresaw."""
     return BatchProxyError(f"internal error: {type(error).__name__}. This is a bug.", code=Code.INTERNAL)

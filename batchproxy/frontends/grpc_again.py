@@ -8,15 +8,17 @@ from batchproxy.codecs import tfs_grpc
 from batchproxy.codecs.templates import Plan, Templates
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import GRPC, Header, RawCall
-from batchproxy.core.request import Entry, Request
-from batchproxy.frontends.call import Call, submit_all
+from batchproxy.core.request import Request
+from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import GrpcCaller
 from batchproxy.frontends.grpc_answers import GrpcAnswer
-from batchproxy.frontends.known import Known
+from batchproxy.frontends.known import Known, begin_all
 from batchproxy.frontends.terms import Terms
 from batchproxy.wire.http2_head import Head
 
 _Known = Known[GrpcAnswer]
+_Terms = tuple[float | None, int | None]  # deadline, priority
+_NO_TERMS: _Terms = (None, None)
 
 
 class Again:
@@ -83,33 +85,29 @@ class Again:
         """
         last: Head | None = None
         like: Plan[_Known] | None = None
-        find, usual, deadline, priority = self._templates.find, False, None, None
-        kinds: dict[int, tuple[_Known, list[Entry]]] = {}
+        find, usual, terms = self._templates.find, False, _NO_TERMS
+        kinds: dict[tuple[int, int], tuple[Plan[_Known], _Terms, list[GrpcCaller]]] = {}
         for caller in callers:
             if caller.head is not last:
-                last = caller.head
-                usual = last.path == tfs_grpc.PREDICT
-                deadline = None if last.timeout_s is None else started + last.timeout_s
-                if usual and self._terms is not None:
-                    try:
-                        priority = self._terms.priority(last.own())
-                    except BatchProxyError:
-                        usual = False
-            message = caller.message
-            plan = find(message) if usual else None
+                last, like = caller.head, None
+                usual, terms = self._read(last, started)
+            plan = find(caller.message) if usual else None
             if plan is None or plan.value.pool is not None:
                 otherwise(caller)
                 continue
             if plan is not like:
                 like = plan
-                known, entries = kinds.setdefault(id(plan), (plan.value, []))
-            call = Call(known.form, caller, known.record, started)
-            columns = plan.columns(message)
-            call.engine = known.engine
-            request = Request(known.key, columns, known.rows, known.nbytes, deadline)
-            request.priority = priority
-            call.entry = entry = Entry(request, call, started)
-            entries.append(entry)
-            caller.on_cancel = call.cancel
-        for known, entries in kinds.values():
-            submit_all(known.engine, entries)
+                theirs = kinds.setdefault((id(last), id(plan)), (plan, terms, []))[2]
+            theirs.append(caller)
+        for plan, terms, alike in kinds.values():
+            begin_all(plan.value, alike, [plan.columns(caller.message) for caller in alike], terms, started)
+
+    def _read(self, head: Head, started: float) -> tuple[bool, _Terms]:
+        """Whether calls with this head may be of the usual ones, and then on what terms."""
+        if head.path != tfs_grpc.PREDICT:
+            return False, _NO_TERMS
+        deadline = None if head.timeout_s is None else started + head.timeout_s
+        try:
+            return True, (deadline, None if self._terms is None else self._terms.priority(head.own()))
+        except BatchProxyError:
+            return False, _NO_TERMS

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from batchproxy.core.request import BatchKey
+from batchproxy.core.columns import Columns
+from batchproxy.core.errors import BatchProxyError
+from batchproxy.core.request import BatchKey, Entry, Request
 from batchproxy.core.shapes import Signature
 from batchproxy.engine import Engine
-from batchproxy.frontends.call import Format, Record
+from batchproxy.frontends.call import Call, Format, Record
+from batchproxy.frontends.callers import GrpcCaller, Http1Caller
 from batchproxy.frontends.remote import RemotePool
 
 Answer = TypeVar("Answer")
@@ -48,3 +52,36 @@ class Known(Generic[Answer]):
         holds = pool.signature(key.model, key.version, key.signature) is self.signature
         self._seen = edition if holds else None
         return holds
+
+
+def begin_all(
+    known: Known[Any],
+    callers: Sequence[Http1Caller | GrpcCaller],
+    inputs: Sequence[Columns],
+    terms: tuple[float | None, int | None],
+    started: float,
+) -> None:
+    """Begin to answer requests of one kind for an embedded model.
+
+    Args:
+        known: what they have in common.
+        callers: who asks.
+        inputs: of each.
+        terms: the deadline and the priority of all of them.
+        started: when they came, on the engine's clock, in seconds.
+    """
+    deadline, priority = terms
+    entries = []
+    for caller, columns in zip(callers, inputs, strict=True):
+        call: Call[Any] = Call(known.form, caller, known.record, started)
+        call.engine = known.engine
+        request = Request(known.key, columns, known.rows, known.nbytes, deadline)
+        request.priority = priority
+        call.entry = entry = Entry(request, call, started)
+        entries.append(entry)
+        caller.on_cancel = call.cancel
+    try:
+        known.engine.submit_all(entries)
+    except BatchProxyError as error:  # it is shutting down
+        for entry in entries:
+            entry.waiter.set_exception(error)

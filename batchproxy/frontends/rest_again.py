@@ -9,10 +9,10 @@ from batchproxy.codecs.row_templates import RowPlan
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
 from batchproxy.core.raw import REST, RawCall
-from batchproxy.core.request import Entry, Request
-from batchproxy.frontends.call import Call, submit_all
+from batchproxy.core.request import Request
+from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import Http1Caller
-from batchproxy.frontends.known import Known
+from batchproxy.frontends.known import Known, begin_all
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
@@ -124,22 +124,16 @@ def _begin(
     otherwise: Callable[[Http1Caller], None],
 ) -> None:
     """Begin to answer requests of one kind, on the same terms."""
-    known, (deadline, priority) = plan.value, terms
-    if not isinstance(plan, NumberPlan) or known.pool is not None:
+    if not isinstance(plan, NumberPlan) or plan.value.pool is not None:
         for caller in callers:
             otherwise(caller)
         return
-    entries = []
-    for caller, columns in zip(callers, plan.read_each([caller.body for caller in callers]), strict=True):
+    found = plan.read_each([caller.body for caller in callers])
+    for caller, columns in zip(callers, found, strict=True):
         if columns is None:
             otherwise(caller)
-            continue
-        call = Call(known.form, caller, known.record, started)
-        call.engine = known.engine
-        request = Request(known.key, columns, known.rows, known.nbytes, deadline)
-        request.priority = priority
-        call.entry = entry = Entry(request, call, started)
-        entries.append(entry)
-        caller.on_cancel = call.cancel
-    if entries:
-        submit_all(known.engine, entries)
+    whole = [columns for columns in found if columns is not None]
+    if len(whole) < len(callers):
+        callers = [caller for caller, columns in zip(callers, found, strict=True) if columns is not None]
+    if callers:
+        begin_all(plan.value, callers, whole, terms, started)
