@@ -74,4 +74,10 @@ class Crowd:
             except Exception:
                 logger.exception("what came on a connection could not be read. This is a bug.")
                 door.abort()
-        self._serve_all(callers, now, self._serve)
+        try:
+            self._serve_all(callers, now, self._serve)
+        except Exception:
+            logger.exception("requests could not be begun together. This is a bug.")
+            for caller in callers:
+                if caller.on_cancel is None:  # nobody works on it; who is answered is passed over
+                    self._serve(caller)

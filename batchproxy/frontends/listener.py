@@ -351,7 +351,13 @@ class Listener:
             elif exchange.carrier is not None:
                 self._serve_http2(exchange.carrier.owner, exchange)
         if calls:
-            at_once(calls, now, self._serve_grpc)
+            try:
+                at_once(calls, now, self._serve_grpc)
+            except Exception:
+                logger.exception("calls could not be begun together. This is a bug.")
+                for call in calls:
+                    if call.on_cancel is None and call.carrier is not None:  # nobody works on it
+                        self._serve_grpc(call)
 
     def _serve_grpc(self, exchange: GrpcCaller) -> None:
         head = exchange.head

@@ -209,3 +209,29 @@ async def test_who_is_looked_after_is_read_first() -> None:
         paper: Any = door._transport
 
     assert 2 == paper.written.count(b"200 OK")
+
+
+async def test_a_bug_in_beginning_together_strands_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is begun by itself, then, but for those that were."""
+    everybody = Again.all
+
+    def breaks(self: Again, callers: Sequence[Http1Caller], *more: Any) -> None:
+        everybody(self, callers[:1], *more)
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Again, "all", breaks)
+    async with a_house() as house:
+        doors = [enter(house) for _ in range(3)]
+        for door in doors:
+            door.data_received(row(0))
+        await settled()
+        house.crowd().gathers = True
+        for door in doors:
+            door.data_received(row(1))
+        await settled()
+        papers: list[Any] = [door._transport for door in doors]
+
+    assert [2] * 3 == [paper.written.count(b"200 OK") for paper in papers]
+    assert ["requests could not be begun together. This is a bug."] == [r.getMessage() for r in caplog.records]

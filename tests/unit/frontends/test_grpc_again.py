@@ -177,3 +177,23 @@ async def test_a_model_that_shuts_down_tells_each() -> None:
         await settled()
 
     assert [Code.OK, Code.UNAVAILABLE, Code.UNAVAILABLE] == sorted((code for *_, code in recorder.requests), key=int)
+
+
+async def test_a_bug_in_beginning_together_strands_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is begun by itself, then, but for those that were."""
+    everybody = Again.all
+
+    def breaks(self: Again, callers: Sequence[GrpcCaller], *more: Any) -> None:
+        everybody(self, callers[:1], *more)
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Again, "all", breaks)
+    async with a_scene() as (scene, recorder, _):
+        recorder.requests.clear()
+        scene.door.data_received(b"".join(scene.call("usual", number) for number in range(3)))
+        await settled()
+
+    assert [Code.OK] * 3 == [code for *_, code in recorder.requests]
+    assert ["calls could not be begun together. This is a bug."] == [r.getMessage() for r in caplog.records]
