@@ -138,7 +138,7 @@ def test_held_runs_and_refusals(small: Server) -> None:
     """Runs can be held in flight; calls above ``--max_threads`` are refused as TF Serving refuses them."""
     small.reset()
     request = predict("half_plus_two", 1)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(2) as pool:
         with small.held():
             waiting = [pool.submit(ask, small, PREDICT, request) for _ in range(2)]
             small.wait_for_running(2)

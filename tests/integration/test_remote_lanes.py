@@ -62,7 +62,7 @@ def test_calls_that_may_not_be_merged_are_not_throttled(server: Server, kind: st
 
 def test_calls_beyond_max_relayed_are_refused_at_once(server: Server) -> None:
     """Those below it are not disturbed. A question about the model is one of them, too, while it is asked."""
-    with running_in_front_of([server], pool={"max_relayed": 4}) as proxy, ThreadPoolExecutor() as callers:
+    with running_in_front_of([server], pool={"max_relayed": 4}) as proxy, ThreadPoolExecutor(4) as callers:
         post = partial(proxy.post, "/v1/models/fixed_batch:predict", FIXED)
         waiting: list[Future[tuple[int, bytes]]] = []
         with server.held():

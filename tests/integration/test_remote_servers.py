@@ -18,6 +18,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2
 
 from batchproxy.codecs import tfs_grpc
+from batchproxy.core.limit import HARD_CAP
 from tests.proxy import Proxy, ask, running_in_front_of
 from tests.remote import predict_message, until_merged
 from tests.tfserving.fixture import Server, running_server
@@ -27,6 +28,10 @@ T = TypeVar("T")
 PATH = "/v1/models/int64_model:predict"
 FIXED = {"inputs": [[1.0, 2.0], [3.0, 4.0]]}
 MODELS = ["int64_model", "fixed_batch"]
+
+CALLERS = HARD_CAP + 1
+"""Threads: so many calls a server may have had before one comes to the other. By default there would be four more than
+CPUs, and the next call would not be begun until those held are given up."""
 
 AT_ONCE_S = 10.0
 """Of the five minutes that a call may take: nobody was waited for."""
@@ -102,7 +107,7 @@ def test_a_call_in_flight_to_a_server_that_dies_is_made_again(servers: list[Serv
     """The model is idempotent unless it is configured not to be (R3)."""
     first, other = servers
     with (
-        ThreadPoolExecutor() as callers,
+        ThreadPoolExecutor(CALLERS) as callers,
         grpc.insecure_channel(proxy.grpc) as channel,
         first.held(),
     ):
@@ -121,7 +126,8 @@ def test_a_call_in_flight_to_a_server_that_dies_is_made_again(servers: list[Serv
 def until_held(callers: ThreadPoolExecutor, call: Callable[[], T], server: Server, other: Server) -> list[Future[T]]:
     """Make calls, one after the other, until one of them is held by this server; then the other one answers its own.
 
-    Meanwhile the other one holds what comes to it, so that it gets busier, whatever either is said to cost.
+    Meanwhile the other one holds what comes to it, so that it gets busier, whatever either is said to cost: it may get
+    as many as it may ever have, each of which needs a thread (``CALLERS``).
     """
     waiting: list[Future[T]] = []
     with other.held():
@@ -136,7 +142,10 @@ def test_a_call_that_must_not_run_twice_is_not_made_again(servers: list[Server])
     """``idempotent: false``: it may have run, so its caller is told."""
     first, other = servers
     models = {"*": {"idempotent": False}}
-    with running_in_front_of(servers, models=models, probe_interval_s=0.05) as proxy, ThreadPoolExecutor() as callers:
+    with (
+        running_in_front_of(servers, models=models, probe_interval_s=0.05) as proxy,
+        ThreadPoolExecutor(CALLERS) as callers,
+    ):
         until_merged(proxy, "int64_model", partial(post, proxy, 1))
         with first.held():
             waiting = until_held(callers, partial(post, proxy, 5), first, other)
