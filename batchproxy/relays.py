@@ -119,12 +119,14 @@ class Relay:
         return self._begun is not None
 
     def _told(self, answer: RawReply | BackendError) -> None:
+        self._begun = None  # which knows us: apart, both go at once, and no garbage is left to collect
         self._ended(self._dispatch, self._members, answer)
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""
-        if self._begun is not None:
-            self._begun.cancel()
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.cancel()
         self._ended(self._dispatch, self._members, None)
 
 

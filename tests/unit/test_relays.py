@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,27 @@ async def test_the_answer_is_there_in_the_turn_in_which_the_server_gave_it() -> 
 
     assert answer.result().raw is GOOD
     assert (7.5, False, 0) == (begun.timeout_s, engine.scheduler.busy, begun.cancelled)
+    await engine.aclose()
+
+
+async def test_calls_leave_no_garbage() -> None:
+    """A call and what the server has of it know each other: apart, both go by their reference counts alone."""
+    engine = an_engine(server := QuickServer())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            _, begun = await under_way(engine, server)
+            begun.told(GOOD)
+        for _ in range(20):
+            entry = engine.submit(as_it_came(CALL, None), asyncio.get_running_loop().create_future())
+            begun = await server.begun.get()
+            engine.discard(entry)
+        found = gc.collect()
+    finally:
+        gc.enable()
+
+    assert found < 20
     await engine.aclose()
 
 
