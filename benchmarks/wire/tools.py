@@ -170,8 +170,8 @@ def parse_h2load(told: str, answer_bytes: int, log: str) -> Load:
     )
     right = _numbers(r"status codes: (\d+) 2xx", told)[0]
     data = _numbers(r"headers \(space savings [^)]*\), \S+ \((\d+)\) data", told)[0]
-    other = max(0.0, done - right)  # calls that were answered when the time was up are right, and not done
-    empty = max(0.0, right - data / answer_bytes)
+    other = max(0.0, done - right)  # calls that were answered when the time was up are right, and not done:
+    empty = max(0.0, min(done, right) - data / answer_bytes)  # some of them in part
     times = sorted(int(line.split("\t")[2]) / 1000 for line in log.splitlines())
     return Load(
         int(done) + len(times),

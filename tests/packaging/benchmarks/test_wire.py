@@ -51,6 +51,8 @@ def test_h2load_is_read() -> None:
     assert Load(36_580, 36_480.0, 3, 51.0, 100.0) == load
     assert 3 + 18_239 == tools.parse_h2load(H2LOAD, 134, log).failed
     assert 1 == tools.parse_h2load(H2LOAD.replace("36478 2xx", "36488 2xx"), 66, log).failed
+    cut_off = H2LOAD.replace("36480 done", "36478 done").replace("36478 2xx", "36480 2xx")  # two have a head only
+    assert 1 == tools.parse_h2load(cut_off, 67, log).failed
     assert (0.0, 0.0) == (tools.parse_h2load(H2LOAD, 67, "").p50_ms, tools.parse_h2load(H2LOAD, 67, "").p99_ms)
     with pytest.raises(tools.ToolError, match="not as expected"):
         tools.parse_h2load("h2load: unknown option", 67, log)
