@@ -5,6 +5,7 @@ Values are noted, and put into their buckets many at a time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ class Histogram:
     __slots__ = ("_bounds", "_counts", "_total", "noted")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = np.array(bounds)
+        self._bounds = bounds
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._total = 0.0
         self.noted: list[float] = []
@@ -39,11 +40,23 @@ class Histogram:
         if len(self.noted) >= NOTED:
             self.count_noted()
 
+    def add_since(self, times: Sequence[float], now: float) -> None:
+        """Count how long ago these times are ``now``: one time mostly, since callers come in one turn of the loop."""
+        first, count = times[0], len(times)
+        if times.count(first) == count:
+            value = now - first
+            self._counts[bisect_left(self._bounds, value)] += count
+            self._total += value * count
+            return
+        self.noted += [now - then for then in times]
+        if len(self.noted) >= NOTED:
+            self.count_noted()
+
     def count_noted(self) -> None:
         """Put what was noted into its buckets."""
         noted = np.array(self.noted)
         self.noted.clear()
-        self._counts += np.bincount(self._bounds.searchsorted(noted), minlength=len(self._counts))
+        self._counts += np.bincount(np.searchsorted(self._bounds, noted), minlength=len(self._counts))
         self._total += float(noted.sum())
 
     @property
@@ -60,7 +73,7 @@ class Histogram:
         """(bound, count of values up to it), as Prometheus wants them: cumulative, the last one ``+Inf``."""
         self.count_noted()
         below = 0
-        for bound, count in zip((*map(str, self._bounds.tolist()), "+Inf"), self._counts.tolist(), strict=True):
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts.tolist(), strict=True):
             below += count
             yield bound, below
 
@@ -83,9 +96,7 @@ class Answered:
         if len(noted) >= NOTED:
             self.seconds.count_noted()
 
-    def count_all(self, code: Code, seconds: Sequence[float]) -> None:
-        """Some more, of one outcome."""
-        self.codes[code] = self.codes.get(code, 0) + len(seconds)
-        self.seconds.noted += seconds
-        if len(self.seconds.noted) >= NOTED:
-            self.seconds.count_noted()
+    def count_all(self, code: Code, started: Sequence[float], now: float) -> None:
+        """Some more, of one outcome: ``now`` they are answered, and then each of them came."""
+        self.codes[code] = self.codes.get(code, 0) + len(started)
+        self.seconds.add_since(started, now)

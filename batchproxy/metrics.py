@@ -20,7 +20,7 @@ from batchproxy.core.learned import learned
 from batchproxy.core.outcome import Outcome
 from batchproxy.core.request import Entry
 from batchproxy.engine import Engine
-from batchproxy.histograms import NOTED, SECONDS, Answered, Histogram
+from batchproxy.histograms import SECONDS, Answered, Histogram
 
 ROWS = tuple(float(2**n) for n in range(11))
 """Bucket bounds of batch sizes: powers of two up to 1,024, where growth stops (R7)."""
@@ -91,10 +91,7 @@ class Metrics(Collector):
         rows.add(dispatch.rows)
         if dispatch.reason is Release.HEDGE:
             return  # its members have waited already
-        waits, started = self._queue_seconds[model], dispatch.started
-        waits.noted += [started - member.arrival for member in members]
-        if len(waits.noted) >= NOTED:
-            waits.count_noted()
+        self._queue_seconds[model].add_since([member.arrival for member in members], dispatch.started)
 
     def call_ended(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """Count a call by how it ended; one whose hedge was faster, or the other way round, by that."""

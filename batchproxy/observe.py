@@ -18,8 +18,8 @@ class Counter(Protocol):
     def count(self, code: Code, seconds: float) -> None:
         """One more, ``seconds`` after it came."""
 
-    def count_all(self, code: Code, seconds: Sequence[float]) -> None:
-        """As ``count`` of each."""
+    def count_all(self, code: Code, started: Sequence[float], now: float) -> None:
+        """As ``count`` of each that came then, of which there is one at least."""
 
 
 class Observer(Protocol):
@@ -56,7 +56,7 @@ class NullObserver:
 
     def count(self, code: Code, seconds: float) -> None: ...
 
-    def count_all(self, code: Code, seconds: Sequence[float]) -> None: ...
+    def count_all(self, code: Code, started: Sequence[float], now: float) -> None: ...
 
     @property
     def counted(self) -> Counted:

@@ -66,10 +66,10 @@ class Kind:
         """One more."""
         self._recorder.request_ended(*self._kind, code, seconds)
 
-    def count_all(self, code: Code, seconds: Sequence[float]) -> None:
+    def count_all(self, code: Code, started: Sequence[float], now: float) -> None:
         """Each of them."""
-        for each in seconds:
-            self.count(code, each)
+        for then in started:
+            self.count(code, now - then)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ otherwise: see ``NumberPlan.read``.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -23,6 +23,7 @@ import orjson
 
 from batchproxy.codecs import _dtypes
 from batchproxy.core.columns import ArrayColumn, Columns, Layout, PackedColumn
+from batchproxy.core.parts import parts
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ SPACE = b" \n\r\t"
 
 _TO_ZERO = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG_NUMBER = b"0" * 16
+_NUL = b"\0"
 _E, _CAPITAL_E, _POINT = b"eE."  # a byte is found in a fifth of the time that a text of one takes
 _FORMATS = {"float32": "f", "float64": "d", "int64": "q", "int32": "i"}
 
@@ -76,10 +78,6 @@ class JsonTemplates(Generic[P]):
     def __init__(self) -> None:
         self._plans: dict[Hashable, dict[bytes, list[P]]] = {}
         self._size = 0
-
-    def plans(self, target: Hashable) -> Mapping[bytes, Sequence[P]]:
-        """Those for a target, by their skeletons."""
-        return self._plans.get(target) or {}
 
     def find(self, target: Hashable, body: bytes) -> P | None:
         """The plan for a body, which is to read it; None: it must be read in the general way.
@@ -131,6 +129,7 @@ class NumberPlan(Generic[T]):
     """A plan that makes the numbers of a body those of an array.
 
     Attributes:
+        skeleton: of the bodies.
         before: what precedes the first bracket.
         after: what follows the last one.
         start: the length of the one.
@@ -140,11 +139,13 @@ class NumberPlan(Generic[T]):
         count: how many numbers there are.
         kind: of them, for ``struct``.
         lone: for each axis but the last, whether it and those before it are of length 1.
+        edge: how many brackets come first, and last, if there are no others; else 0.
         pack: makes all of them bytes.
         decimals: whether one of them at least must be a decimal, since the model does not say what it takes.
         value: what was found out about the first body.
     """
 
+    skeleton: bytes
     before: bytes
     after: bytes
     start: int
@@ -154,6 +155,7 @@ class NumberPlan(Generic[T]):
     count: int
     kind: str
     lone: tuple[bool, ...]
+    edge: int
     pack: Callable[..., bytes]
     decimals: bool
     value: T
@@ -177,26 +179,40 @@ class NumberPlan(Generic[T]):
             return None
         return {self.alias: PackedColumn(data, self.layout)}
 
-    def read_each(self, bodies: Sequence[bytes]) -> list[dict[str, ArrayColumn] | None]:
-        """``read`` of bodies with this plan's skeleton, beginning and end: parsed as one, if all are well.
+    def read_each(self, bodies: Sequence[bytes]) -> Sequence[Columns | None]:
+        """``read`` of bodies of this plan's kind."""
+        return self.read_alike(bodies) or [self.read(body) for body in bodies]
+
+    def read_alike(self, bodies: Sequence[bytes]) -> list[Columns] | None:
+        """``read`` of bodies that are all of this plan's kind, parsed as one; None: one of them is not, or not well.
 
         With a skeleton goes how many numbers there are at most, as commas part them. So where all of them together are
         as many as they can be, each has its own.
         """
-        texts = [body[self.start : self.stop] for body in bodies]
+        edge, count = self.edge, self.count * len(bodies)
+        joined = _NUL.join(bodies)  # which no plan's body has, so what is between two of them is theirs
+        if joined.translate(None, LEFT_OUT) != ((self.skeleton + _NUL) * len(bodies))[:-1]:
+            return None
+        before, after = self.before + b"[" * edge, b"]" * edge + self.after
+        if not (joined.startswith(before) and joined.endswith(after)):
+            return None
+        texts = joined[len(before) : -len(after)].split(after + _NUL + before)
         text = b",".join(texts)
-        if not (_is_odd(text) or (self.decimals and any(_POINT not in each for each in texts))):
-            try:
-                values: Any = orjson.loads(b"[%b]" % text)
-                for _ in range(1 + len(self.lone)):
-                    values = chain.from_iterable(values)
-                data = _packer(len(bodies) * self.count, self.kind)(*values)
-            except (ValueError, TypeError, OverflowError, struct.error):
-                pass
-            else:
-                alias, layout, size = self.alias, self.layout, self.layout.row_nbytes * self.layout.rows
-                return [{alias: PackedColumn(data[at : at + size], layout)} for at in range(0, len(data), size)]
-        return [self.read(body) for body in bodies]
+        if len(texts) < len(bodies) or _is_odd(text):
+            return None
+        if self.decimals and text.count(_POINT) < count and any(_POINT not in each for each in texts):
+            return None
+        try:
+            values: Any = orjson.loads(b"[%b]" % text)
+            for _ in range(0 if edge else 1 + len(self.lone)):
+                values = chain.from_iterable(values)
+            data = _packer(count, self.kind)(*values)
+        except (ValueError, TypeError, OverflowError, struct.error):
+            return None
+        each = self.layout.rows
+        layout = self.layout._replace(rows=each * len(bodies))
+        whole: ArrayColumn = PackedColumn(data, layout)
+        return parts({self.alias: whole}, layout.rows, each)
 
 
 def _is_odd(text: bytes) -> bool:
@@ -228,12 +244,23 @@ def number_plan(body: bytes, columns: Columns, value: T, *, declared: bool) -> N
     name = _dtypes.by_numpy(array.dtype).name
     if name not in _FORMATS or not array.size or (not declared and name != "float32"):
         return None
-    shape = array.shape
-    lone = tuple(all(size == 1 for size in shape[: axis + 1]) for axis in range(array.ndim - 1))
-    count, kind = array.size, _FORMATS[name]
-    pack = _packer(count, kind)
+    lone = tuple(all(size == 1 for size in array.shape[: axis + 1]) for axis in range(array.ndim - 1))
     start, stop = found[0], found[1] - len(body)
-    before, after, layout = body[:start], body[stop:], Layout.of(array)
-    plan = NumberPlan(before, after, start, stop, alias, layout, count, kind, lone, pack, not declared, value)
+    plan = NumberPlan(
+        skeleton=body.translate(None, LEFT_OUT),
+        before=body[:start],
+        after=body[stop:],
+        start=start,
+        stop=stop,
+        alias=alias,
+        layout=Layout.of(array),
+        count=array.size,
+        kind=_FORMATS[name],
+        lone=lone,
+        edge=array.ndim if all(lone) else 0,
+        pack=_packer(array.size, _FORMATS[name]),
+        decimals=not declared,
+        value=value,
+    )
     again = plan.read(body)
     return plan if again is not None and again[alias].array.tobytes() == array.tobytes() else None

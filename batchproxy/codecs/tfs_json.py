@@ -33,6 +33,8 @@ _SCALES = np.array([float(f"1e{5 - decade}") for decade in _DECADES])  # makes 6
 _NEXT_DECADE = np.array([float(f"1e{decade + 1}") for decade in _DECADES])
 _FRAME = b'{\n    "predictions": [%b\n    ]\n}'
 _NOWHERE = np.empty(0, np.intp)
+_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_LONG = b"0" * 7  # more digits than ``%g`` writes
 _INTEGERS = frozenset({"int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"})
 
 Layout = Callable[[list[bytes], int], bytes]
@@ -161,7 +163,10 @@ def _number_rows(array: Array) -> list[bytes] | None:
         return _printed_rows(np.ascontiguousarray(array, row.numpy))
     if row.name not in {"float32", "float64"}:
         return None
-    flat = array.ravel().astype(row.numpy, copy=False)
+    numbers = np.ascontiguousarray(array, row.numpy)
+    flat = numbers.ravel()
+    if _is_short(_dumped(flat[:_FEW])) and _is_short(text := _dumped(numbers)):
+        return _cut(text, array.ndim)
     decimals, rest = _decimals(flat)
     if not rest.size:
         return _printed_rows(decimals.reshape(array.shape))
@@ -169,10 +174,28 @@ def _number_rows(array: Array) -> list[bytes] | None:
 
 
 def _printed_rows(numbers: Array) -> list[bytes]:
-    text = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).replace(b",", b", ")
-    depth = numbers.ndim - 1
-    start, end = b"[" * depth, b"]" * depth
-    return [start + row + end for row in text[1 + depth : -1 - depth].split(end + b", " + start)]
+    return _cut(_dumped(numbers), numbers.ndim)
+
+
+def _dumped(numbers: Array) -> bytes:
+    return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _is_short(text: bytes) -> bool:
+    """Whether each number in orjson's text of floats, the shortest that reads back, is TF Serving's text, too.
+
+    It is if it has no exponent and up to 6 digits: no other decimal of 6 digits is read as that float, so ``%g`` makes
+    the same of it. Zeros that only say where the point is are counted, too: such numbers may be short all the same.
+    """
+    digits = text.translate(_TO_ZERO, b".")
+    return _LONG not in digits and b"e" not in digits and b"null" not in digits
+
+
+def _cut(text: bytes, depth: int) -> list[bytes]:
+    """The texts of the rows in orjson's text of an array with so many axes."""
+    start, end = b"[" * (depth - 1), b"]" * (depth - 1)
+    rows = text[1:-1].replace(b",", b", ").replace(end + b", " + start, end + b"\n" + start)
+    return rows.split(b"\n")
 
 
 def _texts(name: str, array: Array, level: int) -> list[bytes]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import Unsplittable
+from batchproxy.core.parts import together
 from batchproxy.core.policy import Policy
-from batchproxy.core.request import Entry, Reply, Request, Shares
+from batchproxy.core.request import Entry, Reply, Shares
 
 
 def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int]:
@@ -25,23 +26,22 @@ def merge(members: Sequence[Entry], policy: Policy | None) -> tuple[Columns, int
     Returns:
         The merged columns, and how many rows they have with the padding.
     """
-    requests = [member.request for member in members]
-    first, *others = requests
     rows = 0
-    for request in requests:
-        rows += request.rows or 0
+    for member in members:
+        rows += member.request.rows or 0
     sent = rows if policy is None else policy.padded(rows)
+    last = members[-1].columns
+    first, *others = together([member.columns for member in members])
     if not others and sent == rows:
-        return first.columns, rows
-    last = others[-1] if others else first
-    return {name: _join(name, first, others, last, sent - rows) for name in first.columns}, sent
+        return first, rows
+    return {name: _join(name, first, others, last, sent - rows) for name in first}, sent
 
 
-def _join(name: str, first: Request, others: Sequence[Request], last: Request, filler: int) -> Any:
-    parts: list[Any] = [request.columns[name] for request in others]
+def _join(name: str, first: Columns, others: Sequence[Columns], last: Columns, filler: int) -> Any:
+    parts: list[Any] = [columns[name] for columns in others]
     if filler:
-        parts += [last.columns[name].take(0, 1)] * filler
-    return first.columns[name].concat(parts)
+        parts += [last[name].take(0, 1)] * filler
+    return first[name].concat(parts)
 
 
 def split(members: Sequence[Entry], reply: Reply, sent: int) -> Shares:

@@ -130,9 +130,8 @@ class Trial:
 def _among_copies(members: Sequence[Entry], index: int) -> list[Entry]:
     """The member in its place, with copies of its first row for all other rows."""
     member = members[index]
-    request = member.request
-    row = {name: column.take(0, 1) for name, column in request.columns.items()}
-    copy = Entry(Request(request.key, row, 1, 0), member.waiter, member.arrival)
+    row = {name: column.take(0, 1) for name, column in member.columns.items()}
+    copy = Entry(Request(member.request.key, row, 1, 0), member.waiter, member.arrival)
     before, after = (sum(other.request.rows or 0 for other in part) for part in (members[:index], members[index + 1 :]))
     return [*[copy] * before, member, *[copy] * after]
 

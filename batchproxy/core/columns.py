@@ -182,6 +182,10 @@ class PackedColumn(ArrayColumn):
     def shape_class(self) -> Hashable:
         return self.layout.shape_class
 
+    def take(self, start: int, stop: int) -> PackedColumn:
+        size = self.layout.row_nbytes
+        return PackedColumn(self.data[start * size : stop * size], self.layout._replace(rows=stop - start))
+
     def concat(self, others: Sequence[ArrayColumn]) -> ArrayColumn:
         try:
             data = b"".join([self.data, *[other.data for other in others]])  # type: ignore[attr-defined]

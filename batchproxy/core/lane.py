@@ -135,9 +135,18 @@ class Lane(Allowance):
         queue, was_full, texts = self._entries, self.full(), False
         append, done, aging, before = queue.append, DONE, AGING_S, len(queue)
         all_rows, all_bytes = self.rows, self.book.waiting.nbytes
+        known, arrival, order, more_rows, more_bytes = None, 0.0, 0.0, 0, 0  # of the one before
         entry: Entry | None = None
         for entry in entries:
             request = entry.request
+            if request is known and entry.arrival == arrival:  # of which it differs in its inputs only
+                with_it, weight = all_rows + more_rows, all_bytes + more_bytes
+                if with_it <= few_rows and weight <= most_bytes and entry.state is not done:
+                    all_rows, all_bytes = with_it, weight
+                    entry.order = order
+                    entry.home = self
+                    append(entry)
+                    continue
             if request.key is not key and request.key != key:
                 break
             if entry.state is done:
@@ -156,6 +165,7 @@ class Lane(Allowance):
             if rows > most_rows:
                 break
             order += handicap if request.priority is None else aging * request.priority
+            known, arrival, more_rows, more_bytes = request, entry.arrival, rows - all_rows, nbytes - all_bytes
             all_rows, all_bytes = rows, nbytes
             entry.order = order
             entry.home = self

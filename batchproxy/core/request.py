@@ -72,17 +72,16 @@ class KindName(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One inference call, decoded as far as batching needs.
+    """One inference call, decoded as far as batching needs; or several that differ in nothing but their inputs.
 
     Attributes:
         key: what it may ride with.
-        columns: input alias to column.
+        columns: input alias to column; of several calls those of none: each has its own (``Entry.columns``).
         rows: length of axis 0 that all inputs share; None where this request must travel alone:
             rank 0, unequal or zero leading dimensions, or a model that leaves no open one.
         nbytes: what it holds in memory, for the queue bounds.
         deadline: on the engine's clock, in seconds; None for none.
         raw: the call as it came, where a server can be sent just that.
-        keep: lives as long as the request: what its caller, who is gone, was charged for it.
         priority: one of ``policy.PRIORITIES``; None: its model's.
     """
 
@@ -92,7 +91,6 @@ class Request:
     nbytes: int
     deadline: float | None = None
     raw: RawCall | None = None
-    keep: object = None
     priority: int | None = None
 
 
@@ -208,15 +206,19 @@ class Entry:
     Attributes:
         arrival: on the engine's clock, in seconds.
         attempts: calls it was part of that did not run.
+        columns: input alias to column.
         home: the lane or batch that holds it; the scheduler's book-keeping.
+        keep: lives as long as it does: what its caller, who is gone, was charged for it.
         order: how urgent it is, the lowest first (see `lane`); set once it waits in a lane.
     """
 
-    __slots__ = ("arrival", "attempts", "home", "order", "request", "state", "waiter")
+    __slots__ = ("arrival", "attempts", "columns", "home", "keep", "order", "request", "state", "waiter")
+    keep: object
     order: float
 
-    def __init__(self, request: Request, waiter: Waiter, arrival: float) -> None:
+    def __init__(self, request: Request, waiter: Waiter, arrival: float, columns: Columns | None = None) -> None:
         self.request = request
+        self.columns = request.columns if columns is None else columns
         self.waiter = waiter
         self.arrival = arrival
         self.attempts = 0

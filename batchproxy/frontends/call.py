@@ -78,8 +78,7 @@ class Recorder:
 
     def all(self, started: Sequence[float]) -> None:
         """As ``__call__``, of calls that went well."""
-        now = self._clock()
-        self._counter.count_all(_OK, [now - then for then in started])
+        self._counter.count_all(_OK, started, self._clock())
 
 
 class Call(Generic[Answer]):
@@ -155,46 +154,43 @@ class Call(Generic[Answer]):
             calls: of one batch; those that are done are passed over.
             results: one for each.
         """
-        Call._set_together(calls, results)
-        if not all([call.over for call in calls]):  # noqa: C419  # a list is quicker; results are made when asked for
+        if not Call._set_together(calls, results):
             for call, result in zip(calls, results, strict=True):
                 if not call.over:
                     call.set_result(result)
 
     @staticmethod
-    def _set_together(calls: Sequence[Call[Answer]], results: Sequence[Reply]) -> None:
-        """``set_result`` of those that are like the first one, if their answers can be written and told together."""
-        form, kind = calls[0].form, type(calls[0].respond)
+    def _set_together(calls: Sequence[Call[Answer]], results: Sequence[Reply]) -> bool:
+        """``set_result`` of those that are like the first one, if that can be done together; whether these are all."""
+        first = calls[0]
+        form, record, kind = first.form, first.record, type(first.respond)
         write, respond = getattr(form, "replies", None), getattr(kind, "respond_all", None)
         if write is None or respond is None:
-            return
-        alike = [call.form is form and type(call.respond) is kind and not call.over for call in calls]
-        if not all(alike):
+            return False
+        alike = [
+            call.form is form and call.record is record and type(call.respond) is kind and not call.over
+            for call in calls
+        ]
+        whole = all(alike)
+        if not whole:
             calls, results = list(compress(calls, alike)), list(compress(results, alike))
         try:
             answers = write(results) if calls else None
         except Exception:  # noqa: BLE001  # whose fault that is will be found out one by one
-            return
-        if answers is not None:
-            Call._tell(calls, answers, respond)
-
-    @staticmethod
-    def _tell(calls: Sequence[Call[Answer]], answers: object, respond: Callable[..., None]) -> None:
-        record, started, callers = calls[0].record, [], []
+            return False
+        if answers is None:
+            return False
         for call in calls:
             call.over = True
-            call.entry = None
-            if call.record is record:
-                started.append(call.started)
-            else:
-                call.record(call.started, _OK)
-            callers.append(call.respond)
+            call.entry = None  # as ``_finish``
+        started = [call.started for call in calls]
         if isinstance(record, Recorder):
             record.all(started)
         else:
             for then in started:
                 record(then, _OK)
-        respond(callers, answers)
+        respond([call.respond for call in calls], answers)
+        return whole
 
     def _written(self, answer: Answer) -> None:
         self._finish(answer, Code.OK)
@@ -220,7 +216,7 @@ class Call(Generic[Answer]):
             self.record(self.started, Code.CANCELLED)
             entry, self.entry = self.entry, None
             if entry is not None and keep is not None:
-                entry.request.keep = keep
+                entry.keep = keep
             if self.engine is not None and entry is not None:
                 self.engine.discard(entry)
 

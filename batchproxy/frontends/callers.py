@@ -1,7 +1,8 @@
 """Callers as the routes see them: something to be called with an answer, which it says and has written. No routes.
 
-An answer on an HTTP/1.1 connection on which nothing else is asked is written at once; any other marks its connection
-(``door``), and one callback a loop turn writes what all marked connections have to say, each once.
+An answer on an HTTP/1.1 connection on which nothing else is asked is written at once, if it is the first of a turn of
+the loop, or one of many that are told together; any other marks its connection (``door``), and one callback a loop turn
+writes what all marked connections have to say, each once.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Http1Caller(Http1Exchange):
             if connection.open:
                 door.mark()
             else:
-                door.flush()  # nothing else is asked for here, so nothing else can be said at the end of the turn
+                door.speak()  # nothing else is asked for here, so nothing else can be said at the end of the turn
 
     @staticmethod
     def respond_all(callers: Sequence[Http1Caller], said: RestAnswers) -> None:

@@ -46,6 +46,9 @@ class House(Protocol):
     def mark(self, door: Door) -> None:
         """``door`` has something to say, at the end of this turn of the loop."""
 
+    def speaks_first(self) -> bool:
+        """Whether nobody had anything to say in this turn of the loop before; somebody has from now on."""
+
 
 class Door(asyncio.Protocol):
     """One connection: its transport on one side, its wire on the other.
@@ -198,6 +201,16 @@ class Door(asyncio.Protocol):
         """Ask for a flush at the end of this turn of the loop."""
         self.dirty = True
         self._house.mark(self)
+
+    def speak(self) -> None:
+        """Have written what the wire has to say, no more in this turn of the loop: the first is heard at once.
+
+        Others are at its end: callers are on other cores, mostly, and to wake each by itself costs more than all do.
+        """
+        if self._house.speaks_first():
+            self.flush()
+        else:
+            self.mark()
 
     def flush(self) -> None:
         """Write what the wire has to say, then do what it wants of the transport."""

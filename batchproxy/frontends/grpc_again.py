@@ -12,13 +12,12 @@ from batchproxy.core.request import Request
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import GrpcCaller
 from batchproxy.frontends.grpc_answers import GrpcAnswer
-from batchproxy.frontends.known import Known, begin_all
+from batchproxy.frontends.known import CallTerms, Known, begin_all
 from batchproxy.frontends.terms import Terms
 from batchproxy.wire.http2_head import Head
 
 _Known = Known[GrpcAnswer]
-_Terms = tuple[float | None, int | None]  # deadline, priority
-_NO_TERMS: _Terms = (None, None)
+_NO_TERMS: CallTerms = (None, None)
 
 
 class Again:
@@ -86,7 +85,7 @@ class Again:
         last: Head | None = None
         like: Plan[_Known] | None = None
         find, usual, terms = self._templates.find, False, _NO_TERMS
-        kinds: dict[tuple[int, int], tuple[Plan[_Known], _Terms, list[GrpcCaller]]] = {}
+        kinds: dict[tuple[int, int], tuple[Plan[_Known], CallTerms, list[GrpcCaller]]] = {}
         for caller in callers:
             if caller.head is not last:
                 last, like = caller.head, None
@@ -102,7 +101,7 @@ class Again:
         for plan, terms, alike in kinds.values():
             begin_all(plan.value, alike, [plan.columns(caller.message) for caller in alike], terms, started)
 
-    def _read(self, head: Head, started: float) -> tuple[bool, _Terms]:
+    def _read(self, head: Head, started: float) -> tuple[bool, CallTerms]:
         """Whether calls with this head may be of the usual ones, and then on what terms."""
         if head.path != tfs_grpc.PREDICT:
             return False, _NO_TERMS

@@ -16,6 +16,8 @@ from batchproxy.frontends.callers import GrpcCaller, Http1Caller
 from batchproxy.frontends.remote import RemotePool
 
 Answer = TypeVar("Answer")
+CallTerms = tuple[float | None, int | None]
+"""Deadline, on the engine's clock, and priority; None: there is none, and that of the model."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +60,7 @@ def begin_all(
     known: Known[Any],
     callers: Sequence[Http1Caller | GrpcCaller],
     inputs: Sequence[Columns],
-    terms: tuple[float | None, int | None],
+    terms: CallTerms,
     started: float,
 ) -> None:
     """Begin to answer requests of one kind for an embedded model.
@@ -71,13 +73,12 @@ def begin_all(
         started: when they came, on the engine's clock, in seconds.
     """
     deadline, priority = terms
+    request = Request(known.key, {}, known.rows, known.nbytes, deadline, priority=priority)
     entries = []
     for caller, columns in zip(callers, inputs, strict=True):
         call: Call[Any] = Call(known.form, caller, known.record, started)
         call.engine = known.engine
-        request = Request(known.key, columns, known.rows, known.nbytes, deadline)
-        request.priority = priority
-        call.entry = entry = Entry(request, call, started)
+        call.entry = entry = Entry(request, call, started, columns)
         entries.append(entry)
         caller.on_cancel = call.cancel
     try:

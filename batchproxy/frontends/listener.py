@@ -141,6 +141,7 @@ class Listener:
         self._shards: list[set[Door]] = [set() for _ in range(SHARDS)]
         self._turn = 0
         self._dirty: list[Door] = []
+        self._flushing = False  # at the end of this turn
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self.draining = False
@@ -256,11 +257,19 @@ class Listener:
 
     def mark(self, door: Door) -> None:
         """``door`` has something to say, at the end of this turn of the loop."""
-        if not self._dirty:
-            self.loop.call_soon(self._flush)
+        self.speaks_first()
         self._dirty.append(door)
 
+    def speaks_first(self) -> bool:
+        """Whether nobody had anything to say in this turn of the loop before; somebody has from now on."""
+        if self._flushing:
+            return False
+        self._flushing = True
+        self.loop.call_soon(self._flush)
+        return True
+
     def _flush(self) -> None:
+        self._flushing = False
         dirty, self._dirty = self._dirty, []
         for door in dirty:
             door.flush()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
-from batchproxy.codecs.json_templates import LEFT_OUT, MAX_BODY, NumberPlan
+from batchproxy.codecs.json_templates import MAX_BODY, NumberPlan
 from batchproxy.codecs.row_templates import RowPlan
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
@@ -12,7 +13,7 @@ from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import Http1Caller
-from batchproxy.frontends.known import Known, begin_all
+from batchproxy.frontends.known import CallTerms, Known, begin_all
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
@@ -20,8 +21,6 @@ from batchproxy.wire.http1_head import Head
 
 Respond = Callable[[RestAnswer], None]
 _Plan = NumberPlan[Known[RestAnswer]] | RowPlan[Known[RestAnswer]]
-_NONE: Sequence[_Plan] = ()
-_Terms = tuple[float | None, int | None]  # deadline, priority
 
 
 class Again:
@@ -91,49 +90,65 @@ class Again:
             otherwise: answers any other request.
         """
         last: Head | None = None
-        like: _Plan | None = None
-        kinds: dict[tuple[int, int], tuple[_Plan, _Terms, list[Http1Caller]]] = {}
+        theirs: list[Http1Caller] = []
+        unusual: list[Http1Caller] = []
+        asks: dict[tuple[str, CallTerms], list[Http1Caller]] = {}
         for caller in callers:
             if caller.head is not last:
-                last, like = caller.head, None
-                usual = last.method == "POST" and last.length <= MAX_BODY
-                plans = self._templates.plans(last.path) if usual else {}
-                try:
-                    terms = self._terms.of(last.headers, started)
-                except BatchProxyError:
-                    plans = {}
-            body = caller.body
-            for plan in plans.get(body.translate(None, LEFT_OUT), _NONE):  # as ``JsonTemplates.find``
-                if body.startswith(plan.before) and body.endswith(plan.after):
-                    if plan is not like:
-                        like = plan
-                        theirs = kinds.setdefault((id(last), id(plan)), (plan, terms, []))[2]
-                    theirs.append(caller)
-                    break
+                last, ask = caller.head, self._ask(caller.head, started)
+                theirs = asks.setdefault(ask, []) if ask is not None else unusual
+            theirs.append(caller)
+        for caller in unusual:
+            otherwise(caller)
+        for (path, terms), theirs in asks.items():
+            self._begin(path, terms, theirs, started, otherwise)
+
+    def _ask(self, head: Head, started: float) -> tuple[str, CallTerms] | None:
+        """What is asked for, on which terms; None: ``one`` has to find out."""
+        if head.method != "POST" or head.length > MAX_BODY:
+            return None
+        try:
+            return head.path, self._terms.of(head.headers, started)
+        except BatchProxyError:
+            return None
+
+    def _begin(
+        self,
+        path: str,
+        terms: CallTerms,
+        callers: Sequence[Http1Caller],
+        started: float,
+        otherwise: Callable[[Http1Caller], None],
+    ) -> None:
+        """``all`` for those who ask for the same, on the same terms; most of them have bodies of one kind."""
+        bodies = [caller.body for caller in callers]
+        plan = self._templates.find(path, bodies[0])
+        if _is_ours(plan) and (whole := plan.read_alike(bodies)) is not None:
+            begin_all(plan.value, callers, whole, terms, started)
+            return
+        kinds: dict[int, tuple[NumberPlan[Known[RestAnswer]], list[Http1Caller]]] = {}
+        known = plan is None or _is_ours(plan)  # else the path leads to a server
+        for caller in callers:
+            plan = self._templates.find(path, caller.body) if known else None
+            if _is_ours(plan):
+                kinds.setdefault(id(plan), (plan, []))[1].append(caller)
             else:
                 otherwise(caller)
-        for kind in kinds.values():
-            _begin(*kind, started, otherwise)
+        for plan, alike in kinds.values():
+            bodies = [caller.body for caller in alike]
+            # what was tried with all of them is not tried again
+            read = plan.read_each(bodies) if len(alike) < len(callers) else map(plan.read, bodies)
+            theirs, found = [], []
+            for caller, columns in zip(alike, read, strict=True):
+                if columns is None:
+                    otherwise(caller)
+                else:
+                    theirs.append(caller)
+                    found.append(columns)
+            if theirs:
+                begin_all(plan.value, theirs, found, terms, started)
 
 
-def _begin(
-    plan: _Plan,
-    terms: _Terms,
-    callers: Sequence[Http1Caller],
-    started: float,
-    otherwise: Callable[[Http1Caller], None],
-) -> None:
-    """Begin to answer requests of one kind, on the same terms."""
-    if not isinstance(plan, NumberPlan) or plan.value.pool is not None:
-        for caller in callers:
-            otherwise(caller)
-        return
-    found = plan.read_each([caller.body for caller in callers])
-    for caller, columns in zip(callers, found, strict=True):
-        if columns is None:
-            otherwise(caller)
-    whole = [columns for columns in found if columns is not None]
-    if len(whole) < len(callers):
-        callers = [caller for caller, columns in zip(callers, found, strict=True) if columns is not None]
-    if callers:
-        begin_all(plan.value, callers, whole, terms, started)
+def _is_ours(plan: _Plan | None) -> TypeGuard[NumberPlan[Known[RestAnswer]]]:
+    """Whether it is known, and of an embedded model."""
+    return isinstance(plan, NumberPlan) and plan.value.pool is None

@@ -135,7 +135,7 @@ class Playbook:
         )
         self.in_flight.remove(dispatch)
         members = list(dispatch.batch.entries)
-        text = f"rows {[n for member in members for n in numbers_of(member.request.columns)]}"
+        text = f"rows {[n for member in members for n in numbers_of(member.columns)]}"
         error = error or BatchProxyError(text, code=Code.INVALID_ARGUMENT)
         failures = self.scheduler.settle(dispatch, self.now, outcome, None if outcome is Outcome.OK else error)
         for member in members if outcome is Outcome.OK else ():

@@ -121,6 +121,13 @@ def test_bodies_of_a_kind_are_read_together_as_one_by_one(
 
         assert [each and packed(each) for each in due] == [each and packed(each) for each in plan.read_each(some)]
 
+    strange = [*kin, *(other.encode() for other in others), b"", body.encode() + b"\0" + body.encode()]
+    some = data.draw(st.lists(st.sampled_from(strange), min_size=1, max_size=4))
+    found = plan.read_alike(some)
+
+    assert found is None or all(templates.find("path", other) is plan for other in some)
+    assert found is None or [packed(plan.read(other) or {}) for other in some] == [packed(each) for each in found]
+
 
 @given(st.lists(st.lists(st.integers(-99, 99), min_size=2, max_size=2), min_size=1, max_size=9))
 def test_usual_bodies_are_parsed_as_one(rows: list[list[int]]) -> None:

@@ -28,7 +28,7 @@ class Kind:
     request: Request
     time_left: float | None
     count: int
-    shared: bool  # one key for all, or a key each
+    shared: bool  # one key for all, and one request where they come at once; or a key each
     apart_s: float
 
 
@@ -80,7 +80,7 @@ class Twin:
 
     def take_in(self, requests: Sequence[tuple[Request, float]], gone: set[int], now: float) -> object:
         """What the scheduler says, and who is refused why."""
-        entries = [Entry(replace(request), StubWaiter(), arrival) for request, arrival in requests]
+        entries = [Entry(request, StubWaiter(), arrival) for request, arrival in requests]
         first = len(self.entries)
         self.entries += entries
         for place in gone:
@@ -153,10 +153,12 @@ def test_many_at_once_are_as_many_one_by_one(
         came: list[tuple[Request, float]] = []
         arrival = now
         for kind in turn.kinds:
-            for _ in range(kind.count):
-                deadline = None if kind.time_left is None else arrival + kind.time_left
-                key = kind.request.key if kind.shared else kind.request.key._replace()
-                came.append((replace(kind.request, key=key, deadline=deadline), arrival))
+            for number in range(kind.count):
+                if not number or kind.apart_s or not kind.shared:
+                    deadline = None if kind.time_left is None else arrival + kind.time_left
+                    key = kind.request.key if kind.shared else kind.request.key._replace()
+                    request = replace(kind.request, key=key, deadline=deadline)
+                came.append((request, arrival))
                 arrival += kind.apart_s
         now = arrival
         seen = []

@@ -42,6 +42,10 @@ class Door:
         """To be flushed later."""
         self.dirty = True
 
+    def speak(self) -> None:
+        """It is the first one of its turn."""
+        self.flush()
+
     def expect_crowd(self, count: int) -> None:
         """So many were told together."""
         self.crowds.append(count)

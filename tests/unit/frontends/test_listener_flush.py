@@ -14,10 +14,11 @@ from batchproxy.codecs import tensor_proto
 from batchproxy.core.columns import Array
 from batchproxy.frontends.grpc_routes import GrpcRoutes
 from batchproxy.frontends.listener import Listener
+from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_routes import RestRoutes
 from batchproxy.protos import tfs_pb2 as pb
 from tests.http2_client import Client
-from tests.listening import answer_of, open_to, post, until
+from tests.listening import Held, answer_of, listening, open_to, post, until
 from tests.serving import Recorder, a_directory
 
 STREAMS = 16
@@ -94,6 +95,30 @@ async def test_a_batch_is_one_write_on_each_of_its_connections() -> None:
     assert [{"predictions": [3.0]}] * 4 == by_rest
     for answers in found:
         assert STREAMS == len({bytes(answer) for answer in answers})
+
+
+async def test_the_first_answer_of_a_turn_is_written_at_once() -> None:
+    """Others at its end, so that their callers are woken together; and so it is in every turn."""
+    held, written = Held(), []
+    async with listening(held) as listener:
+        connections = [await open_to(listener) for _ in range(3)]
+        for _ in range(2):
+            for number, (_, writer) in enumerate(connections):
+                writer.write(post("/x", b"{}"))
+                await until(lambda asked=number + 1: len(held.waiting) == asked)  # type: ignore[misc]
+            counts = count(listener)
+            for respond in held.waiting:
+                respond(RestAnswer(200, b"{}"))
+                written.append(sum(one.writes for one in counts))
+            held.waiting.clear()
+            await asyncio.sleep(0)
+            written.append(sum(one.writes for one in counts))
+            for reader, _ in connections:
+                assert (200, b"{}") == await answer_of(reader)
+        for _, writer in connections:
+            writer.close()
+
+    assert [1, 1, 1, 3] * 2 == written
 
 
 def message(x: float) -> bytes:
