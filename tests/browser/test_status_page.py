@@ -48,8 +48,9 @@ def test_the_page_shows_models_and_endpoints_as_they_are(tmp_path: Path) -> None
     assert model is not None, text
     endpoint = "onnx:batchproxy/demo/models/half_plus_two"
     assert f"{endpoint} half_plus_two up 0 of 2 0 0" in text
-    learned = re.search(
-        rf"{endpoint} 2\.0 2 / {OPENING} half_plus_two 3 [\d.]+ ms [\d.]+ ms \d+ % [\d.]+\S \(1\.0 \S [\d.]+\)", text
+    learned = re.search(  # [123]: from a batch that took several times as long as those before nothing is learned
+        rf"{endpoint} 2\.0 2 / {OPENING} half_plus_two [123] [\d.]+ ms [\d.]+ ms \d+ % [\d.]+\S \(1\.0 \S [\d.]+\)",
+        text,
     )
     assert learned is not None, text
     assert "half_plus_two 100 % " in text.partition("Why batches left")[2]

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,13 @@ LOOK_S = 0.05
 MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has it (shm_overview(7))
 SHARED_MEMORY = "triton-{port}-"
 """What the names of a Triton's shared memory begin with: two on one machine would take each other's."""
+
+CRASH = b"boost::interprocess::lock_exception"
+"""What a Triton says that aborts while its Python models load: now and then one does on a busy machine
+(triton-inference-server/server#8882). Then it is started again."""
+
+STARTS = 3
+"""How often it may be started in all."""
 
 _TRITON_TYPES = {"BYTES": "STRING"}
 """Where a Triton configuration has another word than the protocol."""
@@ -66,6 +74,12 @@ class Command(NamedTuple):
 class RealServer:
     """A running server.
 
+    Args:
+        kind: ``triton``, ``mlserver`` or ``kserve``.
+        doors: where it listens.
+        start: starts it, anew each time.
+        log: where it writes.
+
     Attributes:
         gate: the pipe at which calls of ``zoo.COMPANY`` may wait.
         kind: ``triton``, ``mlserver`` or ``kserve``.
@@ -75,14 +89,16 @@ class RealServer:
         process: whose group it is.
     """
 
-    def __init__(self, kind: str, doors: Doors, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, kind: str, doors: Doors, start: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
         self.kind = kind
         self.rest = f"127.0.0.1:{doors.rest}"
         self.grpc = f"127.0.0.1:{doors.grpc}"
         self.metrics = f"127.0.0.1:{doors.metrics}"
-        self.process = process
+        self.process = start()
         self.gate = log.with_name("gate")
         self._log = log
+        self._start = start
+        self._starts = 1
 
     def wait(self, models: Sequence[str]) -> None:
         """Returns when it is ready, and each of the models.
@@ -96,7 +112,12 @@ class RealServer:
                     status = self.process.wait(LOOK_S)
                 except subprocess.TimeoutExpired:
                     continue
-                raise RuntimeError(f"{self.kind} ended with {status} before it was ready:\n{self._log.read_text()}")
+                said = self._log.read_bytes()
+                if CRASH not in said or self._starts == STARTS:
+                    raise RuntimeError(f"{self.kind} ended with {status} before it was ready:\n{said.decode()}")
+                self.stop()  # its children are left
+                self.process = self._start()
+                self._starts += 1
 
     def _says_yes(self, path: str) -> bool:
         try:
@@ -132,22 +153,25 @@ def running_servers(kinds: Sequence[str], models: Sequence[str] = tuple(MODELS))
             home = folder / kind
             home.mkdir()
             os.mkfifo(home / "gate")
-            line, environment = KINDS[kind](home, doors, served[kind])
-            with (home / "log").open("wb") as log:
-                process = subprocess.Popen(
-                    line,
-                    cwd=home,
-                    env=os.environ
-                    | {"PYTHONPATH": str(ROOT), MLP_FILE: str(file), GATE: str(home / "gate"), **environment},
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            servers[kind] = RealServer(kind, doors, process, home / "log")
+            command = KINDS[kind](home, doors, served[kind])
+            more = {"PYTHONPATH": str(ROOT), MLP_FILE: str(file), GATE: str(home / "gate")}
+            servers[kind] = RealServer(kind, doors, partial(_start, command, home, more), home / "log")
             stack.callback(servers[kind].stop)
         for server in servers.values():
             server.wait(served[server.kind])
         yield servers
+
+
+def _start(command: Command, home: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with (home / "log").open("wb") as log:
+        return subprocess.Popen(
+            command.line,
+            cwd=home,
+            env={**os.environ, **environment, **command.environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def python_of(kind: str) -> Path:
