@@ -228,6 +228,7 @@ def test_a_reload_reaches_every_server(servers: list[Server], proxy: Proxy) -> N
         text_format.Parse(text, model_management_pb2.ReloadConfigRequest()).SerializeToString()
         for text in (reload_of(""), reload_of('version_labels { key: "stable" value: 9 }'))
     )
+    until(partial(up, proxy), 2.0)  # others have killed them meanwhile
     for server in servers:
         server.reset()
     with grpc.insecure_channel(proxy.grpc) as channel:

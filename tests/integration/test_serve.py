@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from batchproxy.codecs import tensor_proto, tfs_grpc
+from batchproxy.core.overflow import OPENING
 from batchproxy.protos import tfs_pb2 as pb
 from tests.proxy import ROOT, Proxy, running
 
@@ -176,7 +177,7 @@ def test_a_model_that_mixes_its_rows_is_found_out_and_asked_one_by_one(proxy: Pr
     calls = proxy.metric("batchproxy_backend_calls_total", model="mean_of_all", outcome="UNSPLITTABLE")
 
     assert {(200, b'{\n    "predictions": [1.5\n    ]\n}')} == found
-    assert calls <= 2  # as many as can be in flight before the first answer
+    assert calls <= OPENING  # as many as can be in flight before the first answer
 
 
 # ---------------------------------------------------------------- deadlines and disconnects
