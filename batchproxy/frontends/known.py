@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from batchproxy.core.columns import Columns
@@ -74,8 +75,32 @@ def begin_all(
     """
     deadline, priority = terms
     request = Request(known.key, {}, known.rows, known.nbytes, deadline, priority=priority)
+    _begin(known, callers, repeat(request, len(callers)), inputs, started)
+
+
+def begin_each(
+    known: Known[Any], callers: Sequence[Http1Caller | GrpcCaller], requests: Sequence[Request], started: float
+) -> None:
+    """The same where each has a request of its own.
+
+    Args:
+        known: what they have in common.
+        callers: who asks.
+        requests: of each.
+        started: when they came, on the engine's clock, in seconds.
+    """
+    _begin(known, callers, requests, [request.columns for request in requests], started)
+
+
+def _begin(
+    known: Known[Any],
+    callers: Sequence[Http1Caller | GrpcCaller],
+    requests: Iterable[Request],
+    inputs: Sequence[Columns],
+    started: float,
+) -> None:
     entries = []
-    for caller, columns in zip(callers, inputs, strict=True):
+    for caller, request, columns in zip(callers, requests, inputs, strict=True):
         call: Call[Any] = Call(known.form, caller, known.record, started)
         call.engine = known.engine
         call.entry = entry = Entry(request, call, started, columns)

@@ -13,7 +13,7 @@ from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import Http1Caller
-from batchproxy.frontends.known import CallTerms, Known, begin_all
+from batchproxy.frontends.known import CallTerms, Known, begin_all, begin_each
 from batchproxy.frontends.rest_answers import RestAnswer
 from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
 from batchproxy.frontends.terms import Terms
@@ -73,16 +73,28 @@ class Again:
         if known.pool is None:
             request = Request(known.key, columns, known.rows, known.nbytes, deadline)
         else:
-            raw = RawCall(REST, "POST", path, passed_on(headers), body)
-            again = self._relay.again(known, columns, raw, headers, deadline)
+            again = self._passed_on(known, columns, path, headers, body, deadline)
             if again is None:
                 return None
             request = again
         call.start(known.engine, request)
         return call
 
+    def _passed_on(
+        self,
+        known: Known[RestAnswer],
+        columns: Columns,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float | None,
+    ) -> Request | None:
+        """That of a request for a server; None: what was known of its kind does not hold any more."""
+        raw = RawCall(REST, "POST", path, passed_on(headers), body)
+        return self._relay.again(known, columns, raw, headers, deadline)
+
     def all(self, callers: Sequence[Http1Caller], started: float, otherwise: Callable[[Http1Caller], None]) -> None:
-        """Begin to answer requests for embedded models that are like earlier ones: ``one`` for many, in one loop.
+        """Begin to answer requests that are like earlier ones: ``one`` for many, in one loop.
 
         Args:
             callers: the requests. Who shares a head asks for the same, of the same, on the same terms.
@@ -126,15 +138,17 @@ class Again:
         if _is_ours(plan) and (whole := plan.read_alike(bodies)) is not None:
             begin_all(plan.value, callers, whole, terms, started)
             return
-        kinds: dict[int, tuple[NumberPlan[Known[RestAnswer]], list[Http1Caller]]] = {}
-        known = plan is None or _is_ours(plan)  # else the path leads to a server
+        kinds: dict[int, tuple[_Plan, list[Http1Caller]]] = {}
         for caller in callers:
-            plan = self._templates.find(path, caller.body) if known else None
-            if _is_ours(plan):
+            plan = self._templates.find(path, caller.body)
+            if plan is not None:
                 kinds.setdefault(id(plan), (plan, []))[1].append(caller)
             else:
                 otherwise(caller)
         for plan, alike in kinds.values():
+            if not _is_ours(plan):
+                self._pass_on(plan, path, terms, alike, started, otherwise)
+                continue
             bodies = [caller.body for caller in alike]
             # what was tried with all of them is not tried again
             read = plan.read_each(bodies) if len(alike) < len(callers) else map(plan.read, bodies)
@@ -147,6 +161,31 @@ class Again:
                     found.append(columns)
             if theirs:
                 begin_all(plan.value, theirs, found, terms, started)
+
+    def _pass_on(
+        self,
+        plan: _Plan,
+        path: str,
+        terms: CallTerms,
+        callers: Sequence[Http1Caller],
+        started: float,
+        otherwise: Callable[[Http1Caller], None],
+    ) -> None:
+        """``_begin`` for those of one kind whose model a server has."""
+        deadline, priority = terms
+        theirs, requests = [], []
+        for caller in callers:
+            body, request = caller.body, None
+            if (columns := plan.read(body)) is not None:
+                request = self._passed_on(plan.value, columns, path, caller.head.headers, body, deadline)
+            if request is None:
+                otherwise(caller)
+            else:
+                request.priority = priority
+                theirs.append(caller)
+                requests.append(request)
+        if theirs:
+            begin_each(plan.value, theirs, requests, started)
 
 
 def _is_ours(plan: _Plan | None) -> TypeGuard[NumberPlan[Known[RestAnswer]]]:

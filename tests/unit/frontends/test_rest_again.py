@@ -6,18 +6,27 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from batchproxy.codecs.json_templates import MAX_BODY
+from batchproxy.codecs.json_templates import MAX_BODY, JsonTemplates
+from batchproxy.codecs.tfs_rest import Target
+from batchproxy.codecs.tfs_rows import JsonRows
 from batchproxy.core.errors import Code
+from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import BatchKey, Entry
 from batchproxy.engine import Engine
 from batchproxy.frontends.callers import Http1Caller
+from batchproxy.frontends.remote import RemotePool
+from batchproxy.frontends.rest_again import Again
 from batchproxy.frontends.rest_answers import RestAnswer
+from batchproxy.frontends.rest_relay import RestRelay, Templates
 from batchproxy.frontends.rest_routes import RestRoutes
+from batchproxy.frontends.terms import Terms
 from batchproxy.wire.http1_head import Head, Headers
+from tests.remotes import FakeServer, a_remote_pool
 from tests.serving import Recorder, a_directory
 from tests.unit.frontends.test_crowd import identity, settled
 
@@ -146,3 +155,89 @@ async def test_a_model_that_shuts_down_tells_each() -> None:
 
     assert [200, 503, 503] == statuses
     assert [Code.UNAVAILABLE] * 2 == [code for _, _, _, code in recorder.requests if code is not Code.OK]
+
+
+# ---------------------------------------------------------------- for a server
+
+HALF = "half_plus_two"
+ROW = b'{"instances": [%d.5]}'
+NAMED_ROW = b'{"signature_name": "serving_default", "instances": [%d.5]}'
+STARTED = 100.0
+
+
+class Before:
+    """What is known of requests for ``half_plus_two`` at a server, and what is queued of them."""
+
+    def __init__(self, pool: RemotePool, monkeypatch: pytest.MonkeyPatch) -> None:
+        templates: Templates = JsonTemplates()
+        relay = RestRelay(templates, lambda model, verb: lambda started, code: None)
+        for body in (ROW % 1, NAMED_ROW % 1):
+            relay.request(pool, Target("predict", HALF), RawCall(REST, "POST", PATH % HALF, (), body), None)
+        terms = Terms(timeout_s=30.0, deadline_header="x-ms", priority_header="x-level")
+        self.again = Again(templates, terms, relay)
+        self.queued: list[list[Entry]] = []
+        self.others: list[Http1Caller] = []
+        monkeypatch.setattr(pool.engine, "submit_all", lambda entries: self.queued.append(list(entries)))
+
+    def together(self, *asked: Asked) -> None:
+        """All of them."""
+        self.again.all(asked, STARTED, self.others.append)
+
+    def alone(self, asked: Asked) -> None:
+        """One of them."""
+        head = asked.head
+        if self.again.one(head.path, head.headers, asked.body, STARTED, asked) is None:
+            self.others.append(asked)
+
+
+def told(entry: Entry) -> tuple[bytes, tuple[object, ...]]:
+    """A request's body, and all else that the queue and the server learn of it."""
+    request, raw = entry.request, entry.request.raw
+    assert raw is not None
+    column = entry.columns["instances"]
+    assert isinstance(column, JsonRows)
+    waits = None if request.deadline is None else request.deadline - entry.arrival
+    texts = [bytes(text) for text in column.texts]
+    return raw.body, (request.key, request.rows, request.nbytes, waits, request.priority, raw.path, raw.headers, texts)
+
+
+async def test_those_for_a_server_are_queued_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one kind in one go; whoever may not share a call with others does not."""
+    usual = head_of(HALF)
+    asked = [
+        Asked(usual, ROW % 1),
+        Asked(usual, NAMED_ROW % 6),
+        Asked(usual, ROW % 2),
+        Asked(head_of(HALF, authorization="Bearer a"), ROW % 3),
+        Asked(head_of(HALF, x_ms="500", x_level="low"), ROW % 4),
+        Asked(usual, ROW % 5),
+    ]
+    async with a_remote_pool(FakeServer(), Recorder()) as pool:
+        known = Before(pool, monkeypatch)
+        known.together(*asked)
+        together, known.queued = known.queued, []
+        for caller in asked:
+            known.alone(caller)
+
+    assert [] == known.others
+    assert dict(map(told, chain(*known.queued))) == dict(map(told, chain(*together)))
+    assert [4, 1, 1] == sorted(map(len, together), reverse=True)
+    assert {caller.body for caller in asked} == {told(entry)[0] for entry in chain(*together)}
+    assert all(caller.on_cancel is not None for caller in asked)
+
+
+async def test_those_that_only_look_like_others_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is no JSON, one has two rows; and nobody is taken for known once the model is another one."""
+    usual = head_of(HALF)
+    strange = [Asked(usual, b'{"instances": [01.5]}'), Asked(usual, b'{"instances": [1.5, 2.5]}')]
+    async with a_remote_pool(FakeServer(), Recorder()) as pool:
+        known = Before(pool, monkeypatch)
+        known.together(Asked(usual, ROW % 1), *strange)
+        before, known.others = known.others, []
+        pool.catalogue.answered(HALF, None, 8)
+        late = [Asked(usual, ROW % number) for number in range(3)]
+        known.together(*late)
+
+    assert set(strange) == set(before)
+    assert [ROW % 1] == [told(entry)[0] for entry in chain(*known.queued)]
+    assert late == known.others
