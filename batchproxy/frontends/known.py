@@ -89,14 +89,14 @@ def begin_each(
         requests: of each.
         started: when they came, on the engine's clock, in seconds.
     """
-    _begin(known, callers, requests, [request.columns for request in requests], started)
+    _begin(known, callers, requests, repeat(None, len(callers)), started)
 
 
 def _begin(
     known: Known[Any],
     callers: Sequence[Http1Caller | GrpcCaller],
     requests: Iterable[Request],
-    inputs: Sequence[Columns],
+    inputs: Iterable[Columns | None],
     started: float,
 ) -> None:
     entries = []

@@ -9,13 +9,12 @@ from batchproxy.codecs.json_templates import MAX_BODY, NumberPlan
 from batchproxy.codecs.row_templates import RowPlan
 from batchproxy.core.columns import Columns
 from batchproxy.core.errors import BatchProxyError
-from batchproxy.core.raw import REST, RawCall
 from batchproxy.core.request import Request
 from batchproxy.frontends.call import Call
 from batchproxy.frontends.callers import Http1Caller
 from batchproxy.frontends.known import CallTerms, Known, begin_all, begin_each
 from batchproxy.frontends.rest_answers import RestAnswer
-from batchproxy.frontends.rest_relay import RestRelay, Templates, passed_on
+from batchproxy.frontends.rest_relay import RestRelay, Templates
 from batchproxy.frontends.terms import Terms
 from batchproxy.wire.http1_head import Head
 
@@ -73,25 +72,12 @@ class Again:
         if known.pool is None:
             request = Request(known.key, columns, known.rows, known.nbytes, deadline)
         else:
-            again = self._passed_on(known, columns, path, headers, body, deadline)
+            again = self._relay.again(known, columns, path, headers, body, deadline)
             if again is None:
                 return None
             request = again
         call.start(known.engine, request)
         return call
-
-    def _passed_on(
-        self,
-        known: Known[RestAnswer],
-        columns: Columns,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        deadline: float | None,
-    ) -> Request | None:
-        """That of a request for a server; None: what was known of its kind does not hold any more."""
-        raw = RawCall(REST, "POST", path, passed_on(headers), body)
-        return self._relay.again(known, columns, raw, headers, deadline)
 
     def all(self, callers: Sequence[Http1Caller], started: float, otherwise: Callable[[Http1Caller], None]) -> None:
         """Begin to answer requests that are like earlier ones: ``one`` for many, in one loop.
@@ -177,7 +163,7 @@ class Again:
         for caller in callers:
             body, request = caller.body, None
             if (columns := plan.read(body)) is not None:
-                request = self._passed_on(plan.value, columns, path, caller.head.headers, body, deadline)
+                request = self._relay.again(plan.value, columns, path, caller.head.headers, body, deadline)
             if request is None:
                 otherwise(caller)
             else:

@@ -8,7 +8,7 @@ from batchproxy.codecs import tfs_example_rows, tfs_examples, tfs_rest, tfs_rows
 from batchproxy.codecs.json_templates import JsonTemplates, NumberPlan, number_plan
 from batchproxy.codecs.row_templates import RowPlan, row_plan
 from batchproxy.core.columns import Columns
-from batchproxy.core.raw import Header, RawCall
+from batchproxy.core.raw import REST, Header, RawCall
 from batchproxy.core.request import Request, build_request
 from batchproxy.frontends import rest_bridge
 from batchproxy.frontends.call import Format, Record
@@ -50,8 +50,9 @@ class RestRelay:
         self,
         known: Known[RestAnswer],
         columns: Columns,
-        raw: RawCall,
+        path: str,
         headers: Mapping[str, str],
+        body: bytes,
         deadline: float | None,
     ) -> Request | None:
         """The request to queue of one that is like an earlier one; None: what was known of that does not hold any more.
@@ -59,8 +60,9 @@ class RestRelay:
         Args:
             known: what they have in common.
             columns: its own.
-            raw: as it came.
+            path: path and query, as sent.
             headers: as they came; of equal heads, what the servers want callers to share is found once.
+            body: as it came.
             deadline: on the engine's clock, in seconds.
         """
         pool, key = known.pool, known.key
@@ -69,6 +71,7 @@ class RestRelay:
         if pool.passes_on("predict") is not relayed or not known.holds():
             self._templates.forget()
             return None
+        raw = RawCall(REST, "POST", path, passed_on(headers), body)
         found = headers.partition if type(headers) is Headers else None
         if found is None or found[0] is not pool:
             found = pool, pool.partition(key.model, raw)
@@ -78,7 +81,7 @@ class RestRelay:
             key = key._replace(partition=found[1])
         if not relayed:
             return Request(key, columns, known.rows, known.nbytes, deadline)
-        return Request(key, columns, 1, len(raw.body), deadline, raw)
+        return Request(key, columns, 1, len(body), deadline, raw)
 
     def bridged(self, asked: rest_bridge.Asked, request: Request, form: Format[RestAnswer]) -> None:
         """Remember a Predict request that became a call of another protocol: others of its kind need not be read.

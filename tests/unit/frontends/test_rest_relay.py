@@ -43,7 +43,9 @@ class Relay:
         plan = self.templates.find(raw.path, raw.body)
         columns = None if plan is None else plan.read(raw.body)
         if plan is not None and columns is not None:
-            request = self.relay.again(plan.value, columns, raw, heads or {}, 5.0)
+            request = self.relay.again(
+                plan.value, columns, raw.path, heads or {name: str(value) for name, value in raw.headers}, raw.body, 5.0
+            )
             if request is not None:
                 self.told_again += 1
                 return request
@@ -109,7 +111,7 @@ async def test_of_equal_heads_what_parts_callers_is_found_once_for_each_pool() -
         assert plan is not None
         columns = plan.read(raw.body)
         assert columns is not None
-        request = relay.relay.again(replace(plan.value, pool=other), columns, raw, heads, None)
+        request = relay.relay.again(replace(plan.value, pool=other), columns, raw.path, heads, raw.body, None)
 
     assert [(("authorization", "a"),)] * 3 == known
     assert request is not None
